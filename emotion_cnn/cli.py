@@ -1,0 +1,189 @@
+"""The command line: flags from the config, modes to runners, errors to exit codes.
+
+Keras takes seconds to import, and which backend it uses must be set before.
+So this module imports neither Keras nor what imports it until the arguments
+are known to be right.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from emotion_cnn import __version__
+from emotion_cnn.config import (
+    ROOT,
+    CurvesConfig,
+    EvaluateConfig,
+    Recipe,
+    ResumeConfig,
+    TrainConfig,
+    flag_name,
+)
+from emotion_cnn.errors import ConfigError, EmotionCnnError
+
+_DESCRIPTION = """\
+Train and judge convolutional networks for facial-expression recognition:
+48x48 gray faces, seven emotions.
+
+  python main.py --mode train                     train on train/, judge on test/
+  python main.py --mode train --model compact     ... a network quicker on a CPU
+  python main.py --mode train --resume RUN        continue an interrupted run
+  python main.py --mode evaluate                  judge the shipped network
+  python main.py --mode evaluate --weights RUN    judge what a run trained
+  python main.py --mode curves --run RUN          draw its loss curves again
+"""
+_EPILOG = """\
+Pictures go to train/<emotion>/ and test/<emotion>/. Without any, built-in
+drawn faces step in, so that every command can be tried at once.
+Exit codes: 0 done, 2 something to mend (the message says what), 130 Ctrl-C.
+"""
+_MODES: dict[str, tuple[type, ...]] = {
+    "train": (TrainConfig, Recipe, ResumeConfig),
+    "evaluate": (EvaluateConfig,),
+    "curves": (CurvesConfig,),
+}
+"""The configs whose fields are the flags of a mode."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Builds the parser; a flag that is not given leaves no trace in its result."""
+    parser = argparse.ArgumentParser(
+        prog="main.py" if Path(sys.argv[0]).name == "main.py" else "emotion-cnn",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--mode", required=True, choices=tuple(_MODES))
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error"
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    flags: dict[str, tuple[dataclasses.Field[Any], list[str]]] = {}
+    for mode, configs in _MODES.items():
+        for declared in (f for c in configs for f in dataclasses.fields(c)):
+            if declared.metadata:
+                modes = flags.setdefault(declared.name, (declared, []))[1]
+                if mode not in modes:
+                    modes.append(mode)
+    groups: dict[tuple[str, ...], argparse._ArgumentGroup] = {}
+    for declared, modes in flags.values():
+        group = groups.get(tuple(modes))
+        if group is None:
+            title = "for --mode " + ", ".join(modes)
+            group = groups[tuple(modes)] = parser.add_argument_group(title)
+        _add_flag(group, declared)
+    return parser
+
+
+def _add_flag(
+    group: argparse._ArgumentGroup, declared: dataclasses.Field[Any]
+) -> None:
+    rules, default = declared.metadata, declared.default
+    help_text = rules["help"]
+    if isinstance(default, bool):
+        action: Any = argparse.BooleanOptionalAction if default else "store_true"
+        group.add_argument(flag_name(declared.name), action=action, help=help_text)
+        return
+    if default not in (None, ""):
+        shown = str(default).replace(str(ROOT), "the project's folder", 1)
+        help_text += f" (default: {shown})"
+    group.add_argument(
+        flag_name(declared.name),
+        type=type(default) if isinstance(default, (int, float)) else str,
+        choices=rules["choices"],
+        metavar=rules["metavar"],
+        help=help_text.replace("%", "%%"),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the tool.
+
+    Args:
+        argv: Arguments without the program's name; those of the process if None.
+
+    Returns:
+        The exit code: 0, 2 for something the user can mend, 130 for Ctrl-C.
+        A wrong argument ends the process with 2 at once, as argparse does.
+    """
+    given = vars(build_parser().parse_args(argv))
+    mode, debug = given.pop("mode"), given.pop("debug", False)
+    try:
+        _prepare(mode, given)()
+    except EmotionCnnError as error:
+        if debug:
+            traceback.print_exc()
+        print(_message(error), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _message(error: EmotionCnnError) -> str:
+    prefix = "" if error.exit_code == 130 else "error: "
+    return prefix + str(error)
+
+
+def _prepare(mode: str, given: dict[str, Any]) -> Callable[[], object]:
+    """Checks the arguments, sets up Keras' backend, and returns what to run."""
+    allowed = {f.name for c in _MODES[mode] for f in dataclasses.fields(c)}
+    if strange := sorted(set(given) - allowed):
+        raise ConfigError(
+            f"{flag_name(strange[0])} is not for --mode {mode}; leave it out. "
+            "--help lists what is."
+        )
+    config: Any
+    if mode == "curves":
+        if "run" not in given:
+            raise ConfigError("--mode curves needs --run RUN: which run to draw.")
+        config, runner, backend = CurvesConfig(**given), "curves", None
+    elif mode == "evaluate":
+        config, runner = EvaluateConfig(**given), "evaluate"
+        backend = config.backend
+    elif "resume" in given:
+        fields = {f.name for f in dataclasses.fields(ResumeConfig)}
+        if strange := sorted(set(given) - fields):
+            raise ConfigError(
+                "--resume continues a run with the settings it was started with; "
+                f"leave out {', '.join(map(flag_name, strange))}."
+            )
+        config, runner = ResumeConfig(**given), "resume"
+        from emotion_cnn.artifacts import find_run
+
+        run = find_run(config.resume, Path(config.runs))
+        backend = run.read_json(run.config).get("backend")
+    else:
+        names = {f.name for f in dataclasses.fields(Recipe)}
+        overrides = {name: given.pop(name) for name in names & set(given)}
+        config, runner = TrainConfig(**given, overrides=overrides), "train"
+        backend = config.backend
+    if backend:
+        _set_backend(backend)
+    return lambda: getattr(_import_runners(), runner)(config)
+
+
+def _import_runners() -> Any:
+    from emotion_cnn import runners
+
+    return runners
+
+
+def _set_backend(backend: str) -> None:
+    if importlib.util.find_spec(backend) is None:
+        raise ConfigError(
+            f"--backend {backend} needs the package {backend}, which is not "
+            f"installed. Install it (pip install {backend}) or choose another backend."
+        )
+    os.environ["KERAS_BACKEND"] = backend
+    # TensorFlow prints its build options at every start unless told not to.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -1,0 +1,258 @@
+"""Every setting of the tool: its default, its help text and its checks.
+
+The command line derives its flags from these dataclasses, so a setting is
+added here and nowhere else. A `Recipe` says how a network is trained and has
+a name; a `TrainConfig` or `EvaluateConfig` says what on, and where to.
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emotion_cnn.errors import ConfigError
+
+SAMPLE_DATA = "sample"
+"""The value of `--data` that stands for the built-in drawn faces."""
+
+BACKENDS = ("tensorflow", "jax", "torch")
+_BACKEND = os.environ.get("KERAS_BACKEND") or "tensorflow"
+MODELS = ("baseline", "compact")
+
+_PACKAGE_PARENT = Path(__file__).resolve().parent.parent
+ROOT = _PACKAGE_PARENT if (_PACKAGE_PARENT / "main.py").is_file() else Path.cwd()
+"""The clone this package runs from; the working folder once it is installed."""
+
+
+def setting(
+    default: Any,
+    help: str,  # noqa: A002
+    *,
+    choices: tuple[str, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    metavar: str | None = None,
+) -> Any:
+    """Declares a dataclass field that is also a command-line flag.
+
+    Args:
+        default: Value without the flag; its type is the flag's type.
+        help: One sentence for `--help`.
+        choices: The names that are allowed, if only some are.
+        minimum: Least number allowed, itself included.
+        maximum: Greatest number allowed, itself included.
+        metavar: What `--help` calls the value.
+
+    Returns:
+        A `dataclasses.field`.
+    """
+    return field(
+        default=default,
+        metadata={
+            "help": help,
+            "choices": choices,
+            "minimum": minimum,
+            "maximum": maximum,
+            "metavar": metavar,
+        },
+    )
+
+
+def flag_name(field_name: str) -> str:
+    """Returns the command-line flag of a field: `batch_size` is `--batch-size`."""
+    return "--" + field_name.replace("_", "-")
+
+
+def check_settings(config: Any) -> None:
+    """Checks every field of a config against its declared choices and range.
+
+    Args:
+        config: An instance of a dataclass of this module.
+
+    Raises:
+        ConfigError: A value is outside what its field allows; names the flag.
+    """
+    for declared in dataclasses.fields(config):
+        rules = declared.metadata
+        if not rules:
+            continue
+        value, flag = getattr(config, declared.name), flag_name(declared.name)
+        if rules["choices"] and value is not None and value not in rules["choices"]:
+            raise ConfigError(
+                f"{flag} is one of {', '.join(rules['choices'])}; found {value!r}."
+            )
+        low, high = rules["minimum"], rules["maximum"]
+        if low is not None and not (math.isfinite(value) and low <= value <= high):
+            raise ConfigError(
+                f"{flag} is a number from {low:g} to {high:g}; found {value}."
+            )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; `RECIPES` holds the named ones."""
+
+    model: str = setting("baseline", "network to train", choices=MODELS)
+    epochs: int = setting(15, "passes over train/", minimum=1, maximum=100_000)
+    batch_size: int = setting(64, "pictures per step", minimum=2, maximum=65_536)
+    learning_rate: float = setting(
+        5e-4, "Adam's learning rate at the start", minimum=1e-9, maximum=10
+    )
+    flip: bool = setting(True, "mirror training pictures at random")
+    plateau_factor: float = setting(
+        0.1,
+        "what ReduceLROnPlateau multiplies the learning rate by when the "
+        "validation loss stops falling",
+        minimum=1e-6,
+        maximum=0.999,
+    )
+    plateau_patience: int = setting(
+        2, "epochs without a lower validation loss before that", minimum=1, maximum=1000
+    )
+    minimum_learning_rate: float = setting(
+        1e-5, "ReduceLROnPlateau goes no lower", minimum=0, maximum=10
+    )
+
+    def __post_init__(self) -> None:
+        """Checks ranges, and the settings that must agree."""
+        check_settings(self)
+        if self.minimum_learning_rate > self.learning_rate:
+            raise ConfigError(
+                f"--minimum-learning-rate ({self.minimum_learning_rate:g}) is above "
+                f"--learning-rate ({self.learning_rate:g}); lower the one or raise "
+                "the other."
+            )
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "default": Recipe(),
+    # Learns the drawn faces within minutes on two CPU cores.
+    "sample": Recipe(model="compact", epochs=12, batch_size=32),
+}
+
+_DATA_HELP = (
+    "folder with train/ and test/, each with a folder per emotion; "
+    f"'{SAMPLE_DATA}' for the built-in drawn faces"
+)
+_SKIP_BAD_HELP = "leave damaged pictures out instead of stopping at them"
+_BACKEND_HELP = "Keras backend"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What `--mode train` works on; `overrides` are single settings of the recipe."""
+
+    data: str = setting(str(ROOT), _DATA_HELP, metavar="FOLDER")
+    recipe: str | None = setting(
+        None,
+        "named settings to start from; without it, 'default' on pictures and "
+        "'sample' on drawn faces",
+        choices=tuple(RECIPES),
+    )
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    skip_bad: bool = setting(False, _SKIP_BAD_HELP)
+    validation_share: float = setting(
+        0.1,
+        "share of train/ held out for validation where the file names do not "
+        "carry FER2013's PublicTest",
+        minimum=0.01,
+        maximum=0.5,
+    )
+    seed: int = setting(
+        42, "fixes every random choice", minimum=0, maximum=2**31 - 1
+    )
+    backend: str = setting(_BACKEND, _BACKEND_HELP, choices=BACKENDS)
+    runs: str = setting(
+        str(ROOT / "runs"), "folder that gets a folder per run", metavar="FOLDER"
+    )
+    publish: str = setting(
+        str(ROOT),
+        "folder whose model.json and model_weights.h5 a finished run on real "
+        "pictures replaces",
+        metavar="FOLDER",
+    )
+    tensorboard: bool = setting(False, "write TensorBoard logs into the run folder")
+
+    def __post_init__(self) -> None:
+        """Checks ranges, choices and the overridden recipe."""
+        check_settings(self)
+        self.resolve_recipe(drawn_faces=False)
+
+    def recipe_name(self, *, drawn_faces: bool) -> str:
+        """Returns the recipe asked for, or the one that suits the data."""
+        return self.recipe or ("sample" if drawn_faces else "default")
+
+    def resolve_recipe(self, *, drawn_faces: bool) -> Recipe:
+        """Returns the recipe to train with, single settings applied.
+
+        Args:
+            drawn_faces: Whether the data are the built-in drawn faces.
+
+        Raises:
+            ConfigError: The settings together are outside what is allowed.
+        """
+        named = RECIPES[self.recipe_name(drawn_faces=drawn_faces)]
+        return dataclasses.replace(named, **self.overrides)
+
+
+@dataclass(frozen=True)
+class ResumeConfig:
+    """What `--mode train --resume RUN` works on; the rest stands in the run."""
+
+    resume: str = setting(
+        "",
+        "continue this interrupted run (a folder, or a name below --runs) with "
+        "the settings it was started with",
+        metavar="RUN",
+    )
+    data: str | None = setting(None, _DATA_HELP, metavar="FOLDER")
+    runs: str = setting(
+        str(ROOT / "runs"), "folder that gets a folder per run", metavar="FOLDER"
+    )
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What `--mode evaluate` works on."""
+
+    data: str = setting(str(ROOT), _DATA_HELP, metavar="FOLDER")
+    weights: str | None = setting(
+        None,
+        "folder with the model.json and model_weights.h5 to judge (a run, or a "
+        "name below --runs); without it the shipped pair, on drawn faces the "
+        "last run on them",
+        metavar="FOLDER",
+    )
+    output: str | None = setting(
+        None,
+        "new folder for metrics, predictions and pictures; without it one in "
+        "the run that is judged, or below --runs",
+        metavar="FOLDER",
+    )
+    skip_bad: bool = setting(False, _SKIP_BAD_HELP)
+    backend: str = setting(_BACKEND, _BACKEND_HELP, choices=BACKENDS)
+    runs: str = setting(
+        str(ROOT / "runs"), "folder that gets a folder per run", metavar="FOLDER"
+    )
+
+    def __post_init__(self) -> None:
+        """Checks choices."""
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class CurvesConfig:
+    """What `--mode curves` works on."""
+
+    run: str = setting(
+        "", "run whose loss curves are drawn from its history.csv", metavar="RUN"
+    )
+    output: str | None = setting(
+        None, "PNG to write; without it loss_curves.png in the run", metavar="FILE"
+    )
+    runs: str = setting(
+        str(ROOT / "runs"), "folder that gets a folder per run", metavar="FOLDER"
+    )

@@ -1,0 +1,509 @@
+"""Class folders of pictures, read once into arrays, and split for validation.
+
+A data folder holds `train/<emotion>/` and `test/<emotion>/` with JPEG or PNG
+pictures. Everything comes out in an order of its own (classes as in `EMOTIONS`,
+pictures by name), never in the order in which a file system lists it.
+"""
+
+import hashlib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
+
+from emotion_cnn.emotions import EMOTIONS, emotion_from_name
+from emotion_cnn.errors import DataError
+
+IMAGE_SIZE = 48
+"""Height and width, in pixels, of every picture the tool works on."""
+
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+_MEGAPIXEL_LIMIT = 64
+_LISTED_AT_MOST = 100
+
+_OTHER_SIZE = "of another size"
+_OTHER_MODE = "of another mode"
+_TURNED = "turned upright as their EXIF data says"
+
+# Measured on two cores: pictures as small as FER2013's (1.6 kB) are decoded twice
+# as fast by one thread as by several, which only wait for each other; from about
+# 4 kB on (160x160) several threads win.
+_BYTES_WORTH_A_THREAD = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Some labelled pictures.
+
+    Attributes:
+        images: uint8 `(n, 48, 48, 1)`, grey levels 0 to 255.
+        labels: int64 `(n,)`, positions in `EMOTIONS`.
+        names: The n paths relative to the data folder, with forward slashes, such
+            as `test/happy/PrivateTest_123.jpg`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Returns the number of pictures."""
+        return len(self.names)
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> "Split":
+        """Returns the pictures at `indices`, in that order, or those a mask picks."""
+        positions = np.arange(len(self))[indices]
+        names = tuple(self.names[position] for position in positions)
+        return Split(self.images[positions], self.labels[positions], names)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The pictures to train on, to validate on and to test on.
+
+    Attributes:
+        train: Never contains a picture of `validation`.
+        validation: For decisions during training; see `split_dataset`.
+        test: Everything in `test/`.
+        validation_source: A phrase that says where `validation` comes from.
+        notes: Lines for the user: what was converted and what was left out.
+        fingerprint: SHA-256, in hexadecimal, over the names, labels and pixels of
+            train, validation and test, in order.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    validation_source: str
+    notes: tuple[str, ...]
+    fingerprint: str
+
+
+def has_pictures(folder: Path) -> bool:
+    """Returns whether any folder below `train/` or `test/` holds a picture.
+
+    Goes by file names and stops at the first. Folders of any name count, so that
+    misnamed classes are reported by `read_dataset`, not passed over here.
+
+    Raises:
+        DataError: If a folder cannot be listed.
+    """
+    with _listing_errors():
+        return any(
+            _is_picture(entry)
+            for part in ("train", "test")
+            for class_folder in _entries(folder / part)
+            if class_folder.is_dir()
+            for entry in _entries(Path(class_folder.path))
+        )
+
+
+def read_dataset(
+    folder: Path, *, validation_share: float, seed: int, skip_bad: bool
+) -> Dataset:
+    """Reads `train/` and `test/` and sets validation pictures apart.
+
+    Pictures of any size and mode become 48x48 grayscale: turned as their EXIF data
+    says, laid on white where transparent, 16 bits scaled to 8, other sizes cut to
+    the middle square and resized.
+
+    Args:
+        folder: The data folder.
+        validation_share: As in `split_dataset`.
+        seed: As in `split_dataset`.
+        skip_bad: Whether to go on without the pictures that cannot be read.
+
+    Raises:
+        DataError: If `train/`, `test/` or a class in them is missing, or if
+            pictures cannot be read and `skip_bad` is false; names all of them.
+    """
+    (train, test), notes = _read(folder, ("train", "test"), skip_bad)
+    return split_dataset(
+        train, test, validation_share=validation_share, seed=seed, notes=notes
+    )
+
+
+def read_test(folder: Path, *, skip_bad: bool) -> tuple[Split, tuple[str, ...]]:
+    """Reads `test/` alone, as `read_dataset` does; `train/` need not exist.
+
+    Returns:
+        The pictures, and the notes for the user.
+
+    Raises:
+        DataError: As `read_dataset`.
+    """
+    (test,), notes = _read(folder, ("test",), skip_bad)
+    return test, notes
+
+
+def split_dataset(
+    train: Split,
+    test: Split,
+    *,
+    validation_share: float,
+    seed: int,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """Sets validation pictures apart from those the final figure is measured on.
+
+    Where `test` carries FER2013's official parts, validation is PublicTest.
+    Elsewhere a share of every class of `train` is held out, chosen by `seed`, and
+    the others keep their order.
+
+    Args:
+        train: Pictures to train on.
+        test: Pictures to test on; returned whole.
+        validation_share: Above 0 and below 1; the part of each class of `train` to
+            hold out, rounded, but at least one picture and never all. Not used
+            where there are official parts.
+        seed: Chooses the pictures to hold out.
+        notes: Passed on to the user.
+
+    Raises:
+        DataError: If part of `train` is to be held out and a class has only one
+            picture.
+    """
+    parts = official_parts(test)
+    if parts:
+        validation = test.select(parts["PublicTest"])
+        source = f"PublicTest ({len(validation):,} pictures of test/)"
+    else:
+        held_out = _held_out(train, validation_share, seed)
+        share = "tenth" if validation_share == 0.1 else f"{validation_share:.4g} share"
+        source = (
+            f"a stratified, seeded {share} of train/ "
+            f"({held_out.sum():,} of {len(train):,} pictures)"
+        )
+        train, validation = train.select(~held_out), train.select(held_out)
+    return Dataset(
+        train,
+        validation,
+        test,
+        source,
+        tuple(notes),
+        _fingerprint(train, validation, test),
+    )
+
+
+def official_parts(test: Split) -> dict[str, np.ndarray]:
+    """Returns where in `test` the two parts of FER2013's official split are.
+
+    Returns:
+        int64 positions under `PublicTest` and `PrivateTest`; nothing unless every
+        file name starts with one of the two and both occur.
+    """
+    files = [PurePosixPath(name).name for name in test.names]
+    parts = {
+        part: np.flatnonzero([file.startswith(part) for file in files])
+        for part in ("PublicTest", "PrivateTest")
+    }
+    sizes = [len(positions) for positions in parts.values()]
+    return parts if all(sizes) and sum(sizes) == len(test) else {}
+
+
+def class_counts(split: Split) -> dict[str, int]:
+    """Returns the number of pictures of each of `EMOTIONS`, in their order."""
+    counts = np.bincount(split.labels, minlength=len(EMOTIONS))
+    return dict(zip(EMOTIONS, counts.tolist(), strict=True))
+
+
+def _held_out(train: Split, share: float, seed: int) -> np.ndarray:
+    """Returns a mask, bool `(n,)`, of the pictures to validate on."""
+    single = [name for name, count in class_counts(train).items() if count == 1]
+    if single:
+        raise DataError(
+            "Expected at least two pictures of every emotion in train/, one to train "
+            f"on and one to validate on; found a single one of: {', '.join(single)}. "
+            "Add pictures of these emotions."
+        )
+    generator = np.random.default_rng(seed)
+    mask = np.zeros(len(train), dtype=bool)
+    for label in range(len(EMOTIONS)):
+        positions = generator.permutation(np.flatnonzero(train.labels == label))
+        count = min(max(1, round(share * len(positions))), len(positions) - 1)
+        mask[positions[: max(0, count)]] = True
+    return mask
+
+
+def _fingerprint(*splits: Split) -> str:
+    digest = hashlib.sha256()
+    for split in splits:
+        # The length, and a separator no file name can contain, keep the parts apart.
+        digest.update(f"{len(split)}\0".encode())
+        for name in split.names:
+            digest.update(name.encode(errors="surrogatepass") + b"\0")
+        digest.update(split.labels.astype("<i8").tobytes())
+        digest.update(np.ascontiguousarray(split.images).data)
+    return digest.hexdigest()
+
+
+@dataclass
+class _Listing:
+    """What one of `train/` and `test/` holds, by file names alone."""
+
+    folder: Path
+    part: str
+    folders: list[str] = field(default_factory=list)
+    unused_folders: list[str] = field(default_factory=list)
+    unused_files: int = 0
+    pictures: list[tuple[int, str]] = field(default_factory=list)
+    """Label and name of each picture, in order."""
+
+
+@contextmanager
+def _listing_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"Expected a readable folder; found that {_shown(str(error.filename))} "
+            f"cannot be read: {error.strerror}. Mend or remove it, or name another "
+            "folder with `--data FOLDER`."
+        ) from error
+
+
+def _entries(folder: Path) -> Iterator["os.DirEntry[str]"]:
+    """Yields what is in `folder`, in no order; nothing where there is none."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def _is_hidden(entry: "os.DirEntry[str]") -> bool:
+    return entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES
+
+
+def _is_picture(entry: "os.DirEntry[str]") -> bool:
+    """Goes by the name; a link that leads nowhere counts, and is a bad picture."""
+    return (
+        entry.name.lower().endswith(_SUFFIXES)
+        and not _is_hidden(entry)
+        and (entry.is_file() or (entry.is_symlink() and not entry.is_dir()))
+    )
+
+
+def _list(folder: Path, part: str) -> _Listing:
+    listing = _Listing(folder, part)
+    with _listing_errors():
+        for class_folder in _entries(folder / part):
+            if not class_folder.is_dir():
+                continue
+            listing.folders.append(class_folder.name)
+            emotion = emotion_from_name(class_folder.name)
+            if emotion is None:
+                listing.unused_folders.append(f"{part}/{class_folder.name}")
+                continue
+            for entry in _entries(Path(class_folder.path)):
+                name = f"{part}/{class_folder.name}/{entry.name}"
+                if _is_picture(entry):
+                    listing.pictures.append((EMOTIONS.index(emotion), name))
+                elif entry.is_dir():
+                    listing.unused_folders.append(name)
+                elif not _is_hidden(entry):
+                    listing.unused_files += 1
+    listing.folders.sort()
+    listing.unused_folders.sort()
+    listing.pictures.sort()
+    return listing
+
+
+def _require_all_classes(
+    listing: _Listing, labels: Sequence[int], skipped: int = 0
+) -> None:
+    missing = [name for label, name in enumerate(EMOTIONS) if label not in set(labels)]
+    if not missing:
+        return
+    place = _shown(str(listing.folder / listing.part))
+    if listing.folders:
+        found = f"the folders {', '.join(map(_shown, listing.folders))}"
+    elif (listing.folder / listing.part).is_dir():
+        found = "no folders in it"
+    else:
+        found = "no such folder"
+    if skipped:
+        found += f", and skipped {_count(skipped, 'bad picture')}"
+    if len(missing) == len(EMOTIONS):
+        raise DataError(
+            f"No pictures in {place}. Expected .jpg, .jpeg or .png files in a folder "
+            f"for each of {', '.join(EMOTIONS)}; found {found}. Unpack FER2013 into "
+            f"{_shown(str(listing.folder))}, so that its train/ and test/ lie there, "
+            "name another folder with `--data FOLDER`, or use the built-in drawn "
+            "faces with `--data sample`."
+        )
+    raise DataError(
+        f"No pictures of {', '.join(missing)} in {place}. Expected .jpg, .jpeg or "
+        f".png files in a folder for each of {', '.join(EMOTIONS)}; found {found}. "
+        "Add the missing pictures, or rename the folder that holds them."
+    )
+
+
+def _read(
+    folder: Path, parts: Sequence[str], skip_bad: bool
+) -> tuple[list[Split], tuple[str, ...]]:
+    listings = [_list(folder, part) for part in parts]
+    for listing in listings:
+        _require_all_classes(listing, [label for label, _ in listing.pictures])
+    bad: list[str] = []
+    conversions: Counter[tuple[str, ...]] = Counter()
+    splits = [_decode(listing, bad, conversions) for listing in listings]
+    if bad and not skip_bad:
+        raise DataError(
+            f"{_count(len(bad), 'picture')} cannot be read:\n  "
+            + "\n  ".join(_capped(bad))
+            + "\nMend or remove them, or go on without them with `--skip-bad`."
+        )
+    for listing, split in zip(listings, splits, strict=True):
+        skipped = len(listing.pictures) - len(split)
+        _require_all_classes(listing, split.labels.tolist(), skipped)
+    return splits, _notes(listings, bad, conversions)
+
+
+def _notes(
+    listings: Sequence[_Listing],
+    bad: Sequence[str],
+    conversions: Counter[tuple[str, ...]],
+) -> tuple[str, ...]:
+    notes = []
+    if conversions:
+        kinds = {
+            kind: sum(n for kinds, n in conversions.items() if kind in kinds)
+            for kind in (_OTHER_SIZE, _OTHER_MODE, _TURNED)
+        }
+        details = ", ".join(f"{n:,} {kind}" for kind, n in kinds.items() if n)
+        notes.append(
+            f"converted to {IMAGE_SIZE}x{IMAGE_SIZE} grayscale: "
+            f"{_count(sum(conversions.values()), 'picture')} ({details})"
+        )
+    unused_folders = [name for listing in listings for name in listing.unused_folders]
+    if unused_folders:
+        names = ", ".join(_capped([_shown(name) for name in unused_folders]))
+        notes.append(f"left out: {_count(len(unused_folders), 'folder')} ({names})")
+    unused_files = sum(listing.unused_files for listing in listings)
+    if unused_files:
+        notes.append(
+            f"left out: {_count(unused_files, 'file')} in class folders "
+            "(not .jpg, .jpeg or .png)"
+        )
+    if bad:
+        names = "; ".join(_capped(bad))
+        notes.append(f"skipped: {_count(len(bad), 'bad picture')} ({names})")
+    return tuple(notes)
+
+
+def _decode(
+    listing: _Listing, bad: list[str], conversions: Counter[tuple[str, ...]]
+) -> Split:
+    """Decodes the pictures of a listing, adding to `bad` and to `conversions`."""
+    paths = [listing.folder / name for _, name in listing.pictures]
+    images = np.empty((len(paths), IMAGE_SIZE, IMAGE_SIZE, 1), dtype=np.uint8)
+    readable = []
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        decoded = (pool.map if _are_large(paths) else map)(_read_picture, paths)
+        progress = tqdm(
+            decoded,
+            desc=f"reading {listing.part}",
+            total=len(paths),
+            unit=" pictures",
+            disable=None,
+        )
+        for position, picture in enumerate(progress):
+            if isinstance(picture, str):
+                bad.append(f"{_shown(listing.pictures[position][1])}: {picture}")
+                continue
+            images[position, :, :, 0], changes = picture
+            readable.append(position)
+            if changes:
+                conversions[changes] += 1
+    labels = np.array([label for label, _ in listing.pictures], dtype=np.int64)
+    split = Split(images, labels, tuple(name for _, name in listing.pictures))
+    return split if len(readable) == len(split) else split.select(readable)
+
+
+def _are_large(paths: Sequence[Path]) -> bool:
+    """Returns whether a sample of the files is large enough for several threads."""
+    sizes = []
+    for path in paths[:: len(paths) // 100 + 1]:
+        with suppress(OSError):  # A bad picture; reading it says why.
+            sizes.append(path.stat().st_size)
+    return sum(sizes) > _BYTES_WORTH_A_THREAD * len(sizes)
+
+
+def _read_picture(path: Path) -> tuple[np.ndarray, tuple[str, ...]] | str:
+    """Returns a picture and what was changed about it, or why it cannot be read.
+
+    Returns:
+        Either uint8 `(48, 48)` and the kinds of conversion, or a short reason.
+    """
+    too_large = f"larger than {_MEGAPIXEL_LIMIT} megapixels"
+    try:
+        with path.open("rb") as file:
+            if not file.peek(1):
+                return "empty file"
+            image = Image.open(file, formats=("JPEG", "PNG"))
+            if image.width * image.height > _MEGAPIXEL_LIMIT * 1_000_000:
+                return too_large
+            if image.format == "PNG":
+                # Loading a PNG does not check its chunks, and verifying uses it up.
+                image.verify()
+                file.seek(0)
+                image = Image.open(file, formats=("JPEG", "PNG"))
+            image.load()
+            return _to_grayscale(image)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        return too_large
+    except UnidentifiedImageError:
+        return "not a JPEG or PNG picture"
+    except Exception as error:
+        # Pillow's decoders raise almost any kind of error on damaged files.
+        reason = error.strerror if isinstance(error, OSError) else None
+        return _shown(reason or str(error) or type(error).__name__)[:100]
+
+
+def _to_grayscale(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Returns uint8 `(48, 48)` and the kinds of conversion that were needed."""
+    changes = []
+    if image.size != (IMAGE_SIZE, IMAGE_SIZE):
+        changes.append(_OTHER_SIZE)
+    if image.mode != "L":
+        changes.append(_OTHER_MODE)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        changes.append(_TURNED)
+        ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I"):
+        # Pillow's own conversion of 16 bits to 8 clips at 255 instead of scaling.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    if image.mode != "L":
+        image = image.convert("L")
+    if image.size != (IMAGE_SIZE, IMAGE_SIZE):
+        image = ImageOps.fit(image, (IMAGE_SIZE, IMAGE_SIZE))
+    return np.asarray(image), tuple(changes)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _capped(lines: Sequence[str]) -> list[str]:
+    rest = len(lines) - _LISTED_AT_MOST
+    return [*lines[:_LISTED_AT_MOST], *([f"... and {rest:,} more"] if rest > 0 else [])]
+
+
+def _shown(text: str) -> str:
+    """Returns a file's name or an error's text on one line, safe for a terminal."""
+    return text if text.isprintable() else ascii(text)

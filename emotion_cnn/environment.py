@@ -1,0 +1,76 @@
+"""What a run was made with: versions, machine, commit, command line."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from emotion_cnn import __version__
+
+_PACKAGES = (
+    "keras",
+    "tensorflow",
+    "jax",
+    "torch",
+    "numpy",
+    "scikit-learn",
+    "pillow",
+    "matplotlib",
+    "seaborn",
+    "livelossplot",
+)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Returns what the figures of a run may depend on, as JSON takes it."""
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "git_commit": _git_commit(),
+        "versions": {"emotion-cnn": __version__, "python": platform.python_version()}
+        | {name: version for name in _PACKAGES if (version := _version(name))},
+        "backend": keras.backend.backend(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpu_cores": os.cpu_count(),
+        "devices": keras.distribution.list_devices(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor()
+
+
+def _git_commit() -> str | None:
+    """Returns the commit of the code that runs, `-dirty` if it was changed."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()

@@ -1,0 +1,433 @@
+"""One runner per mode: the only code that knows the order of the stages."""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from emotion_cnn.artifacts import (
+    RunFolder,
+    create_folder,
+    create_run,
+    find_run,
+    find_runs,
+    first_line,
+    read_history,
+    write_evaluation,
+    write_figure,
+    write_json,
+)
+from emotion_cnn.config import (
+    ROOT,
+    SAMPLE_DATA,
+    CurvesConfig,
+    EvaluateConfig,
+    Recipe,
+    ResumeConfig,
+    TrainConfig,
+)
+from emotion_cnn.dataset import (
+    Dataset,
+    Split,
+    class_counts,
+    has_pictures,
+    official_parts,
+    read_dataset,
+    read_test,
+    split_dataset,
+)
+from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.environment import describe_environment
+from emotion_cnn.errors import (
+    EmotionCnnError,
+    Interrupted,
+    ModelError,
+    RunError,
+    TrainingError,
+)
+from emotion_cnn.evaluation import Metrics, compute_metrics, format_report
+from emotion_cnn.model import ARCHITECTURES, build_model
+from emotion_cnn.pair import publish_pair, read_pair, write_pair
+from emotion_cnn.plotting import (
+    confusion_matrix_figure,
+    loss_curves_figure,
+    mistakes_figure,
+    reliability_figure,
+)
+from emotion_cnn.sample_faces import draw_faces
+from emotion_cnn.training import compile_model, fit, fix_randomness
+
+PREDICTION_BATCH_SIZE = 256
+_DRAWN_TRAIN, _DRAWN_TEST = 250, 60
+"""Drawn faces per emotion."""
+
+_DRAWN_NOTICE = """\
+*** DRAWN FACES, NOT PHOTOGRAPHS ***
+{reason} So the built-in drawn faces are
+used. They show that everything works; accuracy on them says nothing about
+accuracy on people. For real figures get FER2013 (the Kaggle data set
+msambare/fer2013, about 60 MB), unpack its train/ and test/ into
+{root}, or name another folder with --data.
+"""
+
+
+def train(config: TrainConfig) -> RunFolder:
+    """Trains a network from the start.
+
+    Args:
+        config: What to train on, how, and where results go.
+
+    Returns:
+        The folder of the finished run.
+
+    Raises:
+        EmotionCnnError: Something the user can mend; what is done is kept.
+    """
+    source = _find_source(config.data)
+    drawn_faces = source == SAMPLE_DATA
+    recipe = config.resolve_recipe(drawn_faces=drawn_faces)
+    if not drawn_faces:
+        _check_writable(Path(config.publish))
+    data = _read_data(
+        source, config.validation_share, seed=config.seed, skip_bad=config.skip_bad
+    )
+    name = config.recipe_name(drawn_faces=drawn_faces)
+    run = create_run(Path(config.runs), name)
+    settings = dataclasses.asdict(config)
+    del settings["overrides"]
+    write_json(
+        run.config,
+        settings
+        | {"data": source, "recipe": name, "settings": dataclasses.asdict(recipe)},
+    )
+    write_json(run.environment, describe_environment() | {"data": _describe(data)})
+    return _fit_and_judge(run, data)
+
+
+def resume(config: ResumeConfig) -> RunFolder:
+    """Continues an interrupted run with the settings it was started with.
+
+    Args:
+        config: Which run, and where its data are now if they have moved.
+
+    Returns:
+        The folder of the finished run.
+
+    Raises:
+        EmotionCnnError: The run is finished or damaged, or its data changed.
+    """
+    run = find_run(config.resume, Path(config.runs))
+    if run.finished:
+        raise RunError(
+            f"Expected an interrupted run, but {run.path} ended well: there is "
+            "nothing to resume. Train again for another run."
+        )
+    settings = run.read_json(run.config)
+    source = _find_source(config.data) if config.data else settings["data"]
+    data = _read_data(
+        source,
+        settings["validation_share"],
+        seed=settings["seed"],
+        skip_bad=settings["skip_bad"],
+    )
+    before = run.read_json(run.environment)["data"]["fingerprint"]
+    if data.fingerprint != before:
+        raise RunError(
+            f"Expected the pictures that {run.path} was started with (fingerprint "
+            f"{before[:12]}), found others in {source} ({data.fingerprint[:12]}). "
+            "Bring them back, name their folder with --data, or train anew."
+        )
+    return _fit_and_judge(run, data)
+
+
+def evaluate(config: EvaluateConfig) -> Path:
+    """Judges a network on the pictures of `test/`.
+
+    Args:
+        config: Which network, which pictures, and where results go.
+
+    Returns:
+        The folder with the results.
+
+    Raises:
+        EmotionCnnError: Pictures or network are missing or damaged.
+    """
+    source = _find_source(config.data)
+    run = _run_to_judge(config, drawn_faces=source == SAMPLE_DATA)
+    folder = run.path if run else Path(config.weights or ROOT)
+    model = read_pair(folder)
+    if source == SAMPLE_DATA:
+        test = _draw_splits()[1]
+    else:
+        test, notes = read_test(Path(source), skip_bad=config.skip_bad)
+        for note in notes:
+            print(note)
+    if config.output:
+        target = Path(config.output)
+        output = create_folder(target.parent, target.name)
+    else:
+        now = f"{datetime.now():%Y%m%d-%H%M%S}"
+        output = (
+            create_folder(run.path, f"evaluation-{now}")
+            if run
+            else create_folder(Path(config.runs), f"{now}-evaluation")
+        )
+    print(f"Judging {folder} on {len(test):,} pictures ({_source_name(source)}).")
+    _judge(model, test, output, {"data": source, "weights": str(folder)})
+    return output
+
+
+def curves(config: CurvesConfig) -> Path:
+    """Draws the loss curves of a run again from its history.
+
+    Args:
+        config: Which run, and where the picture goes.
+
+    Returns:
+        The PNG.
+
+    Raises:
+        RunError: There is no such run, or it has no history yet.
+    """
+    run = find_run(config.run, Path(config.runs))
+    output = Path(config.output) if config.output else run.loss_curves
+    write_figure(output, loss_curves_figure(read_history(run.history)))
+    print(f"Loss curves: {output}")
+    return output
+
+
+def _find_source(data: str) -> str:
+    """Returns the data folder, or `SAMPLE_DATA` where the drawn faces step in."""
+    if data == SAMPLE_DATA:
+        reason = "--data sample asks for them."
+    elif Path(data).resolve() == ROOT.resolve() and not has_pictures(ROOT):
+        reason = "train/ and test/ hold no pictures yet."
+    else:
+        return data
+    print(_DRAWN_NOTICE.format(reason=reason, root=ROOT))
+    return SAMPLE_DATA
+
+
+def _source_name(source: str) -> str:
+    return "built-in drawn faces" if source == SAMPLE_DATA else source
+
+
+def _draw_splits() -> tuple[Split, Split]:
+    """Draws the train and the test part, always the same ones."""
+    return (
+        _draw_split("train", _DRAWN_TRAIN, seed=0),
+        _draw_split("test", _DRAWN_TEST, seed=1),
+    )
+
+
+def _draw_split(part: str, count_per_emotion: int, seed: int) -> Split:
+    images, labels = draw_faces(count_per_emotion, seed)
+    names = (
+        f"{part}/{EMOTIONS[label]}/drawn_{place:04d}.png"
+        for place, label in enumerate(labels)
+    )
+    return Split(images, labels, tuple(names))
+
+
+def _read_data(
+    source: str, validation_share: float, *, seed: int, skip_bad: bool
+) -> Dataset:
+    if source == SAMPLE_DATA:
+        data = split_dataset(
+            *_draw_splits(), validation_share=validation_share, seed=seed
+        )
+    else:
+        data = read_dataset(
+            Path(source),
+            validation_share=validation_share,
+            seed=seed,
+            skip_bad=skip_bad,
+        )
+    print(f"Data: {_source_name(source)}")
+    for note in data.notes:
+        print(f"  {note}")
+    print(
+        f"  {len(data.train):,} pictures to train on, {len(data.test):,} to test on\n"
+        f"  validation: {data.validation_source}"
+    )
+    return data
+
+
+def _describe(data: Dataset) -> dict[str, Any]:
+    return {
+        "fingerprint": data.fingerprint,
+        "validation_source": data.validation_source,
+        "notes": data.notes,
+        "counts": {
+            "train": class_counts(data.train),
+            "validation": class_counts(data.validation),
+            "test": class_counts(data.test),
+        },
+    }
+
+
+def _check_writable(folder: Path) -> None:
+    """Finds out before hours of training whether the pair can be written."""
+    probe = folder / ".writable"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunError(
+            f"Expected a folder for the finished model.json and model_weights.h5, but "
+            f"{folder} cannot be written to: {error.strerror}. Choose another with "
+            "--publish."
+        ) from error
+
+
+@contextmanager
+def _resumable(run: RunFolder) -> Iterator[None]:
+    """Turns what stops a run into a message that says how to go on."""
+    how = f"Continue with: python main.py --mode train --resume {run.path}"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"\nStopped; finished epochs are kept. {how}") from None
+    except OSError as error:
+        raise RunError(
+            f"Writing to {run.path} failed: {error.strerror or first_line(error)}. "
+            f"Finished epochs are kept. Make room or mend it. {how}"
+        ) from error
+
+
+def _fit_and_judge(run: RunFolder, data: Dataset) -> RunFolder:
+    settings = run.read_json(run.config)
+    recipe = Recipe(**settings["settings"])
+    fix_randomness(settings["seed"])
+    model = build_model(ARCHITECTURES[recipe.model])
+    compile_model(model, recipe)
+    _check_one_batch(model, data.train.images[: recipe.batch_size])
+    print(
+        f"Network: {recipe.model}, {model.count_params():,} parameters, on "
+        f"{keras.backend.backend()}\nRun: {run.path}"
+    )
+    with _resumable(run):
+        history = fit(
+            model,
+            data.train,
+            data.validation,
+            recipe=recipe,
+            seed=settings["seed"],
+            run=run,
+            tensorboard=settings["tensorboard"],
+        )
+        write_figure(run.loss_curves, loss_curves_figure(history))
+        write_pair(run.path, model)
+        _judge(
+            model, data.test, run.path, {"data": settings["data"], "weights": "this run"}
+        )
+        if settings["data"] != SAMPLE_DATA:
+            publish_pair(run.path, Path(settings["publish"]))
+            print(f"Published: model.json, model_weights.h5 in {settings['publish']}")
+        run.remove_other_best_weights(None)
+        run.state.unlink()
+    return run
+
+
+def _check_one_batch(model: keras.Model, images: np.ndarray) -> None:
+    """Finds out before the first epoch whether a batch fits into memory."""
+    if not np.isfinite(model.predict_on_batch(images)).all():
+        raise TrainingError("The untrained network's outputs are no numbers.")
+
+
+def _run_to_judge(config: EvaluateConfig, *, drawn_faces: bool) -> RunFolder | None:
+    """Returns the run that `--weights` names, or that suits the drawn faces."""
+    runs = Path(config.runs)
+    if config.weights is None:
+        if not drawn_faces:
+            return None
+        finished = [run for run in find_runs(runs) if run.finished and _is_drawn(run)]
+        if not finished:
+            raise RunError(
+                "Expected a network trained on the drawn faces, found no such run "
+                f"below {runs}. Train one first: python main.py --mode train. (The "
+                "shipped weights learned from photographs; to judge them on drawings "
+                "would say nothing.)"
+            )
+        return finished[-1]
+    try:
+        run = find_run(config.weights, runs)
+    except RunError:
+        if not Path(config.weights).is_dir():
+            raise
+        run = None
+    if drawn_faces and not (run and _is_drawn(run)):
+        raise ModelError(
+            f"Expected, for the drawn faces, a run that was trained on them; "
+            f"{config.weights} is none. Name pictures with --data."
+        )
+    return run
+
+
+def _is_drawn(run: RunFolder) -> bool:
+    try:
+        return run.read_json(run.config).get("data") == SAMPLE_DATA
+    except RunError:
+        return False
+
+
+def _judge(
+    model: keras.Model, test: Split, folder: Path, record: Mapping[str, Any]
+) -> None:
+    """Predicts every picture, prints the report and writes all of it."""
+    start = time.perf_counter()
+    probabilities = model.predict(
+        test.images, batch_size=PREDICTION_BATCH_SIZE, verbose=0
+    )
+    rate = len(test) / (time.perf_counter() - start)
+    parts = {"test": np.arange(len(test))} | official_parts(test)
+    metrics = {
+        name: compute_metrics(test.labels[places], probabilities[places])
+        for name, places in parts.items()
+    }
+    report = format_report(metrics) + f"\nPictures per second: {rate:,.0f}\n"
+    print(report)
+    # FER2013's figures are published on PrivateTest: the pictures show that.
+    name, places = list(parts.items())[-1]
+    write_evaluation(
+        folder,
+        metrics={
+            **record,
+            "pictures_per_second": rate,
+            "parts": {name: dataclasses.asdict(m) for name, m in metrics.items()},
+        },
+        report=report,
+        names=test.names,
+        labels=test.labels,
+        probabilities=probabilities,
+        figures=_figures(
+            name, metrics[name], test.select(places), probabilities[places]
+        ),
+    )
+    print(f"Results: {folder}")
+
+
+def _figures(
+    name: str, metrics: Metrics, pictures: Split, probabilities: np.ndarray
+) -> dict[str, Any]:
+    matrix = metrics.confusion_matrix
+    return {
+        "confusion_matrix": confusion_matrix_figure(matrix, shares=False, title=name),
+        "confusion_matrix_shares": confusion_matrix_figure(
+            matrix, shares=True, title=name
+        ),
+        "reliability": reliability_figure(
+            metrics.reliability, metrics.expected_calibration_error, title=name
+        ),
+        "mistakes": mistakes_figure(
+            pictures.images, pictures.labels, probabilities, title=name
+        ),
+    }

@@ -1,0 +1,319 @@
+"""Compile, fit, and continue where an interrupted run stopped."""
+
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import clear_output
+from livelossplot.inputs.keras import PlotLossesCallback
+from livelossplot.outputs import MatplotlibPlot
+from matplotlib.backends.registry import BackendFilter, backend_registry
+from matplotlib.figure import Figure
+
+from emotion_cnn.artifacts import (
+    HISTORY_COLUMNS,
+    History,
+    RunFolder,
+    read_training_state,
+    write_figure,
+    write_history,
+    write_training_state,
+)
+from emotion_cnn.config import Recipe
+from emotion_cnn.dataset import Split
+from emotion_cnn.errors import RunError, TrainingError
+from emotion_cnn.loader import TrainingBatches, one_hot
+
+VALIDATION_BATCH_SIZE = 256
+
+
+def fix_randomness(seed: int) -> None:
+    """Makes all that follows the same for the same seed, on a CPU bit by bit.
+
+    Args:
+        seed: Seed of Python, NumPy and the Keras backend.
+    """
+    keras.utils.set_random_seed(seed)
+    # Without this, sums run over threads in an order that varies.
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def compile_model(model: keras.Model, recipe: Recipe) -> None:
+    """Gives a network its loss, its metric and its optimiser."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(recipe.learning_rate),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def fit(
+    model: keras.Model,
+    train: Split,
+    validation: Split,
+    *,
+    recipe: Recipe,
+    seed: int,
+    run: RunFolder,
+    tensorboard: bool,
+) -> History:
+    """Trains a compiled network, from where the run's state says.
+
+    Ends with the best weights, by validation accuracy, in the network.
+
+    Args:
+        model: A compiled network.
+        train: Pictures to learn from.
+        validation: Pictures that choose the best epoch and the learning rate.
+        recipe: How to train.
+        seed: Seed of the order and the mirroring of the pictures.
+        run: Folder of the run; a training state in it is continued.
+        tensorboard: Whether to write TensorBoard logs too.
+
+    Returns:
+        The history of all epochs, those before an interruption included.
+
+    Raises:
+        TrainingError: The loss is no longer a number.
+        RunError: The state in the run folder is damaged or does not fit.
+    """
+    plateau = keras.callbacks.ReduceLROnPlateau(
+        monitor="val_loss",
+        factor=recipe.plateau_factor,
+        patience=recipe.plateau_patience,
+        min_lr=recipe.minimum_learning_rate,
+    )
+    state = TrainingState(model, run, plateau)
+    if run.state.exists():
+        state.restore()
+    batches = TrainingBatches(
+        train, batch_size=recipe.batch_size, flip=recipe.flip, seed=seed
+    )
+    callbacks = [
+        keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: batches.start_epoch(epoch)
+        ),
+        StopAtLossThatIsNoNumber(),
+        plateau,
+        state.checkpoint,
+        # After the two callbacks whose counters it keeps.
+        state,
+        LiveChart(run.live_chart, state.history),
+    ]
+    if tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(run.tensorboard))
+    if state.epochs_done < recipe.epochs:
+        model.fit(
+            batches,
+            validation_data=(validation.images, one_hot(validation.labels)),
+            validation_batch_size=VALIDATION_BATCH_SIZE,
+            epochs=recipe.epochs,
+            initial_epoch=state.epochs_done,
+            callbacks=callbacks,
+            # The batches are shuffled already. Keras would shuffle them once more
+            # with a random state that a resumed run does not have.
+            shuffle=False,
+            # A bar where there is a terminal, else one line an epoch.
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    model.load_weights(run.best_weights(state.best_epoch))
+    return state.history
+
+
+class StopAtLossThatIsNoNumber(keras.callbacks.Callback):
+    """Ends training at once when the loss is NaN or infinite."""
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Remembers the epoch for the message."""
+        self._epoch = epoch + 1
+
+    def on_train_batch_end(
+        self, batch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Looks at the mean loss of the epoch so far.
+
+        Raises:
+            TrainingError: It is not a finite number.
+        """
+        if logs and not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"Expected the training loss to be a number, found {logs['loss']} "
+                f"in epoch {self._epoch}, batch {batch + 1}. Train again with a lower "
+                "--learning-rate."
+            )
+
+
+class TrainingState(keras.callbacks.Callback):
+    """Keeps, after every epoch, all that continuing the run takes.
+
+    These are the variables of the network (the state of the dropout layers'
+    random generators among them) and of the optimiser, the history, and the
+    counters of `ReduceLROnPlateau` and `ModelCheckpoint`. The order and the
+    mirroring of pictures follow from the seed and the epoch alone.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        run: RunFolder,
+        plateau: keras.callbacks.ReduceLROnPlateau,
+    ) -> None:
+        """Starts at epoch 0.
+
+        Args:
+            model: A compiled network whose optimiser is built.
+            run: Folder to keep the state and the history in.
+            plateau: The callback whose counters are kept.
+        """
+        super().__init__()
+        self.history: History = {name: [] for name in HISTORY_COLUMNS}
+        # A file an epoch: an interrupted epoch leaves the best weights before
+        # it alone, so they always fit the state.
+        self.checkpoint = keras.callbacks.ModelCheckpoint(
+            str(run.path / "best-epoch-{epoch:04d}.weights.h5"),
+            monitor="val_accuracy",
+            mode="max",
+            save_best_only=True,
+            save_weights_only=True,
+        )
+        self._run = run
+        self._plateau = plateau
+        self._plateau_counters: dict[str, Any] = {}
+        self._restored: dict[str, np.ndarray] = {}
+        self._variables = {
+            f"{place:04d}/{variable.path}": variable
+            for place, variable in enumerate(
+                model.trainable_variables
+                + model.non_trainable_variables
+                + model.optimizer.variables
+            )
+        }
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of finished epochs."""
+        return len(self.history["epoch"])
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch, from 1, of the best validation accuracy."""
+        return 1 + int(np.argmax(self.history["val_accuracy"]))
+
+    def restore(self) -> None:
+        """Reads where the last whole epoch ended; training will begin there.
+
+        Raises:
+            RunError: The kept state is damaged or of another network.
+        """
+        arrays, counters = read_training_state(self._run.state)
+        shapes = {name: tuple(v.shape) for name, v in self._variables.items()}
+        if shapes != {name: array.shape for name, array in arrays.items()}:
+            raise RunError(
+                f"{self._run.state} is the state of another network, or of another "
+                "version of Keras, so this run cannot be continued. Start it anew."
+            )
+        self._restored = arrays
+        self.history.update(counters["history"])
+        self._plateau_counters = counters["plateau"]
+        self.checkpoint.best = counters["checkpoint_best"]
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Puts back what the beginning of `fit` has changed or reset.
+
+        `fit` draws from the dropout layers' random generators to build the
+        network's functions, and `ReduceLROnPlateau` starts its counters anew.
+        """
+        for name, array in self._restored.items():
+            self._variables[name].assign(array)
+        for name, value in self._plateau_counters.items():
+            setattr(self._plateau, name, value)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Keeps the state of the epoch, then what people read."""
+        for name in HISTORY_COLUMNS[1:]:
+            self.history[name].append(float((logs or {})[name]))
+        self.history["epoch"].append(epoch + 1)
+        plateau = self._plateau
+        write_training_state(
+            self._run.state,
+            {
+                name: keras.ops.convert_to_numpy(variable)
+                for name, variable in self._variables.items()
+            },
+            {
+                "history": self.history,
+                "plateau": {
+                    "best": plateau.best,
+                    "wait": plateau.wait,
+                    "cooldown_counter": plateau.cooldown_counter,
+                },
+                "checkpoint_best": self.checkpoint.best,
+            },
+        )
+        self._run.remove_other_best_weights(self.best_epoch)
+        write_history(self._run.history, self.history)
+
+
+class LiveChart(PlotLossesCallback):
+    """The livelossplot chart, redrawn after every epoch.
+
+    It goes to a PNG, and to a notebook or a window where there is one.
+    """
+
+    def __init__(self, path: Path, history: History) -> None:
+        """Begins the chart with the epochs of an interrupted run.
+
+        Args:
+            path: PNG to redraw.
+            history: Epochs before this one; may be empty.
+        """
+        self._path = path
+        self._interactive = plt.get_backend().lower() in (
+            backend_registry.list_builtin(BackendFilter.INTERACTIVE)
+        )
+        self._plot = MatplotlibPlot(
+            max_cols=3, before_plots=self._arrange, after_plots=self._show
+        )
+        super().__init__(outputs=[self._plot])
+        for epoch, *values in zip(*history.values(), strict=True):
+            logs = dict(zip(HISTORY_COLUMNS[1:], values, strict=True))
+            self.liveplot.update(logs, int(epoch))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Adds an epoch, counted from 1 as everywhere in the tool."""
+        super().on_epoch_end(epoch + 1, logs)
+
+    def _arrange(self, figure: Figure, axes: np.ndarray, groups: int) -> None:
+        # In place of livelossplot's own, which clears the line of a terminal
+        # and so tears up the progress bar and fills log files with codes.
+        if self._plot.output_mode == "notebook":
+            clear_output(wait=True)
+        figure.set_size_inches(15, 4)
+
+    def _show(self, figure: Figure) -> None:
+        # livelossplot opens a figure an epoch and closes none.
+        figure.tight_layout()
+        write_figure(self._path, figure)
+        if self._plot.output_mode == "notebook":
+            plt.show()
+            plt.close(figure)
+        elif self._interactive:
+            for number in plt.get_fignums():
+                if number != figure.number:
+                    plt.close(number)
+            plt.pause(0.1)
+        else:
+            plt.close(figure)
