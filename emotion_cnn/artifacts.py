@@ -245,7 +245,8 @@ def write_training_state(
         counters: Everything else, as JSON takes it.
     """
     with replacing(path) as temporary:
-        np.savez(temporary, counters=json.dumps(counters), **arrays)
+        everything: dict[str, Any] = {"counters": json.dumps(counters), **arrays}
+        np.savez(temporary, **everything)
 
 
 def read_training_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

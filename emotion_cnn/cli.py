@@ -83,9 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_flag(
-    group: argparse._ArgumentGroup, declared: dataclasses.Field[Any]
-) -> None:
+def _add_flag(group: argparse._ArgumentGroup, declared: dataclasses.Field[Any]) -> None:
     rules, default = declared.metadata, declared.default
     help_text = rules["help"]
     if isinstance(default, bool):

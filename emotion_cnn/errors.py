@@ -31,7 +31,7 @@ class TrainingError(EmotionCnnError):
     """Training that cannot go on, such as a loss that is not a number."""
 
 
-class Interrupted(EmotionCnnError):
+class RunInterruptedError(EmotionCnnError):
     """Ctrl-C; the message says how to go on."""
 
     exit_code = 130

@@ -27,9 +27,7 @@ class TrainingBatches(keras.utils.PyDataset):
     and the batch number, whoever asks, and however the epoch was reached.
     """
 
-    def __init__(
-        self, split: Split, *, batch_size: int, flip: bool, seed: int
-    ) -> None:
+    def __init__(self, split: Split, *, batch_size: int, flip: bool, seed: int) -> None:
         """Prepares the first epoch.
 
         Args:

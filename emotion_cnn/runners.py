@@ -1,11 +1,9 @@
 """One runner per mode: the only code that knows the order of the stages."""
 
 import dataclasses
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -44,13 +42,11 @@ from emotion_cnn.dataset import (
     read_test,
     split_dataset,
 )
-from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.environment import describe_environment
 from emotion_cnn.errors import (
-    EmotionCnnError,
-    Interrupted,
     ModelError,
     RunError,
+    RunInterruptedError,
     TrainingError,
 )
 from emotion_cnn.evaluation import Metrics, compute_metrics, format_report
@@ -62,13 +58,10 @@ from emotion_cnn.plotting import (
     mistakes_figure,
     reliability_figure,
 )
-from emotion_cnn.sample_faces import draw_faces
+from emotion_cnn.sample_faces import sample_splits
 from emotion_cnn.training import compile_model, fit, fix_randomness
 
 PREDICTION_BATCH_SIZE = 256
-_DRAWN_TRAIN, _DRAWN_TEST = 250, 60
-"""Drawn faces per emotion."""
-
 _DRAWN_NOTICE = """\
 *** DRAWN FACES, NOT PHOTOGRAPHS ***
 {reason} So the built-in drawn faces are
@@ -165,7 +158,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     folder = run.path if run else Path(config.weights or ROOT)
     model = read_pair(folder)
     if source == SAMPLE_DATA:
-        test = _draw_splits()[1]
+        test = sample_splits()[1]
     else:
         test, notes = read_test(Path(source), skip_bad=config.skip_bad)
         for note in notes:
@@ -220,29 +213,12 @@ def _source_name(source: str) -> str:
     return "built-in drawn faces" if source == SAMPLE_DATA else source
 
 
-def _draw_splits() -> tuple[Split, Split]:
-    """Draws the train and the test part, always the same ones."""
-    return (
-        _draw_split("train", _DRAWN_TRAIN, seed=0),
-        _draw_split("test", _DRAWN_TEST, seed=1),
-    )
-
-
-def _draw_split(part: str, count_per_emotion: int, seed: int) -> Split:
-    images, labels = draw_faces(count_per_emotion, seed)
-    names = (
-        f"{part}/{EMOTIONS[label]}/drawn_{place:04d}.png"
-        for place, label in enumerate(labels)
-    )
-    return Split(images, labels, tuple(names))
-
-
 def _read_data(
     source: str, validation_share: float, *, seed: int, skip_bad: bool
 ) -> Dataset:
     if source == SAMPLE_DATA:
         data = split_dataset(
-            *_draw_splits(), validation_share=validation_share, seed=seed
+            *sample_splits(), validation_share=validation_share, seed=seed
         )
     else:
         data = read_dataset(
@@ -295,7 +271,8 @@ def _resumable(run: RunFolder) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(f"\nStopped; finished epochs are kept. {how}") from None
+        message = f"\nStopped; finished epochs are kept. {how}"
+        raise RunInterruptedError(message) from None
     except OSError as error:
         raise RunError(
             f"Writing to {run.path} failed: {error.strerror or first_line(error)}. "
@@ -327,7 +304,10 @@ def _fit_and_judge(run: RunFolder, data: Dataset) -> RunFolder:
         write_figure(run.loss_curves, loss_curves_figure(history))
         write_pair(run.path, model)
         _judge(
-            model, data.test, run.path, {"data": settings["data"], "weights": "this run"}
+            model,
+            data.test,
+            run.path,
+            {"data": settings["data"], "weights": "this run"},
         )
         if settings["data"] != SAMPLE_DATA:
             publish_pair(run.path, Path(settings["publish"]))

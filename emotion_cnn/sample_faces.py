@@ -13,10 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from emotion_cnn.dataset import IMAGE_SIZE, Split
 from emotion_cnn.emotions import EMOTIONS
-
-IMAGE_SIZE = 48
-"""Width and height of a drawn picture, in pixels."""
 
 ACTION_UNITS: dict[str, dict[str, float]] = {
     "AU1 inner brow raiser": {"inner_brow": 0.17, "forehead_lines": 0.4},
@@ -172,6 +170,24 @@ class Face:
     lip_stretch: float = 0.0  # of either half of the mouth
     lip_press: float = 0.0  # share of the lips that is rolled in
     jaw_drop: float = 0.0
+
+
+def sample_splits() -> tuple[Split, Split]:
+    """Draws the built-in data set, always the same one.
+
+    Returns:
+        The train part, 250 pictures of each emotion, and the test part, 60.
+    """
+    return _sample_split("train", 250, seed=0), _sample_split("test", 60, seed=1)
+
+
+def _sample_split(part: str, count_per_emotion: int, seed: int) -> Split:
+    images, labels = draw_faces(count_per_emotion, seed)
+    names = (
+        f"{part}/{EMOTIONS[label]}/drawn_{place:04d}.png"
+        for place, label in enumerate(labels)
+    )
+    return Split(images, labels, tuple(names))
 
 
 def draw_faces(
