@@ -162,8 +162,8 @@ def _prepare(mode: str, given: dict[str, Any]) -> Callable[[], object]:
         backend = run.read_json(run.config).get("backend")
     else:
         names = {f.name for f in dataclasses.fields(Recipe)}
-        overrides = {name: given.pop(name) for name in names & set(given)}
-        config, runner = TrainConfig(**given, overrides=overrides), "train"
+        settings = {name: given.pop(name) for name in names & set(given)}
+        config, runner = TrainConfig(**given, settings=settings), "train"
         backend = config.backend
     if backend:
         _set_backend(backend)

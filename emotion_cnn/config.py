@@ -151,7 +151,10 @@ _BACKEND_HELP = "Keras backend"
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What `--mode train` works on; `overrides` are single settings of the recipe."""
+    """What `--mode train` works on.
+
+    `settings` are those of the recipe that were given one by one, by field name.
+    """
 
     data: str = setting(str(ROOT), _DATA_HELP, metavar="FOLDER")
     recipe: str | None = setting(
@@ -160,7 +163,7 @@ class TrainConfig:
         "'sample' on drawn faces",
         choices=tuple(RECIPES),
     )
-    overrides: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     skip_bad: bool = setting(False, _SKIP_BAD_HELP)
     validation_share: float = setting(
         0.1,
@@ -183,7 +186,7 @@ class TrainConfig:
     tensorboard: bool = setting(False, "write TensorBoard logs into the run folder")
 
     def __post_init__(self) -> None:
-        """Checks ranges, choices and the overridden recipe."""
+        """Checks ranges, choices and the recipe with its single settings."""
         check_settings(self)
         self.resolve_recipe(drawn_faces=False)
 
@@ -201,7 +204,7 @@ class TrainConfig:
             ConfigError: The settings together are outside what is allowed.
         """
         named = RECIPES[self.recipe_name(drawn_faces=drawn_faces)]
-        return dataclasses.replace(named, **self.overrides)
+        return dataclasses.replace(named, **self.settings)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """One runner per mode: the only code that knows the order of the stages."""
 
 import dataclasses
+import importlib.util
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +29,6 @@ from emotion_cnn.config import (
     SAMPLE_DATA,
     CurvesConfig,
     EvaluateConfig,
-    Recipe,
     ResumeConfig,
     TrainConfig,
 )
@@ -44,6 +44,7 @@ from emotion_cnn.dataset import (
 )
 from emotion_cnn.environment import describe_environment
 from emotion_cnn.errors import (
+    ConfigError,
     ModelError,
     RunError,
     RunInterruptedError,
@@ -89,20 +90,21 @@ def train(config: TrainConfig) -> RunFolder:
     recipe = config.resolve_recipe(drawn_faces=drawn_faces)
     if not drawn_faces:
         _check_writable(Path(config.publish))
-    data = _read_data(
-        source, config.validation_share, seed=config.seed, skip_bad=config.skip_bad
-    )
+    if config.tensorboard and importlib.util.find_spec("tensorflow") is None:
+        raise ConfigError(
+            "--tensorboard needs the package tensorflow, which writes the logs, "
+            "whatever the backend; it is not installed. Install it or leave the flag "
+            "out."
+        )
+    data = _read_data(config, source)
     name = config.recipe_name(drawn_faces=drawn_faces)
-    run = create_run(Path(config.runs), name)
-    settings = dataclasses.asdict(config)
-    del settings["overrides"]
-    write_json(
-        run.config,
-        settings
-        | {"data": source, "recipe": name, "settings": dataclasses.asdict(recipe)},
+    config = dataclasses.replace(
+        config, data=source, recipe=name, settings=dataclasses.asdict(recipe)
     )
+    run = create_run(Path(config.runs), name)
+    write_json(run.config, dataclasses.asdict(config))
     write_json(run.environment, describe_environment() | {"data": _describe(data)})
-    return _fit_and_judge(run, data)
+    return _fit_and_judge(run, config, data)
 
 
 def resume(config: ResumeConfig) -> RunFolder:
@@ -123,22 +125,19 @@ def resume(config: ResumeConfig) -> RunFolder:
             f"Expected an interrupted run, but {run.path} ended well: there is "
             "nothing to resume. Train again for another run."
         )
-    settings = run.read_json(run.config)
-    source = _find_source(config.data) if config.data else settings["data"]
-    data = _read_data(
-        source,
-        settings["validation_share"],
-        seed=settings["seed"],
-        skip_bad=settings["skip_bad"],
-    )
-    before = run.read_json(run.environment)["data"]["fingerprint"]
+    started, environment = _read_run(run)
+    source = _find_source(config.data or started.data)
+    data = _read_data(started, source)
+    before = environment["data"]["fingerprint"]
     if data.fingerprint != before:
         raise RunError(
             f"Expected the pictures that {run.path} was started with (fingerprint "
             f"{before[:12]}), found others in {source} ({data.fingerprint[:12]}). "
             "Bring them back, name their folder with --data, or train anew."
         )
-    return _fit_and_judge(run, data)
+    resumed = [*environment.get("resumed", []), describe_environment()]
+    write_json(run.environment, environment | {"resumed": resumed})
+    return _fit_and_judge(run, started, data)
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -213,19 +212,13 @@ def _source_name(source: str) -> str:
     return "built-in drawn faces" if source == SAMPLE_DATA else source
 
 
-def _read_data(
-    source: str, validation_share: float, *, seed: int, skip_bad: bool
-) -> Dataset:
+def _read_data(config: TrainConfig, source: str) -> Dataset:
+    share, seed = config.validation_share, config.seed
     if source == SAMPLE_DATA:
-        data = split_dataset(
-            *sample_splits(), validation_share=validation_share, seed=seed
-        )
+        data = split_dataset(*sample_splits(), validation_share=share, seed=seed)
     else:
         data = read_dataset(
-            Path(source),
-            validation_share=validation_share,
-            seed=seed,
-            skip_bad=skip_bad,
+            Path(source), validation_share=share, seed=seed, skip_bad=config.skip_bad
         )
     print(f"Data: {_source_name(source)}")
     for note in data.notes:
@@ -280,10 +273,28 @@ def _resumable(run: RunFolder) -> Iterator[None]:
         ) from error
 
 
-def _fit_and_judge(run: RunFolder, data: Dataset) -> RunFolder:
-    settings = run.read_json(run.config)
-    recipe = Recipe(**settings["settings"])
-    fix_randomness(settings["seed"])
+def _read_run(run: RunFolder) -> tuple[TrainConfig, dict[str, Any]]:
+    """Returns what a run was started with, and its environment.
+
+    Raises:
+        RunError: Its files are missing or damaged.
+    """
+    environment = run.read_json(run.environment)
+    try:
+        config = TrainConfig(**run.read_json(run.config))
+        environment["data"]["fingerprint"]
+    except (KeyError, TypeError, ConfigError) as error:
+        raise RunError(
+            f"{run.config} or {run.environment} is damaged ({first_line(error)}), so "
+            "this run cannot be continued. Start it anew."
+        ) from error
+    return config, environment
+
+
+def _fit_and_judge(run: RunFolder, config: TrainConfig, data: Dataset) -> RunFolder:
+    drawn_faces = config.data == SAMPLE_DATA
+    recipe = config.resolve_recipe(drawn_faces=drawn_faces)
+    fix_randomness(config.seed)
     model = build_model(ARCHITECTURES[recipe.model])
     compile_model(model, recipe)
     _check_one_batch(model, data.train.images[: recipe.batch_size])
@@ -297,21 +308,17 @@ def _fit_and_judge(run: RunFolder, data: Dataset) -> RunFolder:
             data.train,
             data.validation,
             recipe=recipe,
-            seed=settings["seed"],
+            seed=config.seed,
             run=run,
-            tensorboard=settings["tensorboard"],
+            tensorboard=config.tensorboard,
         )
         write_figure(run.loss_curves, loss_curves_figure(history))
         write_pair(run.path, model)
-        _judge(
-            model,
-            data.test,
-            run.path,
-            {"data": settings["data"], "weights": "this run"},
-        )
-        if settings["data"] != SAMPLE_DATA:
-            publish_pair(run.path, Path(settings["publish"]))
-            print(f"Published: model.json, model_weights.h5 in {settings['publish']}")
+        record = {"data": config.data, "weights": str(run.path)}
+        _judge(model, data.test, run.path, record)
+        if not drawn_faces:
+            publish_pair(run.path, Path(config.publish))
+            print(f"Published: model.json, model_weights.h5 in {config.publish}")
         run.remove_other_best_weights(None)
         run.state.unlink()
     return run
@@ -373,7 +380,10 @@ def _judge(
         name: compute_metrics(test.labels[places], probabilities[places])
         for name, places in parts.items()
     }
-    report = format_report(metrics) + f"\nPictures per second: {rate:,.0f}\n"
+    report = (
+        f"{record['weights']}, judged on {_source_name(record['data'])}\n\n"
+        f"{format_report(metrics)}\n\n{rate:,.0f} pictures per second\n"
+    )
     print(report)
     # FER2013's figures are published on PrivateTest: the pictures show that.
     name, places = list(parts.items())[-1]

@@ -305,6 +305,8 @@ class LiveChart(PlotLossesCallback):
 
     def _show(self, figure: Figure) -> None:
         # livelossplot opens a figure an epoch and closes none.
+        for axes in figure.axes:
+            axes.locator_params(axis="x", integer=True)
         figure.tight_layout()
         write_figure(self._path, figure)
         if self._plot.output_mode == "notebook":
