@@ -17,6 +17,7 @@ from typing import Any
 
 from emotion_cnn import __version__
 from emotion_cnn.config import (
+    BACKENDS,
     ROOT,
     CurvesConfig,
     EvaluateConfig,
@@ -25,18 +26,18 @@ from emotion_cnn.config import (
     TrainConfig,
     flag_name,
 )
-from emotion_cnn.errors import ConfigError, EmotionCnnError
+from emotion_cnn.errors import ConfigError, EmotionCnnError, RunError
 
 _DESCRIPTION = """\
 Train and judge convolutional networks for facial-expression recognition:
 48x48 gray faces, seven emotions.
 
-  python main.py --mode train                     train on train/, judge on test/
-  python main.py --mode train --model compact     ... a network quicker on a CPU
-  python main.py --mode train --resume RUN        continue an interrupted run
-  python main.py --mode evaluate                  judge the shipped network
-  python main.py --mode evaluate --weights RUN    judge what a run trained
-  python main.py --mode curves --run RUN          draw its loss curves again
+  python main.py --mode train                    train on train/, judge on test/
+  python main.py --mode train --model compact    ... a network quicker on a CPU
+  python main.py --mode train --resume RUN       continue an interrupted run
+  python main.py --mode evaluate                 judge the shipped network
+  python main.py --mode evaluate --weights RUN   judge what a run trained
+  python main.py --mode curves --run RUN         draw its loss curves again
 """
 _EPILOG = """\
 Pictures go to train/<emotion>/ and test/<emotion>/. Without any, built-in
@@ -88,6 +89,7 @@ def _add_flag(group: argparse._ArgumentGroup, declared: dataclasses.Field[Any]) 
     help_text = rules["help"]
     if isinstance(default, bool):
         action: Any = argparse.BooleanOptionalAction if default else "store_true"
+        help_text += " (default: yes)" if default else ""
         group.add_argument(flag_name(declared.name), action=action, help=help_text)
         return
     if default not in (None, ""):
@@ -121,6 +123,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(_message(error), file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        # What a full or locked disk refuses, where no runner knows more to say.
+        if debug:
+            traceback.print_exc()
+        print(
+            f"error: {error.filename or 'a file'} cannot be used: "
+            f"{error.strerror or error}. Make room, mend it, or choose another place.",
+            file=sys.stderr,
+        )
+        return EmotionCnnError.exit_code
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130
@@ -144,7 +156,8 @@ def _prepare(mode: str, given: dict[str, Any]) -> Callable[[], object]:
     if mode == "curves":
         if "run" not in given:
             raise ConfigError("--mode curves needs --run RUN: which run to draw.")
-        config, runner, backend = CurvesConfig(**given), "curves", None
+        config, runner = CurvesConfig(**given), "curves"
+        backend = EvaluateConfig().backend
     elif mode == "evaluate":
         config, runner = EvaluateConfig(**given), "evaluate"
         backend = config.backend
@@ -159,14 +172,18 @@ def _prepare(mode: str, given: dict[str, Any]) -> Callable[[], object]:
         from emotion_cnn.artifacts import find_run
 
         run = find_run(config.resume, Path(config.runs))
-        backend = run.read_json(run.config).get("backend")
+        backend = str(run.read_json(run.config).get("backend"))
+        if backend not in BACKENDS:
+            raise RunError(
+                f"{run.config} is damaged: expected one of {', '.join(BACKENDS)} as "
+                f"its backend, found {backend}."
+            )
     else:
         names = {f.name for f in dataclasses.fields(Recipe)}
         settings = {name: given.pop(name) for name in names & set(given)}
         config, runner = TrainConfig(**given, settings=settings), "train"
         backend = config.backend
-    if backend:
-        _set_backend(backend)
+    _set_backend(backend)
     return lambda: getattr(_import_runners(), runner)(config)
 
 

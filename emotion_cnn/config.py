@@ -6,7 +6,6 @@ a name; a `TrainConfig` or `EvaluateConfig` says what on, and where to.
 """
 
 import dataclasses
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -80,14 +79,19 @@ def check_settings(config: Any) -> None:
         if not rules:
             continue
         value, flag = getattr(config, declared.name), flag_name(declared.name)
+        kind = type(declared.default)
+        if declared.default is not None and not isinstance(
+            value, (int, float) if kind is float else kind
+        ):
+            raise ConfigError(f"{flag} is of type {kind.__name__}; found {value!r}.")
         if rules["choices"] and value is not None and value not in rules["choices"]:
             raise ConfigError(
                 f"{flag} is one of {', '.join(rules['choices'])}; found {value!r}."
             )
         low, high = rules["minimum"], rules["maximum"]
-        if low is not None and not (math.isfinite(value) and low <= value <= high):
+        if low is not None and not low <= value <= high:
             raise ConfigError(
-                f"{flag} is a number from {low:g} to {high:g}; found {value}."
+                f"{flag} is a number from {low:.10g} to {high:.10g}; found {value}."
             )
 
 
@@ -147,6 +151,11 @@ _DATA_HELP = (
 )
 _SKIP_BAD_HELP = "leave damaged pictures out instead of stopping at them"
 _BACKEND_HELP = "Keras backend"
+_OUTPUT_HELP = (
+    "evaluate: new folder for metrics, predictions and pictures; without it one in "
+    "the run that is judged, or below --runs. curves: PNG to write; without it "
+    "loss_curves.png in the run"
+)
 
 
 @dataclass(frozen=True)
@@ -188,7 +197,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Checks ranges, choices and the recipe with its single settings."""
         check_settings(self)
-        self.resolve_recipe(drawn_faces=False)
+        self.resolve_recipe(drawn_faces=self.data == SAMPLE_DATA)
 
     def recipe_name(self, *, drawn_faces: bool) -> str:
         """Returns the recipe asked for, or the one that suits the data."""
@@ -237,9 +246,8 @@ class EvaluateConfig:
     )
     output: str | None = setting(
         None,
-        "new folder for metrics, predictions and pictures; without it one in "
-        "the run that is judged, or below --runs",
-        metavar="FOLDER",
+        _OUTPUT_HELP,
+        metavar="PATH",
     )
     skip_bad: bool = setting(False, _SKIP_BAD_HELP)
     backend: str = setting(_BACKEND, _BACKEND_HELP, choices=BACKENDS)
@@ -260,8 +268,19 @@ class CurvesConfig:
         "", "run whose loss curves are drawn from its history.csv", metavar="RUN"
     )
     output: str | None = setting(
-        None, "PNG to write; without it loss_curves.png in the run", metavar="FILE"
+        None,
+        _OUTPUT_HELP,
+        metavar="PATH",
     )
     runs: str = setting(
         str(ROOT / "runs"), "folder that gets a folder per run", metavar="FOLDER"
     )
+
+    def __post_init__(self) -> None:
+        """Checks the output."""
+        check_settings(self)
+        if self.output and not self.output.lower().endswith(".png"):
+            raise ConfigError(
+                "--output is the PNG to write, a name that ends in .png; found "
+                f"{self.output!r}."
+            )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import absl.logging
 import keras
+import numpy as np
 
 from emotion_cnn.artifacts import first_line, replacing, write_text
 from emotion_cnn.dataset import IMAGE_SIZE
@@ -83,6 +84,8 @@ def complete_published_pair(folder: Path) -> None:
             if (staged / name).is_file():
                 (staged / name).replace(folder / name)
         staged.rmdir()
+    for leftover in folder.glob(".pair-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def read_pair(folder: Path) -> keras.Model:
@@ -116,6 +119,8 @@ def read_pair(folder: Path) -> keras.Model:
             if file.read(8) != b"\x89HDF\r\n\x1a\n":
                 raise ValueError("it does not begin as an HDF5 file")
         model.load_weights(weights)
+        if not all(np.isfinite(array).all() for array in model.get_weights()):
+            raise ValueError("some weights are no finite numbers")
     # A stranger's file can make h5py and Keras raise almost anything.
     except Exception as error:
         raise ModelError(
@@ -123,6 +128,13 @@ def read_pair(folder: Path) -> keras.Model:
             f"damaged, or of another network or class count. Expected the pair that "
             f"one run wrote. ({first_line(error)})"
         ) from error
+    gray = np.full((1, IMAGE_SIZE, IMAGE_SIZE, 1), 128, "float32")
+    outputs = keras.ops.convert_to_numpy(model(gray, training=False))
+    if not (outputs >= 0).all() or abs(outputs.sum() - 1) > 1e-3:
+        raise ModelError(
+            f"Expected {folder / MODEL_NAME} to end in probabilities, seven numbers "
+            f"from 0 that sum to 1; found {outputs[0].tolist()} for a gray picture."
+        )
     return model
 
 

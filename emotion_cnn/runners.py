@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -127,6 +128,8 @@ def resume(config: ResumeConfig) -> RunFolder:
         )
     started, environment = _read_run(run)
     source = _find_source(config.data or started.data)
+    if source != SAMPLE_DATA:
+        _check_writable(Path(started.publish))
     data = _read_data(started, source)
     before = environment["data"]["fingerprint"]
     if data.fingerprint != before:
@@ -163,7 +166,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         for note in notes:
             print(note)
     if config.output:
-        target = Path(config.output)
+        target = Path(config.output).resolve()
         output = create_folder(target.parent, target.name)
     else:
         now = f"{datetime.now():%Y%m%d-%H%M%S}"
@@ -266,10 +269,16 @@ def _resumable(run: RunFolder) -> Iterator[None]:
     except KeyboardInterrupt:
         message = f"\nStopped; finished epochs are kept. {how}"
         raise RunInterruptedError(message) from None
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        # HDF5 meets a full disk with a RuntimeError when it closes its file.
+        origin = traceback.extract_tb(error.__traceback__)[-1].filename
+        if isinstance(error, RuntimeError) and "h5py" not in origin:
+            raise
+        place = getattr(error, "filename", None) or run.path
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise RunError(
-            f"Writing to {run.path} failed: {error.strerror or first_line(error)}. "
-            f"Finished epochs are kept. Make room or mend it. {how}"
+            f"Writing to {place} failed: {reason}. Finished epochs are kept. Make room "
+            f"or mend it. {how}"
         ) from error
 
 

@@ -19,6 +19,7 @@ from emotion_cnn.artifacts import (
     HISTORY_COLUMNS,
     History,
     RunFolder,
+    first_line,
     read_training_state,
     write_figure,
     write_history,
@@ -129,7 +130,15 @@ def fit(
             # A bar where there is a terminal, else one line an epoch.
             verbose=1 if sys.stdout.isatty() else 2,
         )
-    model.load_weights(run.best_weights(state.best_epoch))
+    try:
+        model.load_weights(run.best_weights(state.best_epoch))
+    # A damaged file can make h5py and Keras raise almost anything.
+    except Exception as error:
+        raise RunError(
+            f"Expected the weights of epoch {state.best_epoch} in {run.path}, but they "
+            f"cannot be read ({first_line(error)}), so this run cannot be continued. "
+            "Start it anew."
+        ) from error
     return state.history
 
 
@@ -194,7 +203,8 @@ class TrainingState(keras.callbacks.Callback):
         self._plateau_counters: dict[str, Any] = {}
         self._restored: dict[str, np.ndarray] = {}
         self._variables = {
-            f"{place:04d}/{variable.path}": variable
+            # Not by path: Keras numbers on the layers of a second network.
+            f"{place:04d}/{variable.name}": variable
             for place, variable in enumerate(
                 model.trainable_variables
                 + model.non_trainable_variables

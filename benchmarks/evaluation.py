@@ -1,0 +1,128 @@
+"""Judging all test pictures against a bare model.predict on the same array.
+
+The network has random weights: what it predicts does not change how long it takes.
+"""
+
+import argparse
+import io
+import statistics
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
+
+import keras
+import numpy as np
+
+from benchmarks.pictures import DATA_HELP, data_folder
+from benchmarks.report import Row, argument_parser, show
+from emotion_cnn import runners
+from emotion_cnn.config import MODELS, SAMPLE_DATA
+from emotion_cnn.dataset import Split, read_test
+from emotion_cnn.model import ARCHITECTURES, build_model
+
+
+def seconds_of_predict(model: keras.Model, test: Split) -> float:
+    """Returns how long a bare `predict` over all pictures takes."""
+    start = time.perf_counter()
+    model.predict(test.images, batch_size=runners.PREDICTION_BATCH_SIZE, verbose=0)
+    return time.perf_counter() - start
+
+
+def seconds_of_judging(
+    model: keras.Model, test: Split, record: dict[str, str]
+) -> tuple[float, float]:
+    """Judges as `--mode evaluate` does once pictures and network are loaded.
+
+    Args:
+        model: A network.
+        test: Pictures to judge.
+        record: What the metrics say they are of.
+
+    Returns:
+        The seconds until the report is printed, before the first figure is drawn;
+        and the seconds until all files are written.
+    """
+    draw_figures = runners._figures
+    report_printed: list[float] = []
+
+    def note_time_and_draw(*arguments: Any) -> dict[str, Any]:
+        report_printed.append(time.perf_counter())
+        return draw_figures(*arguments)
+
+    with (
+        TemporaryDirectory() as folder,
+        mock.patch.object(runners, "_figures", note_time_and_draw),
+        redirect_stdout(io.StringIO()),
+    ):
+        start = time.perf_counter()
+        runners._judge(model, test, Path(folder), record)
+        end = time.perf_counter()
+    return report_printed[0] - start, end - start
+
+
+def main() -> None:
+    """Measures, and prints the table."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--data", default=SAMPLE_DATA, metavar="FOLDER", help=DATA_HELP)
+    parser.add_argument("--model", choices=MODELS, default="baseline")
+    parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
+    arguments = parser.parse_args()
+    with data_folder(arguments.data) as folder:
+        test, _ = read_test(folder, skip_bad=False)
+    measure(test, arguments)
+
+
+def measure(test: Split, arguments: argparse.Namespace) -> None:
+    """Measures both, in turns.
+
+    Args:
+        test: Pictures to judge.
+        arguments: What the command line says.
+    """
+    model = build_model(ARCHITECTURES[arguments.model])
+    record = {"data": arguments.data, "weights": "random weights"}
+    # As many pictures as make one whole batch and one as short as the last will be.
+    batch = runners.PREDICTION_BATCH_SIZE
+    warm_up = test.select(np.arange(min(len(test), batch + len(test) % batch)))
+    seconds_of_predict(model, warm_up)
+    seconds_of_judging(model, warm_up, record)
+
+    bare, reported, written = [], [], []
+    for _ in range(arguments.rounds):
+        bare.append(seconds_of_predict(model, test))
+        until_report, until_written = seconds_of_judging(model, test, record)
+        reported.append(until_report)
+        written.append(until_written)
+    reference = statistics.median(bare)
+    show(
+        f"Evaluation against a bare predict: {arguments.model}, {len(test):,} pictures "
+        f"of {arguments.data}, batches of {batch}",
+        [
+            Row(
+                "predictions, metrics, report",
+                "s",
+                statistics.median(reported),
+                reference,
+                at_most=1.15,
+            ),
+            Row(
+                "the same, and all files",
+                "s",
+                statistics.median(written),
+                reference,
+                at_most=1.15,
+            ),
+        ],
+        notes=[
+            f"Medians of {arguments.rounds} rounds, one after the other in turns, both "
+            "warmed up.",
+        ],
+        json=arguments.json,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,535 @@
+"""The run folder: written whole or not at all, read with an eye for damage."""
+
+import errno
+import json
+import os
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from emotion_cnn import artifacts
+from emotion_cnn.artifacts import (
+    HISTORY_COLUMNS,
+    RunFolder,
+    create_folder,
+    create_run,
+    find_run,
+    find_runs,
+    first_line,
+    read_history,
+    read_training_state,
+    replacing,
+    write_csv,
+    write_evaluation,
+    write_figure,
+    write_history,
+    write_json,
+    write_text,
+    write_training_state,
+)
+from emotion_cnn.cli import main
+from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.errors import RunError
+
+HISTORY = {
+    "epoch": [1.0, 2.0, 3.0],
+    "loss": [0.1 + 0.2, 1 / 3, 5e-324],
+    "accuracy": [float(np.float32(0.7)), 1.0, 0.0],
+    "val_loss": [1.7976931348623157e308, 2**-60, -0.0],
+    "val_accuracy": [0.30000000000000004, 0.3, 1 - 2**-53],
+    "learning_rate": [5e-4, 5.000000000000001e-05, 1e-5],
+}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def damage_of(path: Path, read) -> str:
+    with pytest.raises(RunError) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+# --- Replacing files ---
+
+
+def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".txt"
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_a_file_that_did_not_exist(tmp_path):
+    write_text(tmp_path / "file.txt", "Größe\n")
+    assert (tmp_path / "file.txt").read_bytes() == "Größe\n".encode()
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("written", [True, False])
+def test_what_goes_wrong_leaves_the_old_file_alone(tmp_path, error, written):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(error), replacing(path) as temporary:
+        if written:
+            temporary.write_text("half of the n")
+        raise error
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_rows_that_cannot_be_had_leave_the_old_table(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+
+    def rows():
+        yield (1, 2)
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        write_csv(path, ("a", "b"), rows())
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["table.csv"]
+
+
+def test_json_and_csv(tmp_path):
+    write_json(tmp_path / "values.json", {"a": [1, 0.1, None]})
+    assert json.loads((tmp_path / "values.json").read_text()) == {"a": [1, 0.1, None]}
+    write_csv(tmp_path / "table.csv", ("a", "b"), [("x,y", 1), ('"', 0.1)])
+    assert (tmp_path / "table.csv").read_bytes() == b'a,b\n"x,y",1\n"""",0.1\n'
+
+
+WRITERS = {
+    "text.txt": lambda path: write_text(path, "new"),
+    "values.json": lambda path: write_json(path, {"new": 1}),
+    "table.csv": lambda path: write_csv(path, ("new",), [("row",)]),
+    "history.csv": lambda path: write_history(path, HISTORY),
+    "figure.png": lambda path: write_figure(path, Figure()),
+    "state.npz": lambda path: write_training_state(path, {"a": np.ones(9)}, {}),
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"old")
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"old")
+    # Where the new file is written to, there is no room.
+    temporary.symlink_to("/dev/full")
+    with pytest.raises(OSError) as caught:
+        WRITERS[name](path)
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == [name]
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """A disk that turns out to be full when a file is forced onto it."""
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(artifacts.os, "fsync", no_space)
+
+
+def test_a_full_disk_while_judging(full_disk, fails, tmp_path, faces, network):
+    output = tmp_path / "results"
+    flags = ("--weights", network, "--runs", tmp_path, "--output", output)
+    message = fails("--mode", "evaluate", "--data", faces, *flags)
+    assert "No space left on device" in message
+    assert str(output) in message
+    assert names(output) == []
+
+
+def test_a_full_disk_when_a_run_begins(full_disk, fails, tmp_path, faces, places):
+    message = fails("--mode", "train", "--data", faces, *places)
+    assert "No space left on device" in message
+    assert str(tmp_path / "runs") in message
+
+
+def test_a_full_disk_while_curves_are_drawn(full_disk, fails, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "history.csv").write_text(
+        ",".join(HISTORY_COLUMNS) + "\n1,1,0.5,1,0.5,0.1\n"
+    )
+    message = fails("--mode", "curves", "--run", tmp_path, "--runs", tmp_path)
+    assert "No space left on device" in message
+    assert str(tmp_path) in message
+    assert names(tmp_path) == ["config.json", "history.csv"]
+
+
+@pytest.fixture
+def training(tmp_path, faces, places, network, monkeypatch):
+    """Arguments of a short training, with a pair that it would replace."""
+    from emotion_cnn import runners
+    from emotion_cnn.model import Architecture, Convolution
+
+    small = Architecture(((Convolution(2),),) * 4, (4, 4))
+    monkeypatch.setitem(runners.ARCHITECTURES, "compact", small)
+    for path in network.iterdir():
+        path.rename(tmp_path / "publish" / path.name)
+    flags = ("--data", faces, "--model=compact", "--epochs=1")
+    return ("--mode", "train", *flags, *places)
+
+
+def pair(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_disk_that_fills_up_in_training(fails, tmp_path, training, monkeypatch):
+    before = pair(tmp_path / "publish")
+    real_replacing = artifacts.replacing
+
+    def no_room_for_states(path: Path):
+        if path.suffix == ".npz":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real_replacing(path)
+
+    monkeypatch.setattr(artifacts, "replacing", no_room_for_states)
+    message = fails(*training)
+    [run] = (tmp_path / "runs").iterdir()
+    assert f"Writing to {run} failed: No space left on device" in message
+    assert f"--resume {run}" in message
+    assert pair(tmp_path / "publish") == before
+
+
+def test_a_disk_that_fills_up_while_hdf5_writes_weights(
+    fails, tmp_path, training, monkeypatch
+):
+    # What HDF5 could not write, it tries to write again whenever an object of its is
+    # collected, and complains by both of these.
+    monkeypatch.setattr(sys, "excepthook", lambda *error: None)
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: None)
+    before = pair(tmp_path / "publish")
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # No file may grow beyond this: what a full disk does, and it takes no root.
+    # HDF5 then raises a RuntimeError when it closes the file.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
+    try:
+        message = fails(*training)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    [run] = (tmp_path / "runs").iterdir()
+    assert f"Writing to {run} failed" in message
+    assert f"--resume {run}" in message
+    assert pair(tmp_path / "publish") == before
+
+
+# --- History ---
+
+
+def test_a_history_read_back_is_the_same_to_the_last_bit(tmp_path):
+    path = tmp_path / "history.csv"
+    write_history(path, HISTORY)
+    again = read_history(path)
+    assert again == HISTORY
+    assert str(again["val_loss"][2]) == "-0.0"
+    assert path.read_text().splitlines()[0] == ",".join(HISTORY_COLUMNS)
+    assert len(path.read_text().splitlines()) == 1 + 3
+
+
+def test_a_history_without_a_column_is_not_written(tmp_path):
+    path = tmp_path / "history.csv"
+    write_history(path, HISTORY)
+    with pytest.raises(ValueError):
+        write_history(path, HISTORY | {"loss": [1.0]})
+    assert read_history(path) == HISTORY
+
+
+def test_no_history_yet(tmp_path):
+    message = damage_of(tmp_path / "history.csv", read_history)
+    assert "found no such file" in message
+    assert "first epoch" in message
+
+
+HEADER = ",".join(HISTORY_COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "holds no epoch"),
+        (HEADER.encode(), "holds no epoch"),
+        (b"epoch,loss\n1,2\n", "expected the columns epoch, loss, accuracy"),
+        (f"{HEADER}\n1,2,3\n".encode(), "numbers in every row"),
+        (f"{HEADER}\n1,2,3,4,5,many\n".encode(), "numbers in every row"),
+        (f"{HEADER}\n1,2,3,4,5,\n".encode(), "numbers in every row"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "expected the columns"),
+        (b'"' + b"a" * 200_000 + b"\n1\n", "expected the columns"),
+    ],
+)
+def test_a_damaged_history(tmp_path, content, words):
+    path = tmp_path / "history.csv"
+    path.write_bytes(content)
+    assert words in damage_of(path, read_history)
+
+
+def test_a_folder_in_place_of_a_history(tmp_path):
+    assert "is not the history" in damage_of(tmp_path, read_history)
+
+
+# --- Run folders ---
+
+
+def test_folders_of_one_name_are_told_apart(tmp_path):
+    created = [create_folder(tmp_path / "a" / "b", "run") for _ in range(3)]
+    assert [path.name for path in created] == ["run", "run-2", "run-3"]
+    assert names(tmp_path / "a" / "b") == ["run", "run-2", "run-3"]
+
+
+def test_folders_created_at_the_same_time_are_told_apart(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        created = set(pool.map(lambda _: create_folder(tmp_path, "run"), range(24)))
+    assert len(created) == 24
+    assert len(names(tmp_path)) == 24
+
+
+def test_two_runs_in_the_same_second_have_a_folder_each(tmp_path, monkeypatch):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr(artifacts, "datetime", Clock)
+    runs = [create_run(tmp_path / "runs", "default") for _ in range(2)]
+    assert names(tmp_path / "runs") == [
+        "20260102-030405-default",
+        "20260102-030405-default-2",
+    ]
+    assert runs[0].path != runs[1].path
+
+
+@pytest.mark.parametrize("below", ["", "a", "a/b"])
+def test_a_folder_that_cannot_be_created(tmp_path, below):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    message = damage_of(file / below, lambda path: create_folder(path, "run"))
+    assert "--runs or --output" in message
+    assert file.read_text() == "mine"
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Twelve runs, and a folder that is none."""
+    for number in range(12):
+        folder = tmp_path / "runs" / f"run-{number:02d}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    (tmp_path / "runs" / "evaluation").mkdir()
+    return tmp_path / "runs"
+
+
+def test_runs_come_oldest_first_and_nothing_else_among_them(runs):
+    found = [run.path.name for run in find_runs(runs)]
+    assert found == [f"run-{number:02d}" for number in range(12)]
+    assert find_runs(runs / "none") == []
+
+
+def test_a_run_by_its_name_and_by_its_folder(runs, monkeypatch):
+    expected = runs / "run-03"
+    assert find_run("run-03", runs).path == expected
+    assert find_run(str(expected), runs.parent / "elsewhere").path == expected
+    monkeypatch.chdir(runs.parent)
+    assert find_run("runs/run-03", Path("elsewhere")).path.resolve() == expected
+
+
+@pytest.mark.parametrize("reference", ["run-99", "evaluation", ""])
+def test_an_unknown_run_is_met_with_the_latest_ones(runs, monkeypatch, reference):
+    monkeypatch.chdir(runs)
+    with pytest.raises(RunError) as caught:
+        find_run(reference, runs)
+    assert f"none called {reference!r}" in str(caught.value)
+    assert str(runs) in str(caught.value)
+    assert "run-02, run-03" in str(caught.value)
+    assert "run-11." in str(caught.value)
+    assert "run-01" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "finished"),
+    [
+        ([], False),
+        (["training_state.npz"], False),
+        (["metrics.json", "training_state.npz"], False),
+        (["metrics.json"], True),
+    ],
+)
+def test_a_run_is_finished_with_metrics_and_without_a_state(tmp_path, files, finished):
+    for name in files:
+        (tmp_path / name).touch()
+    assert RunFolder(tmp_path).finished is finished
+
+
+@pytest.mark.parametrize(
+    ("kept", "left"),
+    [(3, ["best-epoch-0003.weights.h5"]), (None, [])],
+)
+def test_best_weights_of_other_epochs_are_removed(tmp_path, kept, left):
+    run = RunFolder(tmp_path)
+    for epoch in (1, 3, 10):
+        run.best_weights(epoch).touch()
+    run.config.touch()
+    run.remove_other_best_weights(kept)
+    assert names(tmp_path) == [*left, "config.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"5", b"\xff", b"[" * 100_000])
+def test_a_damaged_json_file(tmp_path, content):
+    run = RunFolder(tmp_path)
+    run.config.write_bytes(content)
+    message = damage_of(tmp_path, lambda path: run.read_json(run.config))
+    assert "config.json" in message
+
+
+def test_a_long_error_is_cut_to_one_line():
+    assert first_line(ValueError("\n one\ntwo")) == "one"
+    assert first_line(ValueError()) == "ValueError"
+    assert len(first_line(ValueError("a" * 999))) < 210
+
+
+# --- Training state ---
+
+ARRAYS = {
+    "0000/conv2d/kernel": np.linspace(0, 1, 18, dtype=np.float32).reshape(3, 3, 2),
+    "0001/seed_generator/state": np.array([3, 2**32 - 1], np.uint32),
+    "0002/adam/iteration": np.array(7, np.int64),
+}
+COUNTERS = {
+    "history": HISTORY,
+    "plateau": {"best": float("inf"), "wait": 1},
+    "checkpoint_best": 0.1 + 0.2,
+}
+
+
+@pytest.fixture
+def state(tmp_path):
+    path = tmp_path / "training_state.npz"
+    write_training_state(path, ARRAYS, COUNTERS)
+    return path
+
+
+def test_a_training_state_read_back_is_the_same_to_the_last_bit(state):
+    arrays, counters = read_training_state(state)
+    assert counters == COUNTERS
+    assert arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(arrays[name], array)
+    assert names(state.parent) == ["training_state.npz"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda whole: b"", id="zero bytes"),
+        pytest.param(lambda whole: whole[: len(whole) // 2], id="cut in half"),
+        pytest.param(lambda whole: whole[:-1], id="last byte cut"),
+        pytest.param(lambda whole: b"no state", id="text"),
+        pytest.param(
+            lambda whole: whole.replace(b"\0\0\x80?", b"\0\0\0?"), id="value changed"
+        ),
+    ],
+)
+def test_a_damaged_training_state(state, damage):
+    whole = state.read_bytes()
+    state.write_bytes(damage(whole))
+    assert state.read_bytes() != whole
+    message = damage_of(state, read_training_state)
+    assert "damaged" in message
+    assert "cannot be continued" in message
+
+
+@pytest.mark.parametrize("counters", [None, "no JSON"])
+def test_a_training_state_without_its_counters(state, counters):
+    np.savez(state, **ARRAYS, **({"counters": counters} if counters else {}))
+    assert "damaged" in damage_of(state, read_training_state)
+
+
+def test_no_training_state(tmp_path):
+    assert "cannot be continued" in damage_of(
+        tmp_path / "training_state.npz", read_training_state
+    )
+
+
+class Code:
+    """Pickled, it makes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return (Path.touch, (self.marker,))
+
+
+@pytest.mark.parametrize("whole_file", [True, False])
+def test_pickled_code_in_a_training_state_is_not_run(state, whole_file):
+    marker = state.parent / "the code was run"
+    if whole_file:
+        state.write_bytes(pickle.dumps(Code(marker)))
+    else:
+        code = np.array([Code(marker)], dtype=object)
+        np.savez(state, counters="{}", code=code)
+    assert "damaged" in damage_of(state, read_training_state)
+    assert not marker.exists()
+
+
+# --- What judging a network leaves ---
+
+
+def evaluation(folder: Path, names: list[str]) -> None:
+    probabilities = np.tile(np.arange(7) / 21, (len(names), 1))
+    write_evaluation(
+        folder,
+        metrics={"n": len(names)},
+        report="report\n",
+        names=names,
+        labels=np.zeros(len(names), int),
+        probabilities=probabilities,
+        figures={"figure": Figure()},
+    )
+
+
+def test_the_files_of_an_evaluation(tmp_path):
+    evaluation(tmp_path, ["test/angry/a,b.png"])
+    expected = ["figure.png", "metrics.json", "predictions.csv", "report.txt"]
+    assert names(tmp_path) == expected
+    header, row = (tmp_path / "predictions.csv").read_text().splitlines()
+    assert header == "path,label,prediction," + ",".join(EMOTIONS)
+    assert row.startswith('"test/angry/a,b.png",angry,surprise,0.000000,0.047619,')
+
+
+def test_a_file_name_in_no_known_encoding(tmp_path):
+    # As archives made on other systems leave them.
+    name = os.fsdecode(b"test/angry/caf\xe9.png")
+    evaluation(tmp_path, [name])
+    assert "test/angry/caf" in (tmp_path / "predictions.csv").read_text(
+        errors="replace"
+    )
+
+
+def test_the_tool_leaves_nothing_of_the_writing_behind(
+    tmp_path, faces, network, own_environment, capsys
+):
+    flags = ["--weights", network, "--runs", tmp_path / "runs"]
+    arguments = ["--mode", "evaluate", "--data", faces, *flags]
+    assert main([str(argument) for argument in arguments]) == 0
+    [output] = (tmp_path / "runs").iterdir()
+    assert output.name.endswith("-evaluation")
+    assert not [path for path in output.rglob("*") if path.name.startswith(".")]

@@ -1,0 +1,168 @@
+"""Training batches: every picture once, mirrored by chance, always the same way."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras._tf_keras.keras.preprocessing import image as keras_image
+
+from emotion_cnn import loader
+from emotion_cnn.dataset import Split
+from emotion_cnn.loader import TrainingBatches, one_hot
+
+
+def numbered_pictures(count: int) -> Split:
+    """Picture k is black but for gray level k + 1 in its left column."""
+    images = np.zeros((count, 48, 48, 1), np.uint8)
+    images[:, :, 0, 0] = np.arange(1, count + 1)[:, np.newaxis]
+    # A label that follows from the number: a picture parted from it shows.
+    labels = np.arange(count, dtype=np.int64) * 3 % 7
+    return Split(images, labels, tuple(f"train/{k}" for k in range(count)))
+
+
+def batches_of(count: int, *, batch_size=8, flip=True, seed=1, epoch=0):
+    batches = TrainingBatches(
+        numbered_pictures(count), batch_size=batch_size, flip=flip, seed=seed
+    )
+    batches.start_epoch(epoch)
+    return batches
+
+
+def read(batches: TrainingBatches) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns numbers, whether mirrored, and labels of a whole epoch, in order."""
+    pairs = [batches[index] for index in range(len(batches))]
+    images = np.concatenate([images for images, _ in pairs])
+    labels = np.concatenate([labels for _, labels in pairs])
+    return images.max(axis=(1, 2, 3)) - 1, images[:, 0, -1, 0] > 0, labels
+
+
+def same(one, other) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_one_hot():
+    encoded = one_hot(np.array([6, 0]))
+    assert encoded.dtype == np.float32
+    assert encoded.tolist() == [[0, 0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0, 0]]
+
+
+@settings(deadline=None, max_examples=50, database=None)
+@given(
+    count=st.integers(1, 60),
+    batch_size=st.integers(2, 70),
+    seed=st.integers(0, 2**31 - 1),
+    epoch=st.integers(0, 100_000),
+)
+def test_every_picture_once_an_epoch_with_its_label(count, batch_size, seed, epoch):
+    batches = batches_of(count, batch_size=batch_size, seed=seed, epoch=epoch)
+    numbers, _, labels = read(batches)
+    assert sorted(numbers) == list(range(count))
+    assert labels.argmax(axis=1).tolist() == (numbers * 3 % 7).tolist()
+    assert len(batches) == -(-count // batch_size)
+
+
+def test_batches_are_full_but_for_the_last():
+    batches = batches_of(21, batch_size=8)
+    assert len(batches) == 3
+    for index, size in enumerate((8, 8, 5)):
+        images, labels = batches[index]
+        assert (images.shape, labels.shape) == ((size, 48, 48, 1), (size, 7))
+
+
+def test_raw_gray_values_come_out_as_float32():
+    images, labels = batches_of(200, batch_size=200)[0]
+    assert images.dtype == labels.dtype == np.float32
+    assert images.max() == 200
+
+
+def test_about_half_is_mirrored():
+    batches = batches_of(250, batch_size=16)
+    mirrored = []
+    for epoch in range(4):
+        batches.start_epoch(epoch)
+        mirrored.append(read(batches)[1])
+    # 1000 throws of a coin: eight standard deviations around 500.
+    assert 370 < np.sum(mirrored) < 630
+    assert all(80 < each.sum() < 170 for each in mirrored)
+
+
+def test_a_mirrored_picture_is_the_picture_mirrored():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 48, 1), np.uint8)
+    labels = np.zeros(40, np.int64)
+    split = Split(pixels, labels, tuple(map(str, range(40))))
+    images, _ = TrainingBatches(split, batch_size=40, flip=True, seed=0)[0]
+    originals = {each.tobytes() for each in pixels.astype("float32")}
+    as_they_are = [each.tobytes() in originals for each in images]
+    turned = [each[:, ::-1].tobytes() in originals for each in images]
+    assert [not each for each in as_they_are] == turned
+    assert any(as_they_are)
+    assert any(turned)
+
+
+def test_without_flip_none_is_mirrored():
+    assert not read(batches_of(250, flip=False))[1].any()
+
+
+def test_the_order_is_shuffled_and_differs_by_epoch_and_seed():
+    orders = [
+        tuple(read(batches_of(50, seed=seed, epoch=epoch))[0])
+        for seed in (1, 2)
+        for epoch in (0, 1, 2)
+    ]
+    assert len({*orders, tuple(range(50))}) == 7
+
+
+def test_mirroring_differs_by_epoch_seed_and_batch():
+    def mirrored(seed, epoch):
+        numbers, turned, _ = read(batches_of(64, batch_size=16, seed=seed, epoch=epoch))
+        return turned, turned[np.argsort(numbers)]
+
+    in_order, by_picture = mirrored(1, 0)
+    assert len({tuple(batch) for batch in in_order.reshape(4, 16)}) == 4
+    assert not np.array_equal(by_picture, mirrored(1, 1)[1])
+    assert not np.array_equal(by_picture, mirrored(2, 0)[1])
+
+
+def test_a_batch_depends_on_seed_epoch_and_number_alone():
+    expected = [batches_of(50, epoch=3)[index] for index in range(7)]
+    other = batches_of(50)
+    for epoch in (0, 1, 3):
+        other.start_epoch(epoch)
+        other[4]
+    np.random.seed(123)
+    for index in (6, 0, 3, 3, 1, 5, 2, 4, 0):
+        assert same(other[index], expected[index])
+        np.random.random(index)
+
+
+def test_several_threads_get_the_same_batches():
+    batches = batches_of(250, batch_size=8)
+    expected = [batches[index] for index in range(len(batches))]
+    wanted = np.random.default_rng(0).permutation(8 * list(range(len(batches))))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda index: batches[int(index)], wanted))
+    assert all(
+        same(batch, expected[index]) for batch, index in zip(found, wanted, strict=True)
+    )
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_keras_generator_makes_the_batches(monkeypatch, flip):
+    made, served = [], []
+    assert loader.ImageDataGenerator is keras_image.ImageDataGenerator
+
+    class Recording(keras_image.ImageDataGenerator):
+        def __init__(self, **options):
+            made.append(options)
+            super().__init__(**options)
+
+        def apply_transform(self, x, transform_parameters):
+            served.append(transform_parameters)
+            return super().apply_transform(x, transform_parameters)
+
+    monkeypatch.setattr(loader, "ImageDataGenerator", Recording)
+    read(batches_of(20, flip=flip))
+    assert made == [{"horizontal_flip": flip}]
+    assert len(served) == 20

@@ -1,0 +1,456 @@
+"""The pair of `model.json` and `model_weights.h5`: replaced whole, read safely."""
+
+import errno
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from emotion_cnn import pair
+from emotion_cnn.cli import main
+from emotion_cnn.errors import ModelError
+from emotion_cnn.pair import publish_pair, read_pair, write_pair
+
+PAIR = ["model.json", "model_weights.h5"]
+
+
+def predictions(model: keras.Model) -> np.ndarray:
+    pixels = np.random.default_rng(3).integers(0, 256, (5, 48, 48, 1))
+    return model.predict(pixels.astype("float32"), verbose=0)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def ages(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+def refusal(folder: Path) -> str:
+    """Returns why a pair is refused; reading it must not touch it."""
+    before = contents(folder), ages(folder)
+    with pytest.raises(ModelError) as caught:
+        read_pair(folder)
+    assert (contents(folder), ages(folder)) == before
+    return str(caught.value)
+
+
+def network_of(*between: keras.Layer, side: int = 48, channels: int = 1):
+    return keras.Sequential([keras.Input((side, side, channels)), *between])
+
+
+# --- Writing and reading ---
+
+
+def test_a_network_read_back_predicts_the_same_to_the_last_bit(network, tmp_path):
+    model = read_pair(network)
+    expected = predictions(model)
+    assert len(np.unique(expected)) > 1
+    write_pair(tmp_path, model)
+    again = read_pair(tmp_path)
+    assert np.array_equal(predictions(again), expected)
+    assert [layer.name for layer in again.layers] == [
+        layer.name for layer in model.layers
+    ]
+
+
+def test_a_pair_is_two_files_and_replaces_the_one_before(network, other_network):
+    expected = predictions(read_pair(other_network))
+    assert sorted(contents(network)) == PAIR
+    write_pair(network, read_pair(other_network))
+    assert sorted(contents(network)) == PAIR
+    assert np.array_equal(predictions(read_pair(network)), expected)
+
+
+# What HDF5 could not write, it tries to write again when it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_disk_that_fills_up_leaves_the_old_weights(network, tmp_path):
+    resource = pytest.importorskip("resource")
+    model = network_of(layers.Flatten(), layers.Dense(100), layers.Dense(7))
+    before = (network / "model_weights.h5").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # No file may grow beyond this: what a full disk does, and it takes no root.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises((OSError, RuntimeError)):
+            write_pair(network, model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (network / "model_weights.h5").read_bytes() == before
+    assert sorted(contents(network)) == PAIR
+
+
+# --- Publishing ---
+
+
+def test_publishing_replaces_both_files_and_nothing_else(network, other_network):
+    (network / "README.md").write_text("mine")
+    new = contents(other_network)
+    publish_pair(other_network, network)
+    assert contents(network) == new | {"README.md": b"mine"}
+    assert contents(other_network) == new
+
+
+def test_publishing_where_there_is_no_pair(network, tmp_path):
+    target = tmp_path / "target"
+    target.mkdir()
+    publish_pair(network, target)
+    assert contents(target) == contents(network)
+
+
+def test_a_copy_that_fails_leaves_the_old_pair(network, other_network, monkeypatch):
+    before = contents(network)
+    real_copy, counter = shutil.copyfile, itertools.count(1)
+
+    def copy(source: Path, target: Path) -> None:
+        real_copy(source, target)
+        if next(counter) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pair.shutil, "copyfile", copy)
+    with pytest.raises(OSError, match="No space left"):
+        publish_pair(other_network, network)
+    assert contents(network) == before
+
+
+def test_publishing_half_a_pair_leaves_the_old_one(network, other_network):
+    before = contents(network)
+    (other_network / "model_weights.h5").unlink()
+    with pytest.raises(FileNotFoundError):
+        publish_pair(other_network, network)
+    assert contents(network) == before
+
+
+class PowerCutError(BaseException):
+    """The machine is off from here on."""
+
+
+def cut_power(patch: pytest.MonkeyPatch, rename: int) -> None:
+    """Lets a publication get as far as before its `rename`-th rename, from 1."""
+    real_replace, counter = Path.replace, itertools.count(1)
+
+    def replace(path: Path, target: Path) -> Path:
+        if next(counter) >= rename:
+            raise PowerCutError
+        return real_replace(path, target)
+
+    def never(*arguments: object, **options: object) -> None:
+        """Cleaning up, which a machine that is off does not do."""
+
+    patch.setattr(Path, "replace", replace)
+    patch.setattr(Path, "unlink", never)
+    patch.setattr(Path, "rmdir", never)
+    patch.setattr(pair.shutil, "rmtree", never)
+
+
+# Five renames: each of the two copies, their folder, then the two files.
+@pytest.mark.parametrize(
+    ("rename", "new_pair"),
+    [(1, False), (2, False), (3, False), (4, True), (5, True), (6, True)],
+)
+def test_a_power_cut_while_publishing_leaves_one_pair_whole(
+    network, other_network, monkeypatch, rename, new_pair
+):
+    old, new = contents(network), contents(other_network)
+    with monkeypatch.context() as patch:
+        cut_power(patch, rename)
+        if rename < 6:
+            with pytest.raises(PowerCutError):
+                publish_pair(other_network, network)
+        else:  # All but the emptied folder of the new pair.
+            publish_pair(other_network, network)
+    left = {name: (network / name).read_bytes() for name in PAIR}
+    if rename == 5:
+        assert left == {PAIR[0]: new[PAIR[0]], PAIR[1]: old[PAIR[1]]}
+
+    read_pair(network)
+    assert {name: (network / name).read_bytes() for name in PAIR} == (
+        new if new_pair else old
+    )
+    publish_pair(other_network, network)
+    assert {name: (network / name).read_bytes() for name in PAIR} == new
+
+
+@pytest.mark.parametrize("rename", [1, 2, 3, 4, 5, 6])
+def test_the_next_publication_clears_up_after_a_power_cut(
+    network, other_network, monkeypatch, rename
+):
+    with monkeypatch.context() as patch:
+        cut_power(patch, rename)
+        if rename < 6:
+            with pytest.raises(PowerCutError):
+                publish_pair(other_network, network)
+        else:
+            publish_pair(other_network, network)
+    publish_pair(other_network, network)
+    assert sorted(path.name for path in network.iterdir()) == PAIR
+
+
+# --- Missing and damaged files ---
+
+
+@pytest.mark.parametrize("name", PAIR)
+def test_a_missing_file_is_named(network, name):
+    (network / name).unlink()
+    message = refusal(network)
+    assert f"Expected model.json and model_weights.h5 in {network}" in message
+    assert f"found no {name}" in message
+    assert "--weights" in message
+
+
+def test_a_folder_that_does_not_exist(tmp_path):
+    with pytest.raises(ModelError, match=r"found no model\.json"):
+        read_pair(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda whole: b"", id="zero bytes"),
+        pytest.param(lambda whole: whole[:8], id="signature alone"),
+        pytest.param(lambda whole: whole[: len(whole) // 2], id="cut in half"),
+        pytest.param(lambda whole: whole[:-1], id="last byte cut"),
+        pytest.param(lambda whole: b"no weights at all\n", id="text"),
+        pytest.param(
+            lambda whole: np.random.default_rng(4).bytes(5000), id="random bytes"
+        ),
+        pytest.param(
+            lambda whole: whole[:8] + np.random.default_rng(4).bytes(5000),
+            id="signature and random bytes",
+        ),
+        pytest.param(
+            lambda whole: whole[:512] + bytes(len(whole) - 512), id="zeros inside"
+        ),
+    ],
+)
+def test_damaged_weights(network, damage: Callable[[bytes], bytes]):
+    path = network / "model_weights.h5"
+    path.write_bytes(damage(path.read_bytes()))
+    message = refusal(network)
+    assert f"{path} could not be loaded" in message
+    assert "damaged" in message
+
+
+def test_weights_that_are_no_numbers(network):
+    model = read_pair(network)
+    weights = model.get_weights()
+    weights[-1][3] = np.nan
+    model.set_weights(weights)
+    write_pair(network, model)
+    assert str(network / "model_weights.h5") in refusal(network)
+
+
+def test_weights_of_another_network(network, other_network):
+    shutil.copy(other_network / "model_weights.h5", network)
+    message = refusal(network)
+    assert f"{network / 'model_weights.h5'} could not be loaded" in message
+    assert "another network" in message
+
+
+def test_weights_of_another_class_count(network):
+    model = read_pair(network)
+    features = model.layers[-2].output
+    eight = keras.Model(model.inputs, layers.Dense(8, activation="softmax")(features))
+    eight.save(network / "eight.h5")
+    (network / "eight.h5").replace(network / "model_weights.h5")
+    message = refusal(network)
+    assert f"{network / 'model_weights.h5'} could not be loaded" in message
+    assert "class count" in message
+    assert "(4, 7)" in message
+    assert "(4, 8)" in message
+
+
+def test_weights_in_the_other_format_of_keras(network):
+    model = read_pair(network)
+    model.save_weights(network / "other.weights.h5")
+    (network / "other.weights.h5").replace(network / "model_weights.h5")
+    assert "could not be loaded" in refusal(network)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("no JSON", id="text"),
+        pytest.param('{"config": ', id="cut"),
+        pytest.param("[]", id="list"),
+        pytest.param("null", id="null"),
+        pytest.param('"text"', id="string"),
+        pytest.param("[" * 100_000, id="deep list"),
+        pytest.param('{"a":' * 100_000, id="deep object"),
+        pytest.param("\udcff\udcfe", id="no UTF-8"),
+    ],
+)
+def test_a_description_that_is_no_json_object(network, text):
+    path = network / "model.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    message = refusal(network)
+    assert f"{path} is damaged" in message
+    assert len(message) < 500
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"class_name": "Functional", "config": {}}, id="no layers"),
+        pytest.param({"class_name": "Functional", "config": 5}, id="no config"),
+        pytest.param({"class_name": "NoSuchLayer", "config": {}}, id="unknown class"),
+        pytest.param(
+            keras.saving.serialize_keras_object(layers.Dense(7)), id="a layer"
+        ),
+        pytest.param(
+            keras.saving.serialize_keras_object(keras.optimizers.Adam()),
+            id="an optimiser",
+        ),
+        pytest.param(
+            keras.saving.serialize_keras_object(keras.Sequential([layers.Dense(7)])),
+            id="a network without an input",
+        ),
+    ],
+)
+def test_a_description_of_no_network(network, values):
+    path = network / "model.json"
+    path.write_text(json.dumps(values))
+    message = refusal(network)
+    assert f"{path} does not describe a network" in message
+    assert len(message) < 500
+
+
+def test_a_description_by_keras_2(network):
+    # As Keras 2.15 wrote them, cut to the first layer.
+    first_layer = {
+        "module": "keras.layers",
+        "class_name": "InputLayer",
+        "config": {
+            "batch_input_shape": [None, 48, 48, 1],
+            "dtype": "float32",
+            "sparse": False,
+            "ragged": False,
+            "name": "input_1",
+        },
+        "registered_name": None,
+        "name": "input_1",
+        "inbound_nodes": [],
+    }
+    values = {
+        "class_name": "Functional",
+        "config": {"name": "model", "trainable": True, "layers": [first_layer]},
+        "keras_version": "2.15.0",
+        "backend": "tensorflow",
+    }
+    (network / "model.json").write_text(json.dumps(values))
+    message = refusal(network)
+    assert f"{network / 'model.json'} was written by Keras 2.15.0" in message
+    assert "expected Keras 3" in message
+    assert "Train the network again" in message
+
+
+# --- Networks of another kind ---
+
+
+@pytest.mark.parametrize(
+    ("side", "channels", "classes", "found"),
+    [
+        (48, 1, 8, "(None, 48, 48, 1) to (None, 8)"),
+        (48, 1, 6, "(None, 48, 48, 1) to (None, 6)"),
+        (64, 1, 7, "(None, 64, 64, 1) to (None, 7)"),
+        (48, 3, 7, "(None, 48, 48, 3) to (None, 7)"),
+    ],
+)
+def test_a_network_of_other_shapes(tmp_path, side, channels, classes, found):
+    top = (layers.Flatten(), layers.Dense(classes, activation="softmax"))
+    write_pair(tmp_path, network_of(*top, side=side, channels=channels))
+    message = refusal(tmp_path)
+    assert f"is a network from {found}" in message
+    assert "expected (None, 48, 48, 1) to (None, 7)" in message
+    assert "seven emotions angry, disgust" in message
+
+
+def test_a_network_of_two_inputs(tmp_path):
+    faces, ages = keras.Input((48, 48, 1)), keras.Input((1,))
+    both = layers.Concatenate()([layers.Flatten()(faces), ages])
+    top = layers.Dense(7, activation="softmax")(both)
+    write_pair(tmp_path, keras.Model([faces, ages], top))
+    assert "expected (None, 48, 48, 1) to (None, 7)" in refusal(tmp_path)
+
+
+def test_a_network_whose_outputs_are_no_probabilities(tmp_path, fails, faces):
+    model = network_of(layers.Flatten(), layers.Dense(7, bias_initializer="ones"))
+    write_pair(tmp_path, model)
+    runs = ("--runs", tmp_path / "runs")
+    message = fails("--mode=evaluate", "--data", faces, "--weights", tmp_path, *runs)
+    assert "probabilities" in message
+    assert not (tmp_path / "runs").exists()
+
+
+# --- Code in a model.json ---
+
+
+def test_code_of_a_lambda_layer_is_refused_and_not_run(tmp_path):
+    marker = tmp_path / "the code was run"
+    code = layers.Lambda(
+        lambda pixels, path=str(marker): (
+            __import__("pathlib").Path(path).touch() or pixels
+        ),
+    )
+    folder = tmp_path / "pair"
+    folder.mkdir()
+    write_pair(folder, network_of(layers.Flatten(), code, layers.Dense(7)))
+    marker.unlink()  # Building the network ran it, so it would tell.
+    message = refusal(folder)
+    assert f"{folder / 'model.json'} does not describe a network" in message
+    assert "without running code from the file" in message
+    assert "Lambda" in message
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("os", "mkdir"), ("subprocess", "Popen"), ("shutil", "rmtree")]
+)
+def test_a_function_named_in_the_description_is_not_called(network, module, name):
+    victim = network.parent / "victim"
+    victim.mkdir()
+    values = json.loads((network / "model.json").read_text())
+    rescaling = values["config"]["layers"][1]
+    assert rescaling["class_name"] == "Rescaling"
+    called = {"module": module, "class_name": "function", "config": name}
+    rescaling["module"], rescaling["class_name"] = "keras.layers", "Lambda"
+    rescaling["config"] = {
+        "name": "code",
+        "function": called | {"registered_name": "function"},
+        "arguments": {"path": str(victim), "args": ["rmdir", str(victim)]},
+    }
+    (network / "model.json").write_text(json.dumps(values))
+    assert "does not describe a network" in refusal(network)
+    assert victim.is_dir()
+
+
+def test_a_class_that_is_no_part_of_keras_is_not_made(network):
+    marker = network.parent / "marker"
+    values = {
+        "module": "subprocess",
+        "class_name": "Popen",
+        "config": {"args": ["touch", str(marker)]},
+        "registered_name": None,
+    }
+    (network / "model.json").write_text(json.dumps(values))
+    assert "does not describe a network" in refusal(network)
+    assert not marker.exists()
+
+
+def test_a_whole_pair_is_judged(tmp_path, faces, network, own_environment, capsys):
+    """The counterpart of all that is refused above."""
+    flags = ["--weights", network, "--runs", tmp_path, "--output", tmp_path / "out"]
+    arguments = ["--mode", "evaluate", "--data", faces, *flags]
+    assert main([str(argument) for argument in arguments]) == 0
+    assert (tmp_path / "out" / "metrics.json").is_file()
+    assert sorted(contents(network)) == PAIR

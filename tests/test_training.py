@@ -1,0 +1,725 @@
+"""Training: what is fitted, kept, stopped, and continued, with a tiny network.
+
+Passes on every backend: `test_end_to_end.py` runs it once more on JAX.
+"""
+
+import errno
+import json
+import os
+import re
+import shutil
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from emotion_cnn import cli, runners, training
+from emotion_cnn.artifacts import (
+    HISTORY_COLUMNS,
+    RunFolder,
+    read_history,
+    read_training_state,
+    write_training_state,
+)
+from emotion_cnn.config import Recipe
+from emotion_cnn.dataset import Split
+from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.errors import RunError, TrainingError
+from emotion_cnn.loader import TrainingBatches, one_hot
+from emotion_cnn.model import ARCHITECTURES, Architecture, Convolution, build_model
+from emotion_cnn.training import (
+    LiveChart,
+    StopAtLossThatIsNoNumber,
+    TrainingState,
+    compile_model,
+    fit,
+    fix_randomness,
+)
+
+TINY = Architecture(blocks=((Convolution(2),),), dense=(4,))
+RECIPE = Recipe(epochs=4, batch_size=8, learning_rate=0.03, plateau_patience=1)
+
+
+def noise(count: int, seed: int) -> Split:
+    images = np.random.default_rng(seed).integers(0, 256, (count, 48, 48, 1), np.uint8)
+    labels = np.arange(count, dtype=np.int64) % 7
+    return Split(images, labels, tuple(f"train/{k}" for k in range(count)))
+
+
+TRAIN, VALIDATION = noise(28, 0), noise(14, 1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Leaves out the charts, which take longer than the tiny network."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "LiveChart", lambda *_: keras.callbacks.Callback())
+        patched.setattr(runners, "_figures", lambda *_: {})
+        patched.setitem(ARCHITECTURES, "compact", TINY)
+        yield
+
+
+@pytest.fixture
+def run(tmp_path):
+    return new_run(tmp_path)
+
+
+def new_run(parent: Path, name: str = "run") -> RunFolder:
+    (parent / name).mkdir()
+    return RunFolder(parent / name)
+
+
+def train(run: RunFolder, recipe: Recipe = RECIPE, *, seed: int = 1, **options):
+    """Returns the network and its history."""
+    fix_randomness(seed)
+    model = build_model(TINY)
+    compile_model(model, recipe)
+    options = {"tensorboard": False} | options
+    history = fit(
+        model, TRAIN, VALIDATION, recipe=recipe, seed=seed, run=run, **options
+    )
+    return model, history
+
+
+def script_validation(monkeypatch, **scripted):
+    """Makes the validation of epoch k find the k-th of the values given."""
+    remaining = {name: iter(values) for name, values in scripted.items()}
+    monkeypatch.setattr(
+        keras.Model,
+        "evaluate",
+        lambda *_, **__: {
+            name: next(remaining[name]) if name in remaining else 1.0
+            for name in ("loss", "accuracy")
+        },
+    )
+
+
+def at_batch(monkeypatch, epoch: int, batch: int, act):
+    """Does something, once, at the end of a batch, both counted from 1."""
+    on_train_batch_end = StopAtLossThatIsNoNumber.on_train_batch_end
+    done = []
+
+    def hooked(self, index, logs=None):
+        on_train_batch_end(self, index, logs)
+        if (self._epoch, index + 1) == (epoch, batch) and not done:
+            done.append(True)
+            act()
+
+    monkeypatch.setattr(StopAtLossThatIsNoNumber, "on_train_batch_end", hooked)
+
+
+def press_ctrl_c():
+    raise KeyboardInterrupt
+
+
+def weights_after_each_epoch(monkeypatch) -> list:
+    weights = []
+    on_epoch_end = TrainingState.on_epoch_end
+
+    def hooked(self, epoch, logs=None):
+        weights.append(self.model.get_weights())
+        on_epoch_end(self, epoch, logs)
+
+    monkeypatch.setattr(TrainingState, "on_epoch_end", hooked)
+    return weights
+
+
+def same(one: list, other: list) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def files_of(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The network, history and folder of a run of four epochs."""
+    run = new_run(tmp_path_factory.mktemp("uninterrupted"))
+    return *train(run), run
+
+
+@pytest.fixture
+def finished(uninterrupted, run):
+    """A copy of that folder."""
+    shutil.copytree(uninterrupted[2].path, run.path, dirs_exist_ok=True)
+    return run
+
+
+# What is fitted
+
+
+def test_the_default_recipe():
+    recipe = Recipe()
+    assert (recipe.model, recipe.epochs, recipe.batch_size) == ("baseline", 15, 64)
+    assert (recipe.learning_rate, recipe.flip) == (5e-4, True)
+    assert recipe.plateau_factor == 0.1
+    assert recipe.plateau_patience == 2
+    assert recipe.minimum_learning_rate == 1e-5
+
+
+def test_compiled_with_adam_and_cross_entropy():
+    model = build_model(TINY)
+    compile_model(model, Recipe())
+    assert type(model.optimizer) is keras.optimizers.Adam
+    assert float(model.optimizer.learning_rate) == pytest.approx(5e-4)
+    assert model.loss == "categorical_crossentropy"
+
+
+@pytest.fixture
+def handed_to_keras(monkeypatch, run):
+    """What `fit` gives Keras' own `fit`."""
+
+    class StopHereError(Exception):
+        pass
+
+    def record(self, x, **options):
+        given.update(options, x=x)
+        raise StopHereError
+
+    given = {}
+    monkeypatch.setattr(keras.Model, "fit", record)
+    with pytest.raises(StopHereError):
+        train(run, Recipe())
+    return given
+
+
+def callback_of(handed_to_keras, kind):
+    (found,) = [c for c in handed_to_keras["callbacks"] if type(c) is kind]
+    return found
+
+
+def test_plateau_parameters(handed_to_keras):
+    plateau = callback_of(handed_to_keras, keras.callbacks.ReduceLROnPlateau)
+    assert plateau.monitor == "val_loss"
+    assert (plateau.factor, plateau.patience, plateau.min_lr) == (0.1, 2, 1e-5)
+
+
+def test_checkpoint_parameters(handed_to_keras):
+    checkpoint = callback_of(handed_to_keras, keras.callbacks.ModelCheckpoint)
+    assert checkpoint.monitor == "val_accuracy"
+    assert checkpoint.save_best_only
+    assert checkpoint.save_weights_only
+
+
+def test_validation_pictures_are_never_mirrored(handed_to_keras):
+    images, labels = handed_to_keras["validation_data"]
+    np.testing.assert_array_equal(images, VALIDATION.images)
+    np.testing.assert_array_equal(labels, one_hot(VALIDATION.labels))
+
+
+def test_training_pictures_are_mirrored_as_the_recipe_says(monkeypatch, run):
+    def record(split, **options):
+        assert split is TRAIN
+        made.append(options)
+        raise KeyboardInterrupt
+
+    made = []
+    monkeypatch.setattr(training, "TrainingBatches", record)
+    for flip in (True, False):
+        with pytest.raises(KeyboardInterrupt):
+            train(run, Recipe(batch_size=16, flip=flip), seed=5)
+    assert made == [
+        {"batch_size": 16, "flip": flip, "seed": 5} for flip in (True, False)
+    ]
+
+
+def test_every_batch_is_trained_on_once_in_its_own_epoch(monkeypatch, run):
+    trained_on, expected = Counter(), Counter()
+
+    class Recording(TrainingBatches):
+        def start_epoch(self, epoch):
+            super().start_epoch(epoch)
+            self.epoch = epoch
+
+        def __getitem__(self, index):
+            images, labels = super().__getitem__(index)
+            trained_on[self.epoch, index, images.tobytes()] += 1
+            return images, labels
+
+    monkeypatch.setattr(training, "TrainingBatches", Recording)
+    train(run)
+    reference = TrainingBatches(TRAIN, batch_size=8, flip=True, seed=1)
+    for epoch in range(4):
+        reference.start_epoch(epoch)
+        for index in range(4):
+            expected[epoch, index, reference[index][0].tobytes()] += 1
+    assert set(trained_on) == set(expected)
+    # Keras looks at the first batches before it trains, in epoch 0.
+    assert {key: n for key, n in trained_on.items() if key[0] > 0} == {
+        key: n for key, n in expected.items() if key[0] > 0
+    }
+
+
+# What is kept
+
+
+def test_best_weights_alone_are_kept_and_restored(monkeypatch, run, drawn):
+    script_validation(monkeypatch, accuracy=[0.3, 0.6, 0.6, 0.5])
+    after_epoch = weights_after_each_epoch(monkeypatch)
+    model, _ = train(run)
+    assert same(model.get_weights(), after_epoch[1])
+    assert not same(after_epoch[1], after_epoch[2])
+    assert files_of(run.path) == {
+        "history.csv",
+        "live_chart.png",  # Left out of most tests here, see `quick`.
+        "training_state.npz",
+        "best-epoch-0002.weights.h5",
+    }
+
+
+def test_learning_rate_falls_when_the_validation_loss_does_not(monkeypatch, run):
+    losses = [1.0, 0.9, 0.95, 0.9, 0.9, 0.9, 0.8]
+    script_validation(monkeypatch, loss=losses)
+    recipe = Recipe(
+        epochs=7,
+        batch_size=16,
+        learning_rate=0.01,
+        plateau_factor=0.1,
+        plateau_patience=2,
+        minimum_learning_rate=0.0005,
+    )
+    _, history = train(run, recipe)
+    assert history["val_loss"] == losses
+    assert history["learning_rate"] == pytest.approx(4 * [0.01] + 2 * [1e-3] + [5e-4])
+
+
+def test_history_csv(uninterrupted):
+    _, history, run = uninterrupted
+    lines = run.history.read_text().splitlines()
+    assert lines[0] == "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate"
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "3", "4"]
+    assert read_history(run.history) == history
+    assert tuple(history) == HISTORY_COLUMNS
+    assert all(0 <= value <= 1 for value in history["val_accuracy"])
+
+
+def test_history_holds_the_validation_figures_of_the_best_weights(uninterrupted):
+    model, history, _ = uninterrupted
+    loss, accuracy = model.evaluate(
+        VALIDATION.images, one_hot(VALIDATION.labels), verbose=0
+    )
+    best = int(np.argmax(history["val_accuracy"]))
+    assert history["val_accuracy"][best] == pytest.approx(accuracy, abs=1e-6)
+    assert history["val_loss"][best] == pytest.approx(loss, abs=1e-5)
+
+
+def test_tensorboard_logs_on_request(run):
+    pytest.importorskip("tensorboard")
+    train(run, Recipe(epochs=1, batch_size=16), tensorboard=True)
+    assert list(run.tensorboard.rglob("events.out.tfevents*"))
+
+
+def test_same_seed_same_history_and_weights(uninterrupted, run):
+    model, history, _ = uninterrupted
+    again, history_again = train(run)
+    assert history_again == history
+    assert same(again.get_weights(), model.get_weights())
+
+
+def test_another_seed_another_history(uninterrupted, run):
+    _, history = train(run, seed=2)
+    assert history["loss"] != uninterrupted[1]["loss"]
+
+
+# The live chart
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The curves of each chart that is drawn, as {(title, label): epochs}."""
+    monkeypatch.setattr(training, "LiveChart", LiveChart)
+    charts = []
+    write_figure = training.write_figure
+
+    def record(path, figure):
+        charts.append(
+            {
+                (axes.get_title(), line.get_label()): line.get_xdata().tolist()
+                for axes in figure.axes
+                for line in axes.lines
+            }
+        )
+        write_figure(path, figure)
+
+    monkeypatch.setattr(training, "write_figure", record)
+    return charts
+
+
+def test_live_chart_is_redrawn_after_every_epoch(run, drawn):
+    chart = LiveChart(run.live_chart, {name: [] for name in HISTORY_COLUMNS})
+    pictures = []
+    for epoch in range(3):
+        logs = dict.fromkeys(HISTORY_COLUMNS[1:], 1 / (epoch + 1))
+        chart.on_epoch_end(epoch, logs)
+        pictures.append(run.live_chart.read_bytes())
+        assert plt.get_fignums() == []
+    assert len(set(pictures)) == 3
+    assert all(each.startswith(b"\x89PNG") for each in pictures)
+    for epochs, curves in zip(([1], [1, 2], [1, 2, 3]), drawn, strict=True):
+        assert len(curves) == 5
+        assert all(drawn_epochs == epochs for drawn_epochs in curves.values())
+
+
+def test_live_chart_begins_with_the_epochs_before_a_resume(finished, drawn):
+    train(finished, replace(RECIPE, epochs=5))
+    (chart,) = drawn
+    assert len(chart) == 5
+    assert all(epochs == [1, 2, 3, 4, 5] for epochs in chart.values())
+    assert plt.get_fignums() == []
+
+
+# What stops
+
+
+def spoil_batch(monkeypatch, epoch: int, batch: int):
+    """Makes pictures of a batch, counted from 1, such as no picture is."""
+
+    class Spoilt(TrainingBatches):
+        def start_epoch(self, number):
+            super().start_epoch(number)
+            self.epoch = number + 1
+
+        def __getitem__(self, index):
+            images, labels = super().__getitem__(index)
+            if (self.epoch, index + 1) == (epoch, batch):
+                images = np.full_like(images, np.nan)
+            return images, labels
+
+    monkeypatch.setattr(training, "TrainingBatches", Spoilt)
+
+
+@pytest.mark.parametrize(("epoch", "batch"), [(1, 1), (2, 3)])
+def test_loss_that_is_no_number_stops_at_its_batch(monkeypatch, run, epoch, batch):
+    spoil_batch(monkeypatch, epoch, batch)
+    with pytest.raises(TrainingError) as caught:
+        train(run)
+    message = str(caught.value)
+    assert f"found nan in epoch {epoch}, batch {batch}." in message
+    assert "lower --learning-rate" in message
+    if epoch > 1:
+        assert len(read_history(run.history)["epoch"]) == epoch - 1
+
+
+def test_validation_loss_that_is_no_number_stops(monkeypatch, run):
+    """The last step of an epoch can spoil the weights: no training loss shows it."""
+    script_validation(monkeypatch, loss=[1.0, float("nan"), 1.0, 1.0])
+    with pytest.raises(TrainingError, match=r"validation loss.*nan.* epoch 2"):
+        train(run)
+    assert len(read_history(run.history)["epoch"]) == 1
+
+
+# What is continued
+
+
+@pytest.mark.parametrize(("epoch", "batch"), [(1, 2), (2, 1), (4, 4)], ids=str)
+def test_resumed_equals_uninterrupted(monkeypatch, run, uninterrupted, epoch, batch):
+    at_batch(monkeypatch, epoch, batch, press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        train(run)
+    assert run.history.exists() == (epoch > 1)
+    model, _ = train(run)
+    other, _, expected = uninterrupted
+    assert run.history.read_bytes() == expected.history.read_bytes()
+    assert same(model.get_weights(), other.get_weights())
+    assert files_of(run.path) == files_of(expected.path)
+    for one, other in zip(
+        read_training_state(run.state), read_training_state(expected.state), strict=True
+    ):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_counters_of_the_plateau_survive(monkeypatch, run):
+    recipe = Recipe(epochs=4, batch_size=16, learning_rate=0.01, plateau_patience=2)
+    script_validation(monkeypatch, loss=[1.0, 1.0, 1.0, 1.0])
+    at_batch(monkeypatch, 3, 1, press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, recipe)
+    _, history = train(run, recipe)
+    assert history["learning_rate"] == pytest.approx([0.01, 0.01, 0.01, 0.001])
+
+
+def test_best_value_survives(monkeypatch, run):
+    script_validation(monkeypatch, accuracy=[0.6, 0.2, 0.4, 0.5])
+    after_epoch = weights_after_each_epoch(monkeypatch)
+    at_batch(monkeypatch, 3, 1, press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        train(run)
+    model, _ = train(run)
+    assert same(model.get_weights(), after_epoch[0])
+    assert [path.name for path in run.path.glob("best-*")] == [
+        "best-epoch-0001.weights.h5"
+    ]
+
+
+def test_a_run_stopped_after_its_last_epoch_trains_no_more(finished, uninterrupted):
+    time_of_history = finished.history.stat().st_mtime_ns
+    model, history = train(finished)
+    assert same(model.get_weights(), uninterrupted[0].get_weights())
+    assert history == uninterrupted[1]
+    assert finished.history.stat().st_mtime_ns == time_of_history
+
+
+def test_state_is_the_old_one_whole_where_writing_fails(monkeypatch, finished):
+    def fill_the_disk(path, **arrays):
+        path.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = finished.state.read_bytes()
+    monkeypatch.setattr(np, "savez", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        train(finished, replace(RECIPE, epochs=5))
+    assert finished.state.read_bytes() == before
+    assert not list(finished.path.glob(".writing*"))
+
+
+def test_damaged_state_is_refused(finished):
+    whole = finished.state.read_bytes()
+    for damaged in (b"", b"nonsense", whole[: len(whole) // 2]):
+        finished.state.write_bytes(damaged)
+        with pytest.raises(RunError, match=r"training_state\.npz is damaged .* anew"):
+            train(finished)
+
+
+def test_state_of_another_network_is_refused(finished):
+    arrays, counters = read_training_state(finished.state)
+    arrays.popitem()
+    write_training_state(finished.state, arrays, counters)
+    with pytest.raises(RunError, match="state of another network"):
+        train(finished)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"nonsense"])
+def test_missing_or_damaged_best_weights_are_refused(finished, content):
+    (best,) = finished.path.glob("best-*")
+    best.unlink()
+    if content is not None:
+        best.write_bytes(content)
+    with pytest.raises(RunError, match=rf"{best.name}.*cannot be continued"):
+        train(finished, replace(RECIPE, epochs=5))
+
+
+# The command, from the command line to the published pair
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    files = {
+        "train": [f"Training_{k}.png" for k in range(4)],
+        "test": [f"{part}Test_{k}.png" for part in ("Public", "Private") for k in "12"],
+    }
+    rng = np.random.default_rng(0)
+    for part, names in files.items():
+        for emotion in EMOTIONS:
+            (folder / part / emotion).mkdir(parents=True)
+            for name in names:
+                pixels = rng.integers(0, 256, (48, 48), np.uint8)
+                Image.fromarray(pixels).save(folder / part / emotion / name)
+    return folder
+
+
+UNTOUCHED = 2 * [b"published before"]
+
+
+def published(folder: Path) -> list[bytes]:
+    return [(folder / n).read_bytes() for n in ("model.json", "model_weights.h5")]
+
+
+def the_run(folder: Path) -> Path:
+    (run,) = (folder / "runs").iterdir()
+    return run
+
+
+def command(folder: Path, *arguments: str) -> int:
+    """Trains, with runs/ and a pair published before in the folder."""
+    for name in ("model.json", "model_weights.h5"):
+        if not (folder / name).exists():
+            (folder / name).write_bytes(b"published before")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KERAS_BACKEND", keras.backend.backend())
+        return cli.main(
+            ["--mode", "train", "--runs", str(folder / "runs"), *map(str, arguments)]
+        )
+
+
+def first_command(folder: Path, pictures: Path, *arguments: str) -> int:
+    return command(
+        folder,
+        *("--data", pictures, "--publish", folder, "--model", "compact"),
+        *("--epochs", 2, "--batch-size", 8, "--backend", keras.backend.backend()),
+        *arguments,
+    )
+
+
+class PowerCutError(BaseException):
+    """Nothing catches it."""
+
+
+def cut_power(*_, **__):
+    raise PowerCutError
+
+
+@pytest.fixture(scope="module")
+def stopped_runs(tmp_path_factory, pictures):
+    """One run stopped in epoch 2 of 2, and one after it, by name."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("early", "late")}
+    with pytest.MonkeyPatch.context() as patched:
+        at_batch(patched, 2, 1, press_ctrl_c)
+        assert first_command(folders["early"], pictures) == 130
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(runners, "write_pair", cut_power)
+        with pytest.raises(PowerCutError):
+            first_command(folders["late"], pictures)
+    for folder in folders.values():
+        assert published(folder) == UNTOUCHED
+    return folders
+
+
+@pytest.fixture
+def stopped_run(stopped_runs, tmp_path):
+    """Copies one of the stopped runs here."""
+
+    def copy(name: str) -> Path:
+        shutil.copytree(stopped_runs[name], tmp_path, dirs_exist_ok=True)
+        run = the_run(tmp_path)
+        config = json.loads((run / "config.json").read_text())
+        config["publish"] = str(tmp_path)
+        (run / "config.json").write_text(json.dumps(config))
+        return run
+
+    return copy
+
+
+def test_finished_run_is_published_and_not_resumed(tmp_path, pictures, capsys):
+    assert first_command(tmp_path, pictures) == 0
+    run = the_run(tmp_path)
+    assert published(tmp_path) == published(run) != UNTOUCHED
+    capsys.readouterr()
+    assert command(tmp_path, "--resume", run.name) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: Expected an interrupted run")
+    assert "ended well: there is nothing to resume" in error
+
+
+def test_loss_that_is_no_number_exits_with_2(tmp_path, pictures, monkeypatch, capsys):
+    spoil_batch(monkeypatch, 2, 3)
+    assert first_command(tmp_path, pictures) == 2
+    error = capsys.readouterr().err
+    assert "error: Expected the training loss to be a number" in error
+    assert "epoch 2, batch 3" in error
+    assert "Traceback" not in error
+    assert published(tmp_path) == UNTOUCHED
+
+
+def test_ctrl_c_exits_with_130_and_says_how_to_resume(
+    tmp_path, pictures, monkeypatch, capsys
+):
+    at_batch(monkeypatch, 2, 1, press_ctrl_c)
+    assert first_command(tmp_path, pictures) == 130
+    run = the_run(tmp_path)
+    hint = f"python main.py --mode train --resume {run}"
+    assert hint in capsys.readouterr().err
+    assert published(tmp_path) == UNTOUCHED
+    # As in a notebook, the process is still the same.
+    assert command(tmp_path, "--resume", run) == 0
+    assert published(tmp_path) == published(run) != UNTOUCHED
+    assert read_history(run / "history.csv")["epoch"] == [1, 2]
+
+
+def test_changed_pictures_are_not_resumed_on(stopped_run, tmp_path, pictures, capsys):
+    run, moved = stopped_run("late"), tmp_path / "moved"
+    shutil.copytree(pictures, moved)
+    (moved / "train" / "sad" / "Training_0.png").unlink()
+    assert command(tmp_path, "--resume", run, "--data", moved) == 2
+    error = capsys.readouterr().err
+    assert re.search(r"fingerprint \w{12}\), found others in .*moved \(\w{12}\)", error)
+    assert published(tmp_path) == UNTOUCHED
+    # The same pictures elsewhere are welcome.
+    shutil.copytree(pictures, moved, dirs_exist_ok=True)
+    assert command(tmp_path, "--resume", run, "--data", moved) == 0
+
+
+def test_damaged_state_exits_with_2(stopped_run, tmp_path, capsys):
+    run = stopped_run("early")
+    state = run / "training_state.npz"
+    state.write_bytes(state.read_bytes()[:100])
+    assert command(tmp_path, "--resume", run) == 2
+    assert "training_state.npz is damaged" in capsys.readouterr().err
+    assert published(tmp_path) == UNTOUCHED
+
+
+@pytest.mark.parametrize("name", ["config.json", "environment.json"])
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"data": 1, "other": 2}'])
+def test_damaged_run_exits_with_2(stopped_run, tmp_path, capsys, name, text):
+    run = stopped_run("early")
+    (run / name).write_text(text)
+    assert command(tmp_path, "--resume", run) == 2
+    error = capsys.readouterr().err
+    assert name in error
+    assert "Traceback" not in error
+
+
+def test_full_disk_exits_with_2_and_can_be_resumed(
+    stopped_run, tmp_path, monkeypatch, capsys
+):
+    def fill_the_disk(path, figure):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run = stopped_run("late")
+    with monkeypatch.context() as patched:
+        patched.setattr(runners, "write_figure", fill_the_disk)
+        assert command(tmp_path, "--resume", run) == 2
+    error = capsys.readouterr().err
+    assert f"Writing to {run} failed: No space left on device" in error
+    assert f"--resume {run}" in error
+    assert published(tmp_path) == UNTOUCHED
+    assert command(tmp_path, "--resume", run) == 0
+    assert published(tmp_path) == published(run)
+
+
+@pytest.mark.parametrize("step", ["_judge", "publish_pair"])
+def test_power_cut_at_the_end_leaves_a_run_that_can_be_resumed(
+    stopped_run, tmp_path, monkeypatch, step
+):
+    run = stopped_run("late")
+    with monkeypatch.context() as patched:
+        patched.setattr(runners, step, cut_power)
+        with pytest.raises(PowerCutError):
+            command(tmp_path, "--resume", run)
+    assert published(tmp_path) == UNTOUCHED
+    assert command(tmp_path, "--resume", run) == 0
+    assert published(tmp_path) == published(run) != UNTOUCHED
+
+
+def test_power_cut_while_cleaning_up_loses_nothing(
+    stopped_run, tmp_path, monkeypatch, capsys
+):
+    run = stopped_run("late")
+    remove = RunFolder.remove_other_best_weights
+
+    def remove_and_cut_power(self, epoch):
+        remove(self, epoch)
+        raise PowerCutError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "remove_other_best_weights", remove_and_cut_power)
+        with pytest.raises(PowerCutError):
+            command(tmp_path, "--resume", run)
+    assert published(tmp_path) == published(run) != UNTOUCHED
+    assert command(tmp_path, "--resume", run) == 2
+    assert "ended well" in capsys.readouterr().err
+
+
+def test_tensorboard_flag_without_tensorboard(tmp_path, pictures, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert first_command(tmp_path, pictures, "--tensorboard") == 2
+    assert "--tensorboard needs the package tensorboard" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
