@@ -5,7 +5,7 @@ pixels (RMSE), in grey levels. To compute it for all 644 million pairs of 35,886
 pictures, and again for their mirror images, would take hours. So a lower bound of
 it rules out nearly all of them first, a bound from 37 numbers a picture that one
 matrix product gives for a million pairs at a time; what it cannot rule out is then
-measured exactly, in whole numbers. Nothing within the limit is missed.
+measured exactly. Nothing within the limit is missed.
 """
 
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def find_twins(images: np.ndarray, groups: np.ndarray, limit: float) -> Twins:
         images: uint8 `(n, 48, 48, 1)`.
         groups: int `(n,)`, from 0: what tells the pictures apart that twins are
             looked for in, such as split and label.
-        limit: Greatest distance of twins, in grey levels.
+        limit: Greatest distance of twins, in grey levels; at most 80.
 
     Returns:
         Pairs no further apart than `limit`, each once: a pair that is one mirrored
@@ -104,8 +104,12 @@ def _pairs(nearest: np.ndarray) -> Twins:
 
 
 def _squared_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Returns exact sums of squares, uint64 `(m,)`, of two uint8 `(m, pixels)`."""
-    difference = one.astype(np.int32) - other
+    """Returns sums of squares, uint64 `(m,)`, of two uint8 `(m, pixels)`.
+
+    They are exact below 2**24, an RMSE of 85: up to there float32 holds every whole
+    number, and adds them ten times as fast as int32 is added.
+    """
+    difference = np.subtract(one, other, dtype=np.float32)
     return np.einsum("ij,ij->i", difference, difference).astype(np.uint64)
 
 

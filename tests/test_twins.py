@@ -125,9 +125,9 @@ def test_a_symmetric_picture_and_its_copy_are_twins_as_they_are():
     assert pairs(one_group(images)) == [(1, 2, False)]
 
 
-def test_a_thousand_copies_need_no_million_pairs():
-    images = np.repeat(smooth(1), 1000, axis=0)
-    assert len(one_group(images, limit=0)) == 999
+def test_many_copies_do_not_fill_the_memory_with_pairs():
+    images = np.repeat(smooth(1), 300, axis=0)
+    assert len(one_group(images, limit=0)) == 299
 
 
 @pytest.mark.parametrize("count", [0, 1])
