@@ -367,7 +367,7 @@ def _listing_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"Expected a readable folder; found that {_shown(str(error.filename))} "
+            f"Expected a readable folder; found that {shown(str(error.filename))} "
             f"cannot be read: {error.strerror}. Mend or remove it, or name another "
             "folder with `--data FOLDER`."
         ) from error
@@ -427,9 +427,9 @@ def _require_all_classes(
     missing = [name for label, name in enumerate(EMOTIONS) if label not in set(labels)]
     if not missing:
         return
-    place = _shown(str(listing.folder / listing.part))
+    place = shown(str(listing.folder / listing.part))
     if listing.folders:
-        found = f"the folders {', '.join(map(_shown, listing.folders))}"
+        found = f"the folders {', '.join(map(shown, listing.folders))}"
     elif (listing.folder / listing.part).is_dir():
         found = "no folders in it"
     else:
@@ -440,7 +440,7 @@ def _require_all_classes(
         raise DataError(
             f"No pictures in {place}. Expected .jpg, .jpeg or .png files in a folder "
             f"for each of {', '.join(EMOTIONS)}; found {found}. Unpack FER2013 into "
-            f"{_shown(str(listing.folder))}, so that its train/ and test/ lie there, "
+            f"{shown(str(listing.folder))}, so that its train/ and test/ lie there, "
             "name another folder with `--data FOLDER`, or use the built-in drawn "
             "faces with `--data sample`."
         )
@@ -460,7 +460,7 @@ def _read(
     unreadable: dict[str, str] = {}
     formats: dict[str, PictureFormat] = {}
     splits = [_decode(listing, unreadable, formats) for listing in listings]
-    bad = [f"{_shown(name)}: {reason}" for name, reason in unreadable.items()]
+    bad = [f"{shown(name)}: {reason}" for name, reason in unreadable.items()]
     if bad and not skip_bad:
         raise DataError(
             f"{_count(len(bad), 'picture')} cannot be read:\n  "
@@ -492,7 +492,7 @@ def _notes(
         )
     unused_folders = [name for listing in listings for name in listing.unused_folders]
     if unused_folders:
-        names = ", ".join(_capped([_shown(name) for name in unused_folders]))
+        names = ", ".join(_capped([shown(name) for name in unused_folders]))
         notes.append(f"left out: {_count(len(unused_folders), 'folder')} ({names})")
     unused_files = sum(len(listing.unused_files) for listing in listings)
     if unused_files:
@@ -578,7 +578,7 @@ def _read_picture(path: Path) -> tuple[np.ndarray, PictureFormat] | str:
     except Exception as error:
         # Pillow's decoders raise almost any kind of error on damaged files.
         reason = error.strerror if isinstance(error, OSError) else None
-        return _shown(reason or str(error) or type(error).__name__)[:100]
+        return shown(reason or str(error) or type(error).__name__)[:100]
 
 
 def _to_grayscale(image: Image.Image) -> np.ndarray:
@@ -607,6 +607,6 @@ def _capped(lines: Sequence[str]) -> list[str]:
     return [*lines[:_LISTED_AT_MOST], *([f"... and {rest:,} more"] if rest > 0 else [])]
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Returns a file's name or an error's text on one line, safe for a terminal."""
     return text if text.isprintable() else ascii(text)

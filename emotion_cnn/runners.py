@@ -36,7 +36,6 @@ from emotion_cnn.dataset import (
     Dataset,
     Split,
     class_counts,
-    has_pictures,
     official_parts,
     read_dataset,
     read_test,
@@ -59,18 +58,10 @@ from emotion_cnn.plotting import (
     mistakes_figure,
     reliability_figure,
 )
-from emotion_cnn.sample_faces import sample_splits
+from emotion_cnn.sample_faces import find_source, sample_splits, source_name
 from emotion_cnn.training import compile_model, fit, fix_randomness
 
 PREDICTION_BATCH_SIZE = 256
-_DRAWN_NOTICE = """\
-*** DRAWN FACES, NOT PHOTOGRAPHS ***
-{reason} So the built-in drawn faces are
-used. They show that everything works; accuracy on them says nothing about
-accuracy on people. For real figures get FER2013 (the Kaggle data set
-msambare/fer2013, about 60 MB), unpack its train/ and test/ into
-{root}, or name another folder with --data.
-"""
 
 
 def train(config: TrainConfig) -> RunFolder:
@@ -85,7 +76,7 @@ def train(config: TrainConfig) -> RunFolder:
     Raises:
         EmotionCnnError: Something the user can mend; what is done is kept.
     """
-    source = _find_source(config.data)
+    source = find_source(config.data)
     drawn_faces = source == SAMPLE_DATA
     recipe = config.resolve_recipe(drawn_faces=drawn_faces)
     if not drawn_faces:
@@ -126,7 +117,7 @@ def resume(config: ResumeConfig) -> RunFolder:
             "nothing to resume. Train again for another run."
         )
     started, environment = _read_run(run)
-    source = _find_source(config.data or started.data)
+    source = find_source(config.data or started.data)
     data = _read_data(started, source)
     before = environment["data"]["fingerprint"]
     if data.fingerprint != before:
@@ -152,7 +143,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     Raises:
         EmotionCnnError: Pictures or network are missing or damaged.
     """
-    source = _find_source(config.data)
+    source = find_source(config.data)
     run = _run_to_judge(config, drawn_faces=source == SAMPLE_DATA)
     folder = run.path if run else Path(config.weights or ROOT)
     model = read_pair(folder)
@@ -172,7 +163,7 @@ def evaluate(config: EvaluateConfig) -> Path:
             if run
             else create_folder(Path(config.runs), f"{now}-evaluation")
         )
-    print(f"Judging {folder} on {len(test):,} pictures ({_source_name(source)}).")
+    print(f"Judging {folder} on {len(test):,} pictures ({source_name(source)}).")
     _judge(model, test, output, {"data": source, "weights": str(folder)})
     return output
 
@@ -196,22 +187,6 @@ def curves(config: CurvesConfig) -> Path:
     return output
 
 
-def _find_source(data: str) -> str:
-    """Returns the data folder, or `SAMPLE_DATA` where the drawn faces step in."""
-    if data == SAMPLE_DATA:
-        reason = "--data sample asks for them."
-    elif Path(data).resolve() == ROOT.resolve() and not has_pictures(ROOT):
-        reason = "train/ and test/ hold no pictures yet."
-    else:
-        return data
-    print(_DRAWN_NOTICE.format(reason=reason, root=ROOT))
-    return SAMPLE_DATA
-
-
-def _source_name(source: str) -> str:
-    return "built-in drawn faces" if source == SAMPLE_DATA else source
-
-
 def _read_data(config: TrainConfig, source: str) -> Dataset:
     share, seed = config.validation_share, config.seed
     if source == SAMPLE_DATA:
@@ -220,7 +195,7 @@ def _read_data(config: TrainConfig, source: str) -> Dataset:
         data = read_dataset(
             Path(source), validation_share=share, seed=seed, skip_bad=config.skip_bad
         )
-    print(f"Data: {_source_name(source)}")
+    print(f"Data: {source_name(source)}")
     for note in data.notes:
         print(f"  {note}")
     print(
@@ -381,7 +356,7 @@ def _judge(
         for name, places in parts.items()
     }
     report = (
-        f"{record['weights']}, judged on {_source_name(record['data'])}\n\n"
+        f"{record['weights']}, judged on {source_name(record['data'])}\n\n"
         f"{format_report(metrics)}\n\n{rate:,.0f} pictures per second\n"
     )
     print(report)
