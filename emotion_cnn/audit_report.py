@@ -24,7 +24,7 @@ from emotion_cnn.auditing import (
 from emotion_cnn.dataset import Split, shown
 from emotion_cnn.emotions import EMOTIONS
 
-_PAIRS_SHOWN = 120
+_COPIES_SHOWN, _OTHERS_SHOWN = 30, 90
 _BLANK_SHOWN = 60
 _SAMPLES = {"train": 24, "test": 8}
 _NAMES_SHOWN = 100
@@ -76,6 +76,8 @@ figcaption span { display: block; overflow-wrap: anywhere; }
 .warn { color: var(--warn); font-weight: 600; }
 ul.names { columns: 20rem; font-size: .85rem; padding-left: 1.2rem; }
 ul.names li { overflow-wrap: anywhere; }
+@media (max-width: 40rem) { .bar { display: none; }
+  th, td { padding-right: .5rem; font-size: .85rem; } }
 """
 
 
@@ -140,10 +142,10 @@ def _counts(audit: Audit) -> str:
     ]
     return (
         "<section><h2>Pictures</h2>\n"
-        f'<div class="wide"><table>\n<thead><tr>{_head(["emotion", *parts])}'
-        f"<th>train</th></tr></thead>\n<tbody>\n{rows}</tbody>\n"
-        f"<tfoot><tr>{_row('all', totals)}<td></td></tr>\n"
-        f"<tr>{_row('largest / smallest', ratios)}<td></td></tr></tfoot>\n"
+        f'<div class="wide" tabindex="0"><table>\n<thead><tr>{_head(["emotion", *parts])}'
+        f'<th class="bar"></th></tr></thead>\n<tbody>\n{rows}</tbody>\n'
+        f"<tfoot><tr>{_row('all', totals)}</tr>\n"
+        f"<tr>{_row('largest / smallest', ratios)}</tr></tfoot>\n"
         "</table></div></section>\n"
     )
 
@@ -165,7 +167,7 @@ def _twins(audit: Audit, pictures: Mapping[str, np.ndarray]) -> str:
         "<p>Two pictures are twins if they, or one and the other's mirror image, are "
         f"no further apart than {THRESHOLDS[-1]} grey levels of 255 (root mean square "
         "difference of the pixels). Blank pictures have none: they all look alike.</p>"
-        f'\n<div class="wide"><table>\n<thead><tr>{_head(head)}</tr></thead>\n'
+        f'\n<div class="wide" tabindex="0"><table>\n<thead><tr>{_head(head)}</tr></thead>\n'
         f"<tbody>\n{rows}</tbody>\n</table></div>\n"
         f"<h3>In test and in train</h3>\n{_pairs(audit.across, pictures)}</section>\n"
     )
@@ -181,10 +183,16 @@ def _conflicts(audit: Audit, pictures: Mapping[str, np.ndarray]) -> str:
 
 
 def _pairs(pairs: Sequence[Pair], pictures: Mapping[str, np.ndarray]) -> str:
-    """Shows pairs of every distance where there are too many to show."""
+    """Shows pairs of every distance where there are too many to show.
+
+    Copies are many and need no second look, so most of the room is for the others.
+    """
     if not pairs:
         return "<p>None.</p>\n"
-    shown_pairs = [pairs[place] for place in _spread(len(pairs), _PAIRS_SHOWN)]
+    copies = [pair for pair in pairs if pair.rmse <= THRESHOLDS[0]]
+    others = [pair for pair in pairs if pair.rmse > THRESHOLDS[0]]
+    shown_pairs = [copies[place] for place in _spread(len(copies), _COPIES_SHOWN)]
+    shown_pairs += [others[place] for place in _spread(len(others), _OTHERS_SHOWN)]
     figures = "".join(_figure(pair, pictures) for pair in shown_pairs)
     return (
         f'<p class="soft">{_shown_of(len(shown_pairs), len(pairs), "pairs")}, nearest '
@@ -230,7 +238,7 @@ def _crowd(audit: Audit) -> str:
             rows += f"<tr>{_row(emotion, [*numbers, agrees, instead or '-'])}</tr>\n"
         head = ["label", "pictures", "voted", "majority", "agrees", "else mostly"]
         tables += (
-            f'<h3>{_text(part)}</h3>\n<div class="wide"><table>\n'
+            f'<h3>{_text(part)}</h3>\n<div class="wide" tabindex="0"><table>\n'
             f"<thead><tr>{_head(head)}</tr></thead>\n<tbody>\n{rows}</tbody>\n"
             "</table></div>\n"
         )

@@ -469,7 +469,8 @@ def findings(audit: Audit) -> list[str]:
         if majorities:
             found.append(
                 "Where over half of the crowd names one emotion, that is the label "
-                f"of {agreed / majorities:.0%} of {part} ({agreed:,} of {majorities:,})."
+                f"of {agreed / majorities:.0%} in {part} ({agreed:,} of "
+                f"{majorities:,})."
             )
     return found
 
