@@ -56,7 +56,7 @@ th, td { padding: .25rem .7rem .25rem 0; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th:first-child, td.name { text-align: left; white-space: normal; }
 thead th { color: var(--soft); font-weight: 600; }
-tfoot th, tfoot td { font-weight: 600; }
+.sum th, .sum td { font-weight: 600; }
 .sub th { font-weight: 400; color: var(--soft); padding-left: 1rem; }
 tbody th { font-weight: 500; }
 td.bar { width: 30%; min-width: 5rem; }
@@ -129,47 +129,43 @@ def _header(audit: Audit, made: datetime) -> str:
 def _counts(audit: Audit) -> str:
     parts = list(audit.counts)
     largest = max(audit.counts["train"].values())
-    rows = ""
+    rows = []
     for emotion in EMOTIONS:
         share = audit.counts["train"][emotion] / largest if largest else 0
-        rows += (
-            f"<tr>{_row(emotion, [f'{audit.counts[p][emotion]:,}' for p in parts])}"
-            f'<td class="bar"><span style="width:{share:.1%}"></span></td></tr>\n'
-        )
+        numbers = [f"{audit.counts[part][emotion]:,}" for part in parts]
+        bar = f'<td class="bar"><span style="width:{share:.1%}"></span></td>'
+        rows.append(f"<tr>{_cells(emotion, numbers)}{bar}</tr>")
     totals = [f"{sum(audit.counts[part].values()):,}" for part in parts]
     ratios = [
         "-" if ratio is None else f"{ratio:.1f}" for ratio in audit.imbalance.values()
     ]
-    return (
-        "<section><h2>Pictures</h2>\n"
-        f'<div class="wide" tabindex="0"><table>\n<thead><tr>{_head(["emotion", *parts])}'
-        f'<th class="bar"></th></tr></thead>\n<tbody>\n{rows}</tbody>\n'
-        f"<tfoot><tr>{_row('all', totals)}</tr>\n"
-        f"<tr>{_row('largest / smallest', ratios)}</tr></tfoot>\n"
-        "</table></div></section>\n"
-    )
+    rows += [
+        f'<tr class="sum">{_cells("all", totals)}</tr>',
+        f'<tr class="sum">{_cells("largest / smallest", ratios)}</tr>',
+    ]
+    table = _table(["emotion", *parts], rows)
+    return f"<section><h2>Pictures</h2>\n{table}</section>\n"
 
 
 def _twins(audit: Audit, pictures: Mapping[str, np.ndarray]) -> str:
-    rows = ""
+    rows = []
     for place, title in PLACES.items():
         counts = audit.twin_counts[place]
-        rows += f"<tr>{_row(title, [f'{c.pictures:,}' for c in counts])}</tr>\n"
+        rows.append(f"<tr>{_cells(title, [f'{c.pictures:,}' for c in counts])}</tr>")
         for what, numbers in (
             ("with mirrored twins alone", [c.mirrored_only for c in counts]),
             ("with a twin of another label", [c.conflicting for c in counts]),
         ):
-            cells = _row(what, [f"{number:,}" for number in numbers])
-            rows += f'<tr class="sub">{cells}</tr>\n'
-    head = ["greatest distance", *(f"{threshold}" for threshold in THRESHOLDS)]
+            cells = _cells(what, [f"{number:,}" for number in numbers])
+            rows.append(f'<tr class="sub">{cells}</tr>')
+    table = _table(["greatest distance", *map(str, THRESHOLDS)], rows)
     return (
         "<section><h2>Twins</h2>\n"
         "<p>Two pictures are twins if they, or one and the other's mirror image, are "
         f"no further apart than {THRESHOLDS[-1]} grey levels of 255 (root mean square "
         "difference of the pixels). Blank pictures have none: they all look alike.</p>"
-        f'\n<div class="wide" tabindex="0"><table>\n<thead><tr>{_head(head)}</tr></thead>\n'
-        f"<tbody>\n{rows}</tbody>\n</table></div>\n"
-        f"<h3>In test and in train</h3>\n{_pairs(audit.across, pictures)}</section>\n"
+        f"\n{table}<h3>In test and in train</h3>\n{_pairs(audit.across, pictures)}"
+        "</section>\n"
     )
 
 
@@ -223,9 +219,10 @@ def _figure(pair: Pair, pictures: Mapping[str, np.ndarray]) -> str:
 def _crowd(audit: Audit) -> str:
     if audit.crowd is None:
         return ""
+    head = ["label", "pictures", "voted", "majority", "agrees", "else mostly"]
     tables = ""
     for part, emotions in audit.crowd.items():
-        rows = ""
+        rows = []
         for emotion, each in emotions.items():
             total = sum(each.majority.values())
             agrees = f"{each.majority[emotion] / total:.1%}" if total else "-"
@@ -235,13 +232,9 @@ def _crowd(audit: Audit) -> str:
             )
             instead = ", ".join(f"{name} {n:,}" for n, name in others[:2] if n)
             numbers = [f"{n:,}" for n in (each.pictures, each.voted, total)]
-            rows += f"<tr>{_row(emotion, [*numbers, agrees, instead or '-'])}</tr>\n"
-        head = ["label", "pictures", "voted", "majority", "agrees", "else mostly"]
-        tables += (
-            f'<h3>{_text(part)}</h3>\n<div class="wide" tabindex="0"><table>\n'
-            f"<thead><tr>{_head(head)}</tr></thead>\n<tbody>\n{rows}</tbody>\n"
-            "</table></div>\n"
-        )
+            cells = _cells(emotion, [*numbers, agrees, instead or "-"])
+            rows.append(f"<tr>{cells}</tr>")
+        tables += f"<h3>{_text(part)}</h3>\n{_table(head, rows)}"
     return (
         "<section><h2>Labels and crowd</h2>\n<p>Pictures with FER+ votes, those of "
         "them where over half of the votes are for one emotion, and how often that is "
@@ -310,13 +303,19 @@ def _shown_of(some: int, count: int, noun: str) -> str:
     return f"{some:,} of {count:,} {noun}" if some < count else f"all {count:,} {noun}"
 
 
-def _row(name: str, cells: Iterable[str]) -> str:
+def _table(head: Iterable[str], rows: Iterable[str]) -> str:
+    """Lays out rows of `_cells`; too wide a table scrolls, with the keyboard too."""
+    cells = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head)
+    body = "\n".join(rows)
+    return (
+        f'<div class="wide" tabindex="0"><table>\n<thead><tr>{cells}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody>\n</table></div>\n"
+    )
+
+
+def _cells(name: str, cells: Iterable[str]) -> str:
     tail = "".join(f"<td>{_text(cell)}</td>" for cell in cells)
     return f'<th scope="row">{_text(name)}</th>{tail}'
-
-
-def _head(cells: Iterable[str]) -> str:
-    return "".join(f'<th scope="col">{_text(cell)}</th>' for cell in cells)
 
 
 def _names(lines: Iterable[str]) -> str:
