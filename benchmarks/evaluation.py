@@ -58,7 +58,7 @@ def seconds_of_judging(
         redirect_stdout(io.StringIO()),
     ):
         start = time.perf_counter()
-        runners._judge(model, test, Path(folder), record)
+        runners._judge(model, test, Path(folder), record, None)
         end = time.perf_counter()
     return report_printed[0] - start, end - start
 

@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from emotion_cnn import __version__
 from emotion_cnn.config import (
     BACKENDS,
     ROOT,
+    AuditConfig,
     CurvesConfig,
     EvaluateConfig,
     Recipe,
@@ -37,6 +39,7 @@ Train and judge convolutional networks for facial-expression recognition:
   python main.py --mode train --resume RUN       continue an interrupted run
   python main.py --mode evaluate                 judge the shipped network
   python main.py --mode evaluate --weights RUN   judge what a run trained
+  python main.py --mode audit                    what is in the data: twins, ...
   python main.py --mode curves --run RUN         draw its loss curves again
 """
 _EPILOG = """\
@@ -47,6 +50,7 @@ Exit codes: 0 done, 2 something to mend (the message says what), 130 Ctrl-C.
 _MODES: dict[str, tuple[type, ...]] = {
     "train": (TrainConfig, Recipe, ResumeConfig),
     "evaluate": (EvaluateConfig,),
+    "audit": (AuditConfig,),
     "curves": (CurvesConfig,),
 }
 """The configs whose fields are the flags of a mode."""
@@ -153,6 +157,11 @@ def _prepare(mode: str, given: dict[str, Any]) -> Callable[[], object]:
             "--help lists what is."
         )
     config: Any
+    if mode == "audit":
+        # Needs no Keras, so it starts at once.
+        from emotion_cnn.audit_runner import audit
+
+        return partial(audit, AuditConfig(**given))
     if mode == "curves":
         if "run" not in given:
             raise ConfigError("--mode curves needs --run RUN: which run to draw.")

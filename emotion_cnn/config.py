@@ -174,6 +174,11 @@ class TrainConfig:
     )
     settings: Mapping[str, Any] = field(default_factory=dict)
     skip_bad: bool = setting(False, _SKIP_BAD_HELP)
+    leave_out: str | None = setting(
+        None,
+        "audit.json of this data: leave out of train/ what stands in test/ too",
+        metavar="FILE",
+    )
     validation_share: float = setting(
         0.1,
         "share of train/ held out for validation where the file names do not "
@@ -250,6 +255,12 @@ class EvaluateConfig:
         metavar="PATH",
     )
     skip_bad: bool = setting(False, _SKIP_BAD_HELP)
+    audit: str | None = setting(
+        None,
+        "audit.json of this data: report the figures on the part of test/ without a "
+        "twin in train/ too; without it, an audit.json in the data folder is taken",
+        metavar="FILE",
+    )
     backend: str = setting(_BACKEND, _BACKEND_HELP, choices=BACKENDS)
     runs: str = setting(
         str(ROOT / "runs"), "folder that gets a folder per run", metavar="FOLDER"
@@ -258,6 +269,22 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         """Checks choices."""
         check_settings(self)
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """What `--mode audit` works on."""
+
+    data: str = setting(str(ROOT), _DATA_HELP, metavar="FOLDER")
+    output: str | None = setting(
+        None,
+        "new folder for audit.json, audit.txt and audit.html; without it one below "
+        "--runs",
+        metavar="FOLDER",
+    )
+    runs: str = setting(
+        str(ROOT / "runs"), "folder that gets a folder per run", metavar="FOLDER"
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import hashlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -88,6 +88,54 @@ class Dataset:
     fingerprint: str
 
 
+@dataclass(frozen=True)
+class PictureFormat:
+    """What a picture was before it became 48x48 grayscale.
+
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        mode: As Pillow calls it, such as `RGB`.
+        turned: Whether its EXIF data say to turn or mirror it.
+    """
+
+    width: int
+    height: int
+    mode: str
+    turned: bool
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The kinds of conversion it needs; none for 48x48 grayscale."""
+        needed = {
+            _OTHER_SIZE: (self.width, self.height) != (IMAGE_SIZE, IMAGE_SIZE),
+            _OTHER_MODE: self.mode != "L",
+            _TURNED: self.turned,
+        }
+        return tuple(kind for kind, is_needed in needed.items() if is_needed)
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """All that is in a data folder, good or bad.
+
+    Attributes:
+        train: The readable pictures of `train/`; any class may be missing.
+        test: Those of `test/`.
+        unreadable: The reason for each picture that cannot be read, by name.
+        converted: What the pictures were that are not 48x48 grayscale, by name.
+        unused_folders: Folders that nothing reads, by name.
+        unused_files: Files that nothing reads, by name.
+    """
+
+    train: Split
+    test: Split
+    unreadable: dict[str, str]
+    converted: dict[str, PictureFormat]
+    unused_folders: tuple[str, ...]
+    unused_files: tuple[str, ...]
+
+
 def has_pictures(folder: Path) -> bool:
     """Returns whether any folder below `train/` or `test/` holds a picture.
 
@@ -126,10 +174,25 @@ def read_dataset(
         DataError: If `train/`, `test/` or a class in them is missing, or if
             pictures cannot be read and `skip_bad` is false; names all of them.
     """
-    (train, test), notes = _read(folder, ("train", "test"), skip_bad)
+    train, test, notes = read_splits(folder, skip_bad=skip_bad)
     return split_dataset(
         train, test, validation_share=validation_share, seed=seed, notes=notes
     )
+
+
+def read_splits(
+    folder: Path, *, skip_bad: bool
+) -> tuple[Split, Split, tuple[str, ...]]:
+    """Reads `train/` and `test/`, as `read_dataset` does.
+
+    Returns:
+        The pictures of both, and the notes for the user.
+
+    Raises:
+        DataError: As `read_dataset`.
+    """
+    (train, test), notes = _read(folder, ("train", "test"), skip_bad)
+    return train, test, notes
 
 
 def read_test(folder: Path, *, skip_bad: bool) -> tuple[Split, tuple[str, ...]]:
@@ -143,6 +206,44 @@ def read_test(folder: Path, *, skip_bad: bool) -> tuple[Split, tuple[str, ...]]:
     """
     (test,), notes = _read(folder, ("test",), skip_bad)
     return test, notes
+
+
+def survey(folder: Path) -> Survey:
+    """Reads all there is below `train/` and `test/`, whatever is wrong with it.
+
+    Raises:
+        DataError: If there is no picture at all, or a folder cannot be listed.
+    """
+    listings = [_list(folder, part) for part in ("train", "test")]
+    if not any(listing.pictures for listing in listings):
+        _require_all_classes(listings[0], [])
+    unreadable: dict[str, str] = {}
+    formats: dict[str, PictureFormat] = {}
+    train, test = (_decode(listing, unreadable, formats) for listing in listings)
+    with _listing_errors():
+        loose = [
+            f"{part}/{entry.name}"
+            for part in ("train", "test")
+            for entry in _entries(folder / part)
+            if _is_picture(entry)
+        ]
+        # A third part, such as `valid`, that somebody may think is read.
+        others = [
+            entry.name
+            for entry in _entries(folder)
+            if entry.is_dir() and entry.name not in ("train", "test")
+            if any(emotion_from_name(inner.name) for inner in _entries(Path(entry)))
+        ]
+    folders = (name for listing in listings for name in listing.unused_folders)
+    files = (name for listing in listings for name in listing.unused_files)
+    return Survey(
+        train,
+        test,
+        unreadable,
+        formats,
+        (*folders, *sorted(others)),
+        (*files, *sorted(loose)),
+    )
 
 
 def split_dataset(
@@ -190,7 +291,7 @@ def split_dataset(
         test,
         source,
         tuple(notes),
-        _fingerprint(train, validation, test),
+        fingerprint(train, validation, test),
     )
 
 
@@ -234,7 +335,8 @@ def _held_out(train: Split, share: float, seed: int) -> np.ndarray:
     return mask
 
 
-def _fingerprint(*splits: Split) -> str:
+def fingerprint(*splits: Split) -> str:
+    """Returns the SHA-256, in hexadecimal, over names, labels and pixels."""
     digest = hashlib.sha256()
     for split in splits:
         # The length, and a separator no file name can contain, keep the parts apart.
@@ -254,7 +356,7 @@ class _Listing:
     part: str
     folders: list[str] = field(default_factory=list)
     unused_folders: list[str] = field(default_factory=list)
-    unused_files: int = 0
+    unused_files: list[str] = field(default_factory=list)
     pictures: list[tuple[int, str]] = field(default_factory=list)
     """Label and name of each picture, in order."""
 
@@ -265,7 +367,7 @@ def _listing_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"Expected a readable folder; found that {_shown(str(error.filename))} "
+            f"Expected a readable folder; found that {shown(str(error.filename))} "
             f"cannot be read: {error.strerror}. Mend or remove it, or name another "
             "folder with `--data FOLDER`."
         ) from error
@@ -311,9 +413,10 @@ def _list(folder: Path, part: str) -> _Listing:
                 elif entry.is_dir():
                     listing.unused_folders.append(name)
                 elif not _is_hidden(entry):
-                    listing.unused_files += 1
+                    listing.unused_files.append(name)
     listing.folders.sort()
     listing.unused_folders.sort()
+    listing.unused_files.sort()
     listing.pictures.sort()
     return listing
 
@@ -324,9 +427,9 @@ def _require_all_classes(
     missing = [name for label, name in enumerate(EMOTIONS) if label not in set(labels)]
     if not missing:
         return
-    place = _shown(str(listing.folder / listing.part))
+    place = shown(str(listing.folder / listing.part))
     if listing.folders:
-        found = f"the folders {', '.join(map(_shown, listing.folders))}"
+        found = f"the folders {', '.join(map(shown, listing.folders))}"
     elif (listing.folder / listing.part).is_dir():
         found = "no folders in it"
     else:
@@ -337,7 +440,7 @@ def _require_all_classes(
         raise DataError(
             f"No pictures in {place}. Expected .jpg, .jpeg or .png files in a folder "
             f"for each of {', '.join(EMOTIONS)}; found {found}. Unpack FER2013 into "
-            f"{_shown(str(listing.folder))}, so that its train/ and test/ lie there, "
+            f"{shown(str(listing.folder))}, so that its train/ and test/ lie there, "
             "name another folder with `--data FOLDER`, or use the built-in drawn "
             "faces with `--data sample`."
         )
@@ -354,9 +457,10 @@ def _read(
     listings = [_list(folder, part) for part in parts]
     for listing in listings:
         _require_all_classes(listing, [label for label, _ in listing.pictures])
-    bad: list[str] = []
-    conversions: Counter[tuple[str, ...]] = Counter()
-    splits = [_decode(listing, bad, conversions) for listing in listings]
+    unreadable: dict[str, str] = {}
+    formats: dict[str, PictureFormat] = {}
+    splits = [_decode(listing, unreadable, formats) for listing in listings]
+    bad = [f"{shown(name)}: {reason}" for name, reason in unreadable.items()]
     if bad and not skip_bad:
         raise DataError(
             f"{_count(len(bad), 'picture')} cannot be read:\n  "
@@ -366,30 +470,31 @@ def _read(
     for listing, split in zip(listings, splits, strict=True):
         skipped = len(listing.pictures) - len(split)
         _require_all_classes(listing, split.labels.tolist(), skipped)
-    return splits, _notes(listings, bad, conversions)
+    return splits, _notes(listings, bad, formats.values())
 
 
 def _notes(
     listings: Sequence[_Listing],
     bad: Sequence[str],
-    conversions: Counter[tuple[str, ...]],
+    formats: Collection[PictureFormat],
 ) -> tuple[str, ...]:
     notes = []
-    if conversions:
-        kinds = {
-            kind: sum(n for kinds, n in conversions.items() if kind in kinds)
+    if formats:
+        kinds = Counter(kind for each in formats for kind in each.changes)
+        details = ", ".join(
+            f"{kinds[kind]:,} {kind}"
             for kind in (_OTHER_SIZE, _OTHER_MODE, _TURNED)
-        }
-        details = ", ".join(f"{n:,} {kind}" for kind, n in kinds.items() if n)
+            if kinds[kind]
+        )
         notes.append(
             f"converted to {IMAGE_SIZE}x{IMAGE_SIZE} grayscale: "
-            f"{_count(sum(conversions.values()), 'picture')} ({details})"
+            f"{_count(len(formats), 'picture')} ({details})"
         )
     unused_folders = [name for listing in listings for name in listing.unused_folders]
     if unused_folders:
-        names = ", ".join(_capped([_shown(name) for name in unused_folders]))
+        names = ", ".join(_capped([shown(name) for name in unused_folders]))
         notes.append(f"left out: {_count(len(unused_folders), 'folder')} ({names})")
-    unused_files = sum(listing.unused_files for listing in listings)
+    unused_files = sum(len(listing.unused_files) for listing in listings)
     if unused_files:
         notes.append(
             f"left out: {_count(unused_files, 'file')} in class folders "
@@ -402,9 +507,11 @@ def _notes(
 
 
 def _decode(
-    listing: _Listing, bad: list[str], conversions: Counter[tuple[str, ...]]
+    listing: _Listing,
+    unreadable: dict[str, str],
+    formats: dict[str, PictureFormat],
 ) -> Split:
-    """Decodes the pictures of a listing, adding to `bad` and to `conversions`."""
+    """Decodes the pictures of a listing, adding to what a `Survey` says of them."""
     paths = [listing.folder / name for _, name in listing.pictures]
     images = np.empty((len(paths), IMAGE_SIZE, IMAGE_SIZE, 1), dtype=np.uint8)
     readable = []
@@ -419,13 +526,14 @@ def _decode(
             disable=None,
         )
         for position, picture in enumerate(progress):
+            name = listing.pictures[position][1]
             if isinstance(picture, str):
-                bad.append(f"{_shown(listing.pictures[position][1])}: {picture}")
+                unreadable[name] = picture
                 continue
-            images[position, :, :, 0], changes = picture
+            images[position, :, :, 0], before = picture
             readable.append(position)
-            if changes:
-                conversions[changes] += 1
+            if before.changes:
+                formats[name] = before
     labels = np.array([label for label, _ in listing.pictures], dtype=np.int64)
     split = Split(images, labels, tuple(name for _, name in listing.pictures))
     return split if len(readable) == len(split) else split.select(readable)
@@ -440,11 +548,11 @@ def _are_large(paths: Sequence[Path]) -> bool:
     return sum(sizes) > _BYTES_WORTH_A_THREAD * len(sizes)
 
 
-def _read_picture(path: Path) -> tuple[np.ndarray, tuple[str, ...]] | str:
-    """Returns a picture and what was changed about it, or why it cannot be read.
+def _read_picture(path: Path) -> tuple[np.ndarray, PictureFormat] | str:
+    """Returns a picture and what it was before, or why it cannot be read.
 
     Returns:
-        Either uint8 `(48, 48)` and the kinds of conversion, or a short reason.
+        Either uint8 `(48, 48)` and the format of the file, or a short reason.
     """
     too_large = f"larger than {_MEGAPIXEL_LIMIT} megapixels"
     try:
@@ -460,7 +568,9 @@ def _read_picture(path: Path) -> tuple[np.ndarray, tuple[str, ...]] | str:
                 file.seek(0)
                 image = Image.open(file, formats=("JPEG", "PNG"))
             image.load()
-            return _to_grayscale(image)
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            before = PictureFormat(*image.size, image.mode, orientation != 1)
+            return _to_grayscale(image), before
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return too_large
     except UnidentifiedImageError:
@@ -468,19 +578,12 @@ def _read_picture(path: Path) -> tuple[np.ndarray, tuple[str, ...]] | str:
     except Exception as error:
         # Pillow's decoders raise almost any kind of error on damaged files.
         reason = error.strerror if isinstance(error, OSError) else None
-        return _shown(reason or str(error) or type(error).__name__)[:100]
+        return shown(reason or str(error) or type(error).__name__)[:100]
 
 
-def _to_grayscale(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Returns uint8 `(48, 48)` and the kinds of conversion that were needed."""
-    changes = []
-    if image.size != (IMAGE_SIZE, IMAGE_SIZE):
-        changes.append(_OTHER_SIZE)
-    if image.mode != "L":
-        changes.append(_OTHER_MODE)
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        changes.append(_TURNED)
-        ImageOps.exif_transpose(image, in_place=True)
+def _to_grayscale(image: Image.Image) -> np.ndarray:
+    """Returns uint8 `(48, 48)`."""
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):
         # Pillow's own conversion of 16 bits to 8 clips at 255 instead of scaling.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -492,7 +595,7 @@ def _to_grayscale(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
         image = image.convert("L")
     if image.size != (IMAGE_SIZE, IMAGE_SIZE):
         image = ImageOps.fit(image, (IMAGE_SIZE, IMAGE_SIZE))
-    return np.asarray(image), tuple(changes)
+    return np.asarray(image)
 
 
 def _count(number: int, noun: str) -> str:
@@ -504,6 +607,6 @@ def _capped(lines: Sequence[str]) -> list[str]:
     return [*lines[:_LISTED_AT_MOST], *([f"... and {rest:,} more"] if rest > 0 else [])]
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Returns a file's name or an error's text on one line, safe for a terminal."""
     return text if text.isprintable() else ascii(text)

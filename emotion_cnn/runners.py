@@ -25,6 +25,7 @@ from emotion_cnn.artifacts import (
     write_figure,
     write_json,
 )
+from emotion_cnn.auditing import AUDIT_FILE, KnownTwins, read_known_twins
 from emotion_cnn.config import (
     ROOT,
     SAMPLE_DATA,
@@ -37,9 +38,8 @@ from emotion_cnn.dataset import (
     Dataset,
     Split,
     class_counts,
-    has_pictures,
     official_parts,
-    read_dataset,
+    read_splits,
     read_test,
     split_dataset,
 )
@@ -60,18 +60,10 @@ from emotion_cnn.plotting import (
     mistakes_figure,
     reliability_figure,
 )
-from emotion_cnn.sample_faces import sample_splits
+from emotion_cnn.sample_faces import find_source, sample_splits, source_name
 from emotion_cnn.training import compile_model, fit, fix_randomness
 
 PREDICTION_BATCH_SIZE = 256
-_DRAWN_NOTICE = """\
-*** DRAWN FACES, NOT PHOTOGRAPHS ***
-{reason} So the built-in drawn faces are
-used. They show that everything works; accuracy on them says nothing about
-accuracy on people. For real figures get FER2013 (the Kaggle data set
-msambare/fer2013, about 60 MB), unpack its train/ and test/ into
-{root}, or name another folder with --data.
-"""
 
 
 def train(config: TrainConfig) -> RunFolder:
@@ -86,7 +78,7 @@ def train(config: TrainConfig) -> RunFolder:
     Raises:
         EmotionCnnError: Something the user can mend; what is done is kept.
     """
-    source = _find_source(config.data)
+    source = find_source(config.data)
     drawn_faces = source == SAMPLE_DATA
     recipe = config.resolve_recipe(drawn_faces=drawn_faces)
     if not drawn_faces:
@@ -97,7 +89,13 @@ def train(config: TrainConfig) -> RunFolder:
             "whatever the backend; it is not installed. Install it or leave the flag "
             "out."
         )
-    data = _read_data(config, source)
+    if config.leave_out:
+        # A resumed run may be started from another folder.
+        config = dataclasses.replace(
+            config, leave_out=str(Path(config.leave_out).resolve())
+        )
+    twins = _twins_at_hand(config.leave_out, source)
+    data = _read_data(config, source, twins)
     name = config.recipe_name(drawn_faces=drawn_faces)
     config = dataclasses.replace(
         config, data=source, recipe=name, settings=dataclasses.asdict(recipe)
@@ -105,7 +103,7 @@ def train(config: TrainConfig) -> RunFolder:
     run = create_run(Path(config.runs), name)
     write_json(run.config, dataclasses.asdict(config))
     write_json(run.environment, describe_environment() | {"data": _describe(data)})
-    return _fit_and_judge(run, config, data)
+    return _fit_and_judge(run, config, data, twins)
 
 
 def resume(config: ResumeConfig) -> RunFolder:
@@ -127,10 +125,11 @@ def resume(config: ResumeConfig) -> RunFolder:
             "nothing to resume. Train again for another run."
         )
     started, environment = _read_run(run)
-    source = _find_source(config.data or started.data)
+    source = find_source(config.data or started.data)
     if source != SAMPLE_DATA:
         _check_writable(Path(started.publish))
-    data = _read_data(started, source)
+    twins = _twins_at_hand(started.leave_out, source)
+    data = _read_data(started, source, twins)
     before = environment["data"]["fingerprint"]
     if data.fingerprint != before:
         raise RunError(
@@ -140,7 +139,7 @@ def resume(config: ResumeConfig) -> RunFolder:
         )
     resumed = [*environment.get("resumed", []), describe_environment()]
     write_json(run.environment, environment | {"resumed": resumed})
-    return _fit_and_judge(run, started, data)
+    return _fit_and_judge(run, started, data, twins)
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -155,16 +154,19 @@ def evaluate(config: EvaluateConfig) -> Path:
     Raises:
         EmotionCnnError: Pictures or network are missing or damaged.
     """
-    source = _find_source(config.data)
+    source = find_source(config.data)
     run = _run_to_judge(config, drawn_faces=source == SAMPLE_DATA)
     folder = run.path if run else Path(config.weights or ROOT)
     model = read_pair(folder)
+    twins = _twins_at_hand(config.audit, source)
     if source == SAMPLE_DATA:
         test = sample_splits()[1]
     else:
         test, notes = read_test(Path(source), skip_bad=config.skip_bad)
         for note in notes:
             print(note)
+    if twins:
+        twins.check(test=test)
     if config.output:
         target = Path(config.output).resolve()
         output = create_folder(target.parent, target.name)
@@ -175,8 +177,8 @@ def evaluate(config: EvaluateConfig) -> Path:
             if run
             else create_folder(Path(config.runs), f"{now}-evaluation")
         )
-    print(f"Judging {folder} on {len(test):,} pictures ({_source_name(source)}).")
-    _judge(model, test, output, {"data": source, "weights": str(folder)})
+    print(f"Judging {folder} on {len(test):,} pictures ({source_name(source)}).")
+    _judge(model, test, output, {"data": source, "weights": str(folder)}, twins)
     return output
 
 
@@ -199,31 +201,38 @@ def curves(config: CurvesConfig) -> Path:
     return output
 
 
-def _find_source(data: str) -> str:
-    """Returns the data folder, or `SAMPLE_DATA` where the drawn faces step in."""
-    if data == SAMPLE_DATA:
-        reason = "--data sample asks for them."
-    elif Path(data).resolve() == ROOT.resolve() and not has_pictures(ROOT):
-        reason = "train/ and test/ hold no pictures yet."
-    else:
-        return data
-    print(_DRAWN_NOTICE.format(reason=reason, root=ROOT))
-    return SAMPLE_DATA
+def _twins_at_hand(named: str | None, source: str) -> KnownTwins | None:
+    """Returns the twins of the audit that is named or lies in the data folder."""
+    if named:
+        return read_known_twins(Path(named))
+    beside = Path(source) / AUDIT_FILE
+    at_hand = source != SAMPLE_DATA and beside.is_file()
+    return read_known_twins(beside) if at_hand else None
 
 
-def _source_name(source: str) -> str:
-    return "built-in drawn faces" if source == SAMPLE_DATA else source
-
-
-def _read_data(config: TrainConfig, source: str) -> Dataset:
-    share, seed = config.validation_share, config.seed
+def _read_data(config: TrainConfig, source: str, twins: KnownTwins | None) -> Dataset:
+    notes: tuple[str, ...] = ()
     if source == SAMPLE_DATA:
-        data = split_dataset(*sample_splits(), validation_share=share, seed=seed)
+        train, test = sample_splits()
     else:
-        data = read_dataset(
-            Path(source), validation_share=share, seed=seed, skip_bad=config.skip_bad
+        train, test, notes = read_splits(Path(source), skip_bad=config.skip_bad)
+    if twins:
+        twins.check(train=train, test=test)
+    if twins and config.leave_out:
+        count = len(train)
+        train = twins.left_of(train)
+        notes += (
+            f"left out of train: {count - len(train):,} of {count:,} pictures, which "
+            f"stand in test too ({twins.path})",
         )
-    print(f"Data: {_source_name(source)}")
+    data = split_dataset(
+        train,
+        test,
+        validation_share=config.validation_share,
+        seed=config.seed,
+        notes=notes,
+    )
+    print(f"Data: {source_name(source)}")
     for note in data.notes:
         print(f"  {note}")
     print(
@@ -300,7 +309,9 @@ def _read_run(run: RunFolder) -> tuple[TrainConfig, dict[str, Any]]:
     return config, environment
 
 
-def _fit_and_judge(run: RunFolder, config: TrainConfig, data: Dataset) -> RunFolder:
+def _fit_and_judge(
+    run: RunFolder, config: TrainConfig, data: Dataset, twins: KnownTwins | None
+) -> RunFolder:
     drawn_faces = config.data == SAMPLE_DATA
     recipe = config.resolve_recipe(drawn_faces=drawn_faces)
     fix_randomness(config.seed)
@@ -324,7 +335,7 @@ def _fit_and_judge(run: RunFolder, config: TrainConfig, data: Dataset) -> RunFol
         write_figure(run.loss_curves, loss_curves_figure(history))
         write_pair(run.path, model)
         record = {"data": config.data, "weights": str(run.path)}
-        _judge(model, data.test, run.path, record)
+        _judge(model, data.test, run.path, record, twins)
         if not drawn_faces:
             publish_pair(run.path, Path(config.publish))
             print(f"Published: model.json, model_weights.h5 in {config.publish}")
@@ -376,7 +387,11 @@ def _is_drawn(run: RunFolder) -> bool:
 
 
 def _judge(
-    model: keras.Model, test: Split, folder: Path, record: Mapping[str, Any]
+    model: keras.Model,
+    test: Split,
+    folder: Path,
+    record: Mapping[str, Any],
+    twins: KnownTwins | None,
 ) -> None:
     """Predicts every picture, prints the report and writes all of it."""
     start = time.perf_counter()
@@ -385,17 +400,21 @@ def _judge(
     )
     rate = len(test) / (time.perf_counter() - start)
     parts = {"test": np.arange(len(test))} | official_parts(test)
+    # FER2013's figures are published on PrivateTest: the pictures show that.
+    shown_part = list(parts)[-1]
+    if twins:
+        record = {**record, "audit": str(twins.path)}
+        parts |= _parts_without_twins(parts, twins.places_without(test))
     metrics = {
         name: compute_metrics(test.labels[places], probabilities[places])
         for name, places in parts.items()
     }
     report = (
-        f"{record['weights']}, judged on {_source_name(record['data'])}\n\n"
+        f"{record['weights']}, judged on {source_name(record['data'])}\n\n"
         f"{format_report(metrics)}\n\n{rate:,.0f} pictures per second\n"
     )
     print(report)
-    # FER2013's figures are published on PrivateTest: the pictures show that.
-    name, places = list(parts.items())[-1]
+    places = parts[shown_part]
     write_evaluation(
         folder,
         metrics={
@@ -408,10 +427,21 @@ def _judge(
         labels=test.labels,
         probabilities=probabilities,
         figures=_figures(
-            name, metrics[name], test.select(places), probabilities[places]
+            shown_part, metrics[shown_part], test.select(places), probabilities[places]
         ),
     )
     print(f"Results: {folder}")
+
+
+def _parts_without_twins(
+    parts: Mapping[str, np.ndarray], without: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns what of each part has no twin in train, where there is any."""
+    left = {
+        f"{name} without twins in train": np.intersect1d(places, without)
+        for name, places in parts.items()
+    }
+    return {name: places for name, places in left.items() if len(places)}
 
 
 def _figures(

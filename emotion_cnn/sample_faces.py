@@ -9,12 +9,23 @@ What is left of a `Face`, such as head shape, hair and pose, is drawn at random.
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from emotion_cnn.dataset import IMAGE_SIZE, Split
+from emotion_cnn.config import ROOT, SAMPLE_DATA
+from emotion_cnn.dataset import IMAGE_SIZE, Split, has_pictures
 from emotion_cnn.emotions import EMOTIONS
+
+_NOTICE = """\
+*** DRAWN FACES, NOT PHOTOGRAPHS ***
+{reason} So the built-in drawn faces are
+used. They show that everything works; accuracy on them says nothing about
+accuracy on people. For real figures get FER2013 (the Kaggle data set
+msambare/fer2013, about 60 MB), unpack its train/ and test/ into
+{root}, or name another folder with --data.
+"""
 
 ACTION_UNITS: dict[str, dict[str, float]] = {
     "AU1 inner brow raiser": {"inner_brow": 0.17, "forehead_lines": 0.4},
@@ -170,6 +181,30 @@ class Face:
     lip_stretch: float = 0.0  # of either half of the mouth
     lip_press: float = 0.0  # share of the lips that is rolled in
     jaw_drop: float = 0.0
+
+
+def find_source(data: str) -> str:
+    """Returns the data folder to work on, or `SAMPLE_DATA` for the drawn faces.
+
+    They step in, with a notice, where they are asked for or where the project's
+    own folder is and holds no pictures.
+
+    Args:
+        data: What `--data` says.
+    """
+    if data == SAMPLE_DATA:
+        reason = "--data sample asks for them."
+    elif Path(data).resolve() == ROOT.resolve() and not has_pictures(ROOT):
+        reason = "train/ and test/ hold no pictures yet."
+    else:
+        return data
+    print(_NOTICE.format(reason=reason, root=ROOT))
+    return SAMPLE_DATA
+
+
+def source_name(source: str) -> str:
+    """Returns how a result of `find_source` is called in texts."""
+    return "built-in drawn faces" if source == SAMPLE_DATA else source
 
 
 def sample_splits() -> tuple[Split, Split]:

@@ -15,6 +15,7 @@ import pytest
 from emotion_cnn import __version__, cli
 from emotion_cnn.config import (
     ROOT,
+    AuditConfig,
     CurvesConfig,
     EvaluateConfig,
     Recipe,
@@ -27,7 +28,14 @@ from emotion_cnn.errors import ModelError, RunInterruptedError
 
 SETTINGS = [
     declared
-    for owner in (Recipe, TrainConfig, ResumeConfig, EvaluateConfig, CurvesConfig)
+    for owner in (
+        Recipe,
+        TrainConfig,
+        ResumeConfig,
+        EvaluateConfig,
+        AuditConfig,
+        CurvesConfig,
+    )
     for declared in dataclasses.fields(owner)
     if declared.metadata
 ]
@@ -105,7 +113,7 @@ def test_help_explains_every_setting(help_text, declared):
 
 
 def test_help_names_the_modes_and_choices(help_text):
-    assert "--mode {train,evaluate,curves}" in help_text
+    assert "--mode {train,evaluate,audit,curves}" in help_text
     for declared in SETTINGS:
         if declared.metadata["choices"]:
             assert "{" + ",".join(declared.metadata["choices"]) + "}" in help_text

@@ -1,0 +1,65 @@
+"""The runner of `--mode audit`; apart from the others, which import Keras."""
+
+import dataclasses
+from datetime import datetime, timezone
+from pathlib import Path
+
+from emotion_cnn import __version__
+from emotion_cnn.artifacts import create_folder, write_json, write_text
+from emotion_cnn.audit_report import render_report
+from emotion_cnn.auditing import (
+    AUDIT_FILE,
+    FORMAT,
+    KIND,
+    VOTES_FILE,
+    format_audit,
+    read_votes,
+)
+from emotion_cnn.auditing import audit as audit_pictures
+from emotion_cnn.config import SAMPLE_DATA, AuditConfig
+from emotion_cnn.dataset import Survey, survey
+from emotion_cnn.sample_faces import find_source, sample_splits, source_name
+
+
+def audit(config: AuditConfig) -> Path:
+    """Finds out what is in a data folder, and writes it down.
+
+    Args:
+        config: Which folder, and where results go.
+
+    Returns:
+        The folder with `audit.json`, `audit.txt` and `audit.html`.
+
+    Raises:
+        EmotionCnnError: There are no pictures, or results cannot be written.
+    """
+    source = find_source(config.data)
+    votes = None
+    if source == SAMPLE_DATA:
+        found = Survey(*sample_splits(), {}, {}, (), ())
+    else:
+        votes_file = Path(source) / VOTES_FILE
+        votes = read_votes(votes_file) if votes_file.is_file() else None
+        found = survey(Path(source))
+    result = audit_pictures(source_name(source), found, votes)
+    now = datetime.now(timezone.utc)
+    target = (
+        Path(config.output)
+        if config.output
+        else Path(config.runs) / f"{now.astimezone():%Y%m%d-%H%M%S}-audit"
+    )
+    output = create_folder(target.parent, target.name)
+    report = format_audit(result)
+    write_text(output / "audit.txt", report + "\n")
+    write_text(
+        output / "audit.html", render_report(result, found.train, found.test, now)
+    )
+    made = {
+        "kind": KIND,
+        "format": FORMAT,
+        "version": __version__,
+        "created": now.isoformat(timespec="seconds"),
+    }
+    write_json(output / AUDIT_FILE, made | dataclasses.asdict(result))
+    print(f"{report}\n\nResults: {output}")
+    return output

@@ -1,0 +1,490 @@
+"""What an audit finds in a data folder, writes down, and others take from it."""
+
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emotion_cnn import auditing
+from emotion_cnn.auditing import KnownTwins, Pair, read_known_twins
+from emotion_cnn.cli import main
+from emotion_cnn.dataset import Split, fingerprint, read_splits, survey
+from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.errors import DataError
+from emotion_cnn.twins import Twins
+
+UNRELATED = np.random.default_rng(7)
+
+
+def face() -> np.ndarray:
+    """Returns a picture like no other, uint8 (48, 48)."""
+    coarse = UNRELATED.integers(0, 256, (6, 6), np.uint8)
+    return np.asarray(
+        Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC)
+    )
+
+
+def save(path: Path, picture: np.ndarray, **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path, **options)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three train and two test pictures of each emotion, with twins among them."""
+    data = tmp_path / "data"
+    pictures = {}
+    for part, names in (
+        ("train", ("Training_0", "Training_1", "Training_2")),
+        ("test", ("PublicTest_0", "PrivateTest_1")),
+    ):
+        for emotion in EMOTIONS:
+            for name in names:
+                pictures[f"{part}/{emotion}/{name}"] = face()
+    same = pictures["train/angry/Training_0"]
+    pictures["test/angry/PublicTest_0"] = same
+    pictures["test/fear/PrivateTest_1"] = pictures["train/happy/Training_1"][:, ::-1]
+    pictures["train/sad/Training_2"] = pictures["train/neutral/Training_2"]
+    pictures["test/sad/PublicTest_0"] = pictures["test/sad/PrivateTest_1"]
+    for name in ("train/disgust/Training_0", "test/disgust/PublicTest_0"):
+        pictures[name] = np.full((48, 48), 9, np.uint8)
+    for name, picture in pictures.items():
+        save(data / f"{name}.png", picture)
+    # The same picture as a JPEG: the noise is a few grey levels.
+    noisy = data / "test/surprise/PrivateTest_1.jpg"
+    save(noisy, pictures["train/surprise/Training_1"], quality=60)
+    (data / "test/surprise/PrivateTest_1.png").unlink()
+    return data
+
+
+ACROSS = {
+    ("test/angry/PublicTest_0.png", "train/angry/Training_0.png"),
+    ("test/fear/PrivateTest_1.png", "train/happy/Training_1.png"),
+    ("test/surprise/PrivateTest_1.jpg", "train/surprise/Training_1.png"),
+}
+
+
+def audit(folder: Path, votes=None) -> auditing.Audit:
+    return auditing.audit("data", survey(folder), votes)
+
+
+def run(folder: Path, *arguments: object) -> dict:
+    output = folder.parent / "out"
+    words = ("--mode", "audit", "--data", folder, "--output", output, *arguments)
+    assert main([str(word) for word in words]) == 0
+    return json.loads((output / "audit.json").read_text(encoding="utf-8"))
+
+
+# --- twins -------------------------------------------------------------------
+
+
+def test_twins_across_the_split(folder):
+    found = audit(folder)
+    assert {(pair.image, pair.twin) for pair in found.across} == ACROSS
+    copy, noisy, mirrored = sorted(found.across, key=lambda p: (p.mirrored, p.rmse))
+    assert copy == Pair(*min(ACROSS), "angry", "angry", 0.0, False)
+    assert 0 < noisy.rmse < 12
+    assert (mirrored.label, mirrored.twin_label) == ("fear", "happy")
+    assert (mirrored.rmse, mirrored.mirrored) == (0, True)
+    assert found.leave_out == tuple(sorted(train for _, train in ACROSS))
+    assert found.test_with_twin_in_train == tuple(sorted(test for test, _ in ACROSS))
+
+
+def test_twins_within_a_part_and_conflicts(folder):
+    found = audit(folder)
+    (train,) = found.within_train
+    assert {train.image, train.twin} == {
+        "train/neutral/Training_2.png",
+        "train/sad/Training_2.png",
+    }
+    (test,) = found.within_test
+    assert test.label == test.twin_label == "sad"
+    assert [pair.image for pair in found.conflicts] == [
+        "test/fear/PrivateTest_1.png",
+        train.image,
+    ]
+
+
+def test_blank_pictures_are_listed_and_have_no_twins(folder):
+    found = audit(folder)
+    assert found.blank == {
+        "train/disgust/Training_0.png": 0.0,
+        "test/disgust/PublicTest_0.png": 0.0,
+    }
+    named = {name for pair in found.across for name in (pair.image, pair.twin)}
+    assert not named & set(found.blank)
+
+
+def test_counts_of_twins(folder):
+    found = audit(folder)
+    last = {place: counts[-1] for place, counts in found.twin_counts.items()}
+    assert list(found.twin_counts) == list(auditing.PLACES)
+    for place in ("test_in_train", "train_in_test"):
+        assert dataclasses.astuple(last[place]) == (12, 2, 1, 1)
+        assert dataclasses.astuple(found.twin_counts[place][0]) == (1, 1, 1, 1)
+    assert dataclasses.astuple(last["within_train"]) == (12, 2, 0, 2)
+    assert dataclasses.astuple(last["within_test"]) == (12, 2, 0, 0)
+
+
+def test_a_picture_with_several_twins_counts_once():
+    twins = Twins(
+        np.array([0, 0, 0]),
+        np.array([2, 3, 1]),
+        np.array([0.5, 4.0, 9.0]),
+        np.array([True, False, False]),
+    )
+    is_test = np.array([False, False, True, True])
+    counts = auditing.count_twins(twins, is_test, np.array([0, 0, 0, 5]))
+    assert [dataclasses.astuple(row) for row in counts["train_in_test"]] == [
+        (1, 0, 1, 0),
+        (5, 1, 0, 1),
+        (12, 1, 0, 1),
+    ]
+    assert [row.pictures for row in counts["test_in_train"]] == [0, 1, 1]
+    assert [row.mirrored_only for row in counts["test_in_train"]] == [1, 1, 1]
+    assert [row.pictures for row in counts["within_train"]] == [0, 0, 2]
+
+
+# --- everything else that may be wrong -----------------------------------------
+
+
+def test_counts_and_imbalance(folder):
+    for number in range(3, 6):
+        save(folder / f"train/happy/Training_{number}.png", face())
+    found = audit(folder)
+    assert list(found.counts) == ["train", "test", "PublicTest", "PrivateTest"]
+    assert found.counts["train"] == dict.fromkeys(EMOTIONS, 3) | {"happy": 6}
+    assert found.counts["PublicTest"] == dict.fromkeys(EMOTIONS, 1)
+    assert found.imbalance == {
+        "train": 2.0,
+        "test": 1.0,
+        "PublicTest": 1.0,
+        "PrivateTest": 1.0,
+    }
+    save(folder / "test/happy/mine.png", face())
+    assert list(audit(folder).counts) == ["train", "test"]
+
+
+def test_whatever_is_wrong_is_reported_and_no_error(folder, capsys):
+    (folder / "train/angry/broken.jpg").write_bytes(b"no picture")
+    (folder / "test/happy/empty.png").write_bytes(b"")
+    save(folder / "train/happy/large.png", np.zeros((60, 96), np.uint8))
+    Image.new("RGB", (48, 48)).save(folder / "train/happy/colour.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(folder / "train/happy/lying.png", face(), exif=exif)
+    save(folder / "train/contempt/0.png", face())
+    save(folder / "train/loose.png", face())
+    save(folder / "valid/happy/0.png", face())
+    (folder / "docs").mkdir()
+    (folder / "test/sad/list.csv").write_text("x")
+    for picture in (folder / "test/fear").iterdir():
+        picture.unlink()
+    found = run(folder)
+    assert found["unreadable"] == {
+        "train/angry/broken.jpg": "not a JPEG or PNG picture",
+        "test/happy/empty.png": "empty file",
+    }
+    assert found["converted"] == {
+        "train/happy/colour.png": {
+            "width": 48,
+            "height": 48,
+            "mode": "RGB",
+            "turned": False,
+        },
+        "train/happy/large.png": {
+            "width": 96,
+            "height": 60,
+            "mode": "L",
+            "turned": False,
+        },
+        "train/happy/lying.png": {
+            "width": 48,
+            "height": 48,
+            "mode": "L",
+            "turned": True,
+        },
+    }
+    assert found["unused_folders"] == ["train/contempt", "valid"]
+    assert found["unused_files"] == ["test/sad/list.csv", "train/loose.png"]
+    assert found["imbalance"]["test"] is None
+    text = capsys.readouterr().out
+    for words in (
+        "In test there is no picture of fear.",
+        "2 cannot be read, 4 blank, 3 not 48x48 grayscale.",
+        "  train/happy/large.png: 96x60, L\n",
+        "  train/happy/lying.png: 48x48, L, turned\n",
+        "  train/contempt\n  valid\n",
+    ):
+        assert words in text
+
+
+def test_a_folder_without_test_is_audited_too(folder):
+    (folder / "test").rename(folder / "elsewhere")
+    found = audit(folder)
+    assert found.across == ()
+    assert sum(found.counts["test"].values()) == 0
+    assert "In test there is no picture of angry, " in auditing.format_audit(found)
+
+
+# --- votes -------------------------------------------------------------------
+
+
+def votes_file(folder: Path, rows: dict[str, list[object]]) -> Path:
+    path = folder / "votes.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", *auditing.VOTE_COLUMNS])
+        writer.writerows([name, *votes] for name, votes in rows.items())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("votes", "expected"),
+    [
+        ([6, 4, 0, 0, 0, 0, 0, 0, 0, 0], "neutral"),
+        ([5, 4, 1, 0, 0, 0, 0, 0, 0, 0], None),
+        ([5, 5, 0, 0, 0, 0, 0, 0, 0, 0], None),
+        ([0, 0, 0, 0, 10, 0, 0, 0, 0, 0], "angry"),
+        ([0, 0, 0, 0, 0, 0, 6, 0, 0, 4], "fear"),
+        ([0, 0, 0, 0, 0, 0, 0, 9, 1, 0], None),
+        ([0, 0, 0, 0, 0, 0, 0, 0, 9, 1], None),
+        ([0] * 10, None),
+    ],
+)
+def test_majority(votes, expected):
+    assert auditing.majority(votes) == expected
+
+
+def test_labels_and_crowd(folder, capsys):
+    happy = [0, 10, 0, 0, 0, 0, 0, 0, 0, 0]
+    votes_file(
+        folder,
+        {
+            "train/happy/Training_0.png": happy,
+            "train/happy/Training_1.png": [8, 2, 0, 0, 0, 0, 0, 0, 0, 0],
+            "train/happy/Training_2.png": [3, 3, 4, 0, 0, 0, 0, 0, 0, 0],
+            "test/sad/PrivateTest_1.png": happy,
+            "train/happy/no_such.png": happy,
+        },
+    )
+    crowd = run(folder)["crowd"]
+    assert list(crowd) == ["train", "test", "PublicTest", "PrivateTest"]
+    assert crowd["train"]["happy"] == {
+        "pictures": 3,
+        "voted": 3,
+        "majority": dict.fromkeys(EMOTIONS, 0) | {"happy": 1, "neutral": 1},
+    }
+    assert crowd["PublicTest"]["sad"]["voted"] == 0
+    assert crowd["PrivateTest"]["sad"]["majority"]["happy"] == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "that is the label of 50% in train (1 of 2)" in text
+    assert "happy 3 3 2 50.0%" in text
+
+
+@pytest.mark.parametrize("bad", ["x", "-1", "2.5", None])
+def test_votes_that_are_none(folder, bad):
+    good = ["1"] * 10
+    rows = {
+        "train/happy/Training_0.png": good,
+        "b": [*good[:9]] + [bad] * (bad is not None),
+    }
+    votes_file(folder, rows)
+    with pytest.raises(DataError) as caught:
+        auditing.read_votes(folder / "votes.csv")
+    message = str(caught.value)
+    assert "cannot be read as votes. Expected the columns image, neutral, " in message
+    assert "after 1 good rows" in message
+    assert "Join the votes again, or remove the file" in message
+
+
+# --- what is written -----------------------------------------------------------
+
+
+def test_files_and_schema(folder, capsys):
+    found = run(folder)
+    output = folder.parent / "out"
+    assert sorted(path.name for path in output.iterdir()) == [
+        "audit.html",
+        "audit.json",
+        "audit.txt",
+    ]
+    fields = [field.name for field in dataclasses.fields(auditing.Audit)]
+    assert list(found) == ["kind", "format", "version", "created", *fields]
+    assert (found["kind"], found["format"]) == ("emotion-cnn audit", 1)
+    assert found["crowd"] is None
+    assert found["across"][0] == {
+        "image": "test/angry/PublicTest_0.png",
+        "twin": "train/angry/Training_0.png",
+        "label": "angry",
+        "twin_label": "angry",
+        "rmse": 0.0,
+        "mirrored": False,
+    }
+    assert found["twin_counts"]["within_test"][2] == {
+        "rmse": 12,
+        "pictures": 2,
+        "mirrored_only": 0,
+        "conflicting": 0,
+    }
+    text = (output / "audit.txt").read_text(encoding="utf-8")
+    assert text.strip() in capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "3 of 14 test pictures (21.4%) stand in train too" in text
+
+
+def test_without_output_a_folder_below_runs(folder, tmp_path):
+    words = ("--mode", "audit", "--data", folder, "--runs", tmp_path / "runs")
+    assert main([str(word) for word in words]) == 0
+    (output,) = (tmp_path / "runs").iterdir()
+    assert output.name.endswith("-audit")
+
+
+def test_an_audit_needs_no_keras(folder):
+    code = (
+        "import sys; from emotion_cnn.cli import main; "
+        f"code = main(['--mode', 'audit', '--data', {str(folder)!r}, "
+        f"'--output', {str(folder.parent / 'out')!r}]); "
+        "sys.exit(code or 3 * bool({'keras', 'tensorflow'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_nothing_to_audit(tmp_path, capsys):
+    assert main(["--mode", "audit", "--data", str(tmp_path / "none")]) == 2
+    assert "error: No pictures in " in capsys.readouterr().err
+
+
+# --- leaving out, and judging without ------------------------------------------
+
+
+def test_leave_out_takes_from_train_what_stands_in_test(folder):
+    run(folder)
+    twins = read_known_twins(folder.parent / "out")
+    assert twins.path == folder.parent / "out" / "audit.json"
+    train, test, _ = read_splits(folder, skip_bad=False)
+    twins.check(train=train, test=test)
+    left = twins.left_of(train)
+    assert len(left) == len(train) - 3
+    assert not set(left.names) & {name for _, name in ACROSS}
+    places = twins.places_without(test)
+    assert set(test.names) - {test.names[p] for p in places} == {n for n, _ in ACROSS}
+
+
+def known(train: Split, twins: frozenset[str] = frozenset()) -> KnownTwins:
+    fingerprints = {"train": fingerprint(train), "test": ""}
+    return KnownTwins(Path("audit.json"), fingerprints, twins, frozenset())
+
+
+@pytest.mark.parametrize("change", ["renamed", "pixel", "fewer"])
+def test_an_audit_of_other_pictures_is_refused(folder, change):
+    train, _, _ = read_splits(folder, skip_bad=False)
+    twins = known(train)
+    if change == "renamed":
+        train = Split(train.images, train.labels, ("x", *train.names[1:]))
+    elif change == "pixel":
+        train.images[3, 3, 3] ^= 1
+    else:
+        train = train.select(range(20))
+    with pytest.raises(
+        DataError, match="audit of other pictures: expected a train/ wi"
+    ):
+        twins.check(train=train)
+
+
+def test_an_emotion_must_not_vanish(folder):
+    train, _, _ = read_splits(folder, skip_bad=False)
+    sad = frozenset(name for name in train.names if "/sad/" in name)
+    with pytest.raises(DataError) as caught:
+        known(train, sad).left_of(train)
+    assert "no picture of sad is left in train/" in str(caught.value)
+    assert "train without --leave-out" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "Expected an audit.json in "),
+        ("{", "found none that can be read (Expecting property name"),
+        ("[]", "is no audit that this version reads"),
+        ("{}", "found: KeyError 'kind'"),
+        ('{"kind": "x", "format": 1}', "found: ValueError format 1 of 'x'"),
+        ('{"kind": "emotion-cnn audit", "format": 9}', "found: ValueError format 9 of"),
+        (
+            '{"kind": "emotion-cnn audit", "format": 1, "fingerprints": {"train": "", '
+            '"test": ""}, "leave_out": "all"}',
+            "a list of names expected",
+        ),
+    ],
+)
+def test_a_file_that_is_no_audit(tmp_path, content, words):
+    path = tmp_path / "audit.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(DataError) as caught:
+        read_known_twins(path)
+    assert words in str(caught.value)
+    assert str(caught.value).endswith("Make one with --mode audit.")
+
+
+def test_training_and_evaluation_take_an_audit(folder, tmp_path, capsys, monkeypatch):
+    """The only test here that needs a network."""
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
+    found = run(folder)
+    audit_file = tmp_path / "out/audit.json"
+    runs, publish = tmp_path / "runs", tmp_path / "publish"
+    publish.mkdir()
+    places = ("--data", folder, "--runs", runs)
+    settings = ("--model", "compact", "--epochs", 1, "--batch-size", 16)
+    words = ("--mode", "train", *places, "--publish", publish, *settings)
+    words += ("--leave-out", audit_file)
+    assert main([str(word) for word in words]) == 0
+    (trained,) = runs.glob("*-default")
+    assert "left out of train: 3 of 21 pictures" in capsys.readouterr().out
+    config = json.loads((trained / "config.json").read_text())
+    assert config["leave_out"] == str(audit_file)
+    environment = json.loads((trained / "environment.json").read_text())
+    assert sum(environment["data"]["counts"]["train"].values()) == 18
+    assert sum(environment["data"]["counts"]["test"].values()) == 14
+    parts = json.loads((trained / "metrics.json").read_text())["parts"]
+    assert {part: metrics["n"] for part, metrics in parts.items()} == {
+        "test": 14,
+        "PublicTest": 7,
+        "PrivateTest": 7,
+        "test without twins in train": 11,
+        "PublicTest without twins in train": 6,
+        "PrivateTest without twins in train": 5,
+    }
+
+    # What a resumed run reads is what it was started with.
+    from emotion_cnn import runners
+    from emotion_cnn.artifacts import RunFolder
+
+    started, _ = runners._read_run(RunFolder(trained))
+    twins = runners._twins_at_hand(started.leave_out, str(folder))
+    data = runners._read_data(started, str(folder), twins)
+    assert data.fingerprint == environment["data"]["fingerprint"]
+
+    words = ("--mode", "evaluate", *places, "--weights", trained)
+    words += ("--output", tmp_path / "judged", "--audit", audit_file)
+    assert main([str(word) for word in words]) == 0
+    assert "test without twins in train, n = 11" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "judged/metrics.json").read_text())
+    assert metrics["audit"] == str(audit_file)
+    assert metrics["parts"] == parts
+
+    # An audit beside train/ and test/ is at hand without a flag.
+    assert runners._twins_at_hand(None, str(folder)) is None
+    beside = folder / "audit.json"
+    beside.write_text(json.dumps(found | {"fingerprints": {"train": "", "test": ""}}))
+    assert runners._twins_at_hand(None, str(folder)).path == beside
+    assert runners._twins_at_hand(str(audit_file), str(folder)).path == audit_file
+    assert main([str(word) for word in words[:-2]]) == 2
+    assert "is an audit of other pictures" in capsys.readouterr().err

@@ -1,0 +1,135 @@
+"""Finding pictures that are the same, nearly the same, or mirrored."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emotion_cnn import twins
+from emotion_cnn.twins import find_twins
+
+
+def smooth(count: int, seed: int = 0) -> np.ndarray:
+    """Made-up pictures that differ as much as faces do."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (count, 6, 6), np.uint8)
+    pictures = [
+        Image.fromarray(c).resize((48, 48), Image.Resampling.BICUBIC) for c in coarse
+    ]
+    return np.stack([np.asarray(picture) for picture in pictures])[..., None]
+
+
+def as_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(picture[..., 0]).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))[..., None]
+
+
+def rmse(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((one.astype(float) - other) ** 2)))
+
+
+def one_group(images: np.ndarray, limit: float = 12) -> twins.Twins:
+    return find_twins(images, np.zeros(len(images), np.int64), limit)
+
+
+def pairs(found: twins.Twins) -> list[tuple[int, int, bool]]:
+    return [
+        *zip(
+            *(a.tolist() for a in (found.first, found.second, found.mirrored)),
+            strict=True,
+        )
+    ]
+
+
+def test_copies_noise_and_flips_are_found_and_nothing_else():
+    images = smooth(200)
+    images[150] = images[20]
+    images[30] = as_jpeg(images[160], 60)
+    images[170] = images[40][:, ::-1]
+    images[180] = as_jpeg(images[50][:, ::-1], 60)
+    found = one_group(images)
+    assert found.rmse.tolist() == sorted(found.rmse.tolist())
+    assert set(pairs(found)) == {
+        (20, 150, False),
+        (30, 160, False),
+        (40, 170, True),
+        (50, 180, True),
+    }
+    for first, second, distance, mirrored in zip(
+        found.first, found.second, found.rmse, found.mirrored, strict=True
+    ):
+        other = images[second][:, ::-1] if mirrored else images[second]
+        assert distance == pytest.approx(rmse(images[first], other), abs=1e-9)
+    assert found.rmse[:2].tolist() == [0, 0]
+    assert 0 < found.rmse[2] < 12
+
+
+@pytest.mark.parametrize("limit", [0, 3, 12, 40])
+def test_the_bound_misses_nothing(monkeypatch, limit):
+    """Against every pair measured directly, over several blocks."""
+    monkeypatch.setattr(twins, "_ROWS", 16)
+    monkeypatch.setattr(twins, "_COLUMNS", 32)
+    monkeypatch.setattr(twins, "_CHUNK", 8)
+    generator = np.random.default_rng(limit)
+    count = 50
+    # Steps of many sizes away from few pictures, so that some lie near the limit.
+    steps = generator.normal(size=(count, 48, 48, 1)) * generator.uniform(
+        0, 25, (count, 1, 1, 1)
+    )
+    images = smooth(5)[generator.integers(0, 5, count)] + steps
+    images = images.clip(0, 255).astype(np.uint8)
+    flipped = generator.random(count) < 0.5
+    images[flipped] = images[flipped][:, :, ::-1]
+    images[-2:] = images[:2]
+    # A group each: then the nearest twin of a group is every twin.
+    found = find_twins(images, np.arange(count), limit)
+    expected = set()
+    for first in range(count):
+        others = images[first + 1 :] - images[first].astype(float)
+        mirrored = images[first + 1 :, :, ::-1] - images[first].astype(float)
+        distances = np.sqrt(np.mean(np.square([others, mirrored]), axis=(2, 3, 4)))
+        for place in np.flatnonzero(distances.min(axis=0) <= limit):
+            turned = distances[1, place] < distances[0, place]
+            expected.add((first, first + 1 + int(place), bool(turned)))
+    assert set(pairs(found)) == expected
+    assert len(found) == len(expected) >= 2
+
+
+def test_only_the_nearest_of_each_group_is_kept():
+    images = smooth(6)
+    images[:5] = images[0]
+    images[2] += 1 - 2 * (images[2] // 255)
+    images[4] += 1 - 2 * (images[4] // 255)
+    groups = np.array([0, 1, 1, 2, 2, 2])
+    found = find_twins(images, groups, 12)
+    assert pairs(found) == [
+        (0, 1, False),
+        (0, 3, False),
+        (1, 3, False),
+        (2, 4, False),
+        # 1 and 4, and 2 and 3, are as near, but each has a nearer one there.
+        (0, 2, False),
+        (0, 4, False),
+        (1, 2, False),
+        (3, 4, False),
+    ]
+    assert found.rmse.round(6).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_a_symmetric_picture_and_its_copy_are_twins_as_they_are():
+    images = smooth(3)
+    images[1, :, 24:] = images[1, :, :24][:, ::-1]
+    images[2] = images[1]
+    assert pairs(one_group(images)) == [(1, 2, False)]
+
+
+def test_many_copies_do_not_fill_the_memory_with_pairs():
+    images = np.repeat(smooth(1), 300, axis=0)
+    assert len(one_group(images, limit=0)) == 299
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_pictures_for_twins(count):
+    assert len(one_group(smooth(2)[:count])) == 0
