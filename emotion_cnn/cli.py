@@ -71,26 +71,33 @@ def build_parser() -> argparse.ArgumentParser:
         "--debug", action="store_true", help="show the traceback of an error"
     )
     parser.add_argument("--version", action="version", version=__version__)
-    flags: dict[str, tuple[dataclasses.Field[Any], list[str]]] = {}
+    flags: dict[str, dict[str, dataclasses.Field[Any]]] = {}
     for mode, configs in _MODES.items():
         for declared in (f for c in configs for f in dataclasses.fields(c)):
             if declared.metadata:
-                modes = flags.setdefault(declared.name, (declared, []))[1]
-                if mode not in modes:
-                    modes.append(mode)
+                flags.setdefault(declared.name, {}).setdefault(mode, declared)
     groups: dict[tuple[str, ...], argparse._ArgumentGroup] = {}
-    for declared, modes in flags.values():
-        group = groups.get(tuple(modes))
-        if group is None:
+    for by_mode in flags.values():
+        modes = tuple(by_mode)
+        if modes not in groups:
             title = "for --mode " + ", ".join(modes)
-            group = groups[tuple(modes)] = parser.add_argument_group(title)
-        _add_flag(group, declared)
+            groups[modes] = parser.add_argument_group(title)
+        _add_flag(groups[modes], by_mode)
     return parser
 
 
-def _add_flag(group: argparse._ArgumentGroup, declared: dataclasses.Field[Any]) -> None:
+def _add_flag(
+    group: argparse._ArgumentGroup, by_mode: dict[str, dataclasses.Field[Any]]
+) -> None:
+    """Adds the flag of a field that one mode has, or several."""
+    helps = {mode: declared.metadata["help"] for mode, declared in by_mode.items()}
+    help_text = (
+        helps.popitem()[1]
+        if len(set(helps.values())) == 1
+        else ". ".join(f"{mode}: {text}" for mode, text in helps.items())
+    )
+    declared = next(iter(by_mode.values()))
     rules, default = declared.metadata, declared.default
-    help_text = rules["help"]
     if isinstance(default, bool):
         action: Any = argparse.BooleanOptionalAction if default else "store_true"
         help_text += " (default: yes)" if default else ""

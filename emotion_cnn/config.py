@@ -151,11 +151,6 @@ _DATA_HELP = (
 )
 _SKIP_BAD_HELP = "leave damaged pictures out instead of stopping at them"
 _BACKEND_HELP = "Keras backend"
-_OUTPUT_HELP = (
-    "evaluate: new folder for metrics, predictions and pictures; without it one in "
-    "the run that is judged, or below --runs. curves: PNG to write; without it "
-    "loss_curves.png in the run"
-)
 
 
 @dataclass(frozen=True)
@@ -251,7 +246,8 @@ class EvaluateConfig:
     )
     output: str | None = setting(
         None,
-        _OUTPUT_HELP,
+        "new folder for metrics, predictions and pictures; without it one in the run "
+        "that is judged, or below --runs",
         metavar="PATH",
     )
     skip_bad: bool = setting(False, _SKIP_BAD_HELP)
@@ -280,7 +276,7 @@ class AuditConfig:
         None,
         "new folder for audit.json, audit.txt and audit.html; without it one below "
         "--runs",
-        metavar="FOLDER",
+        metavar="PATH",
     )
     runs: str = setting(
         str(ROOT / "runs"), "folder that gets a folder per run", metavar="FOLDER"
@@ -296,7 +292,7 @@ class CurvesConfig:
     )
     output: str | None = setting(
         None,
-        _OUTPUT_HELP,
+        "PNG to write; without it loss_curves.png in the run",
         metavar="PATH",
     )
     runs: str = setting(
