@@ -20,6 +20,7 @@ from emotion_cnn.config import (
     ROOT,
     CurvesConfig,
     EvaluateConfig,
+    PrepareConfig,
     Recipe,
     ResumeConfig,
     TrainConfig,
@@ -37,6 +38,7 @@ Train and judge convolutional networks for facial-expression recognition:
   python main.py --mode evaluate                  judge the shipped network
   python main.py --mode evaluate --weights RUN    judge what a run trained
   python main.py --mode curves --run RUN          draw its loss curves again
+  python main.py --mode prepare --source PATH     import pictures, into train/, test/
 """
 _EPILOG = """\
 Pictures go to train/<emotion>/ and test/<emotion>/. Without any, built-in
@@ -47,6 +49,7 @@ _MODES: dict[str, tuple[type, ...]] = {
     "train": (TrainConfig, Recipe, ResumeConfig),
     "evaluate": (EvaluateConfig,),
     "curves": (CurvesConfig,),
+    "prepare": (PrepareConfig,),
 }
 """The configs whose fields are the flags of a mode."""
 
@@ -141,6 +144,9 @@ def _prepare(mode: str, given: dict[str, Any]) -> Callable[[], object]:
             "--help lists what is."
         )
     config: Any
+    if mode == "prepare":
+        config = PrepareConfig(**given)
+        return lambda: _import_preparation().prepare(config)
     if mode == "curves":
         if "run" not in given:
             raise ConfigError("--mode curves needs --run RUN: which run to draw.")
@@ -174,6 +180,13 @@ def _import_runners() -> Any:
     from emotion_cnn import runners
 
     return runners
+
+
+def _import_preparation() -> Any:
+    """Imports no Keras, unlike `_import_runners`."""
+    from emotion_cnn import prepare_runner
+
+    return prepare_runner
 
 
 def _set_backend(backend: str) -> None:
