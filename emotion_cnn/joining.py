@@ -10,8 +10,8 @@ from emotion_cnn.errors import SourceError
 from emotion_cnn.ferplus import FerPlus, Votes, crowd_labels
 from emotion_cnn.importers.records import TEST, TRAINING, BadRecord, Picture, Source
 
-LARGEST_DISTANCE = 10.0
-"""Root mean square difference, in grey levels, that JPEG noise stays well below."""
+LARGEST_DISTANCE = 12.0
+"""Root mean square difference, in grey levels, that JPEG noise stays below."""
 
 LEAST_AGREEMENT = 0.5
 """Share of pictures whose label the crowd must share for a join to be believed.

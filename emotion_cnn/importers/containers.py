@@ -361,6 +361,8 @@ def _walk_tar(
                 yield index, info, _entry_opener(path, archive, info)
                 archive.members.clear()  # type: ignore[attr-defined]  # or they pile up
                 index += 1
+            while stream.read(2**16):  # What is packed has its checksum at its end.
+                pass
         except _DAMAGED as error:
             raise _damaged(path, error) from error
 
