@@ -38,7 +38,7 @@ Train and judge convolutional networks for facial-expression recognition:
   python main.py --mode evaluate                  judge the shipped network
   python main.py --mode evaluate --weights RUN    judge what a run trained
   python main.py --mode curves --run RUN          draw its loss curves again
-  python main.py --mode prepare --source PATH     import pictures, into train/, test/
+  python main.py --mode prepare --source PATH     import into train/ and test/
 """
 _EPILOG = """\
 Pictures go to train/<emotion>/ and test/<emotion>/. Without any, built-in
