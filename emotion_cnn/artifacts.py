@@ -10,13 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.errors import RunError
+
+if TYPE_CHECKING:
+    # Modes that draw nothing start seconds sooner without it.
+    from matplotlib.figure import Figure
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -68,7 +71,7 @@ def write_json(path: Path, values: Any) -> None:
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
-def write_figure(path: Path, figure: Figure) -> None:
+def write_figure(path: Path, figure: "Figure") -> None:
     """Writes a figure as PNG, whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
@@ -287,7 +290,7 @@ def write_evaluation(
     names: Sequence[str],
     labels: np.ndarray,
     probabilities: np.ndarray,
-    figures: Mapping[str, Figure],
+    figures: Mapping[str, "Figure"],
 ) -> None:
     """Writes what judging a network leaves; the metrics last, as a sign of the end.
 

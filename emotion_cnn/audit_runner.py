@@ -11,13 +11,12 @@ from emotion_cnn.auditing import (
     AUDIT_FILE,
     FORMAT,
     KIND,
-    VOTES_FILE,
     format_audit,
-    read_votes,
 )
 from emotion_cnn.auditing import audit as audit_pictures
 from emotion_cnn.config import SAMPLE_DATA, AuditConfig
 from emotion_cnn.dataset import Survey, survey
+from emotion_cnn.ferplus import find_votes
 from emotion_cnn.sample_faces import find_source, sample_splits, source_name
 
 
@@ -38,8 +37,7 @@ def audit(config: AuditConfig) -> Path:
     if source == SAMPLE_DATA:
         found = Survey(*sample_splits(), {}, {}, (), ())
     else:
-        votes_file = Path(source) / VOTES_FILE
-        votes = read_votes(votes_file) if votes_file.is_file() else None
+        votes = find_votes(Path(source))
         found = survey(Path(source))
     result = audit_pictures(source_name(source), found, votes)
     now = datetime.now(timezone.utc)

@@ -4,11 +4,10 @@
 `KnownTwins` is what training and evaluation take from an `audit.json`.
 """
 
-import csv
 import json
 import textwrap
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,12 @@ from emotion_cnn.dataset import (
     official_parts,
     shown,
 )
-from emotion_cnn.emotions import EMOTIONS, emotion_from_name
+from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.errors import DataError
+from emotion_cnn.ferplus import Votes, crowd_labels
 from emotion_cnn.twins import Twins, find_twins
 
 AUDIT_FILE = "audit.json"
-VOTES_FILE = "votes.csv"
 KIND = "emotion-cnn audit"
 FORMAT = 1
 """Raised when `audit.json` changes in a way that its readers must know of."""
@@ -42,20 +41,6 @@ slightly other crops and exposures. The last is what makes a twin in every list.
 """
 BLANK_BELOW = 5.0
 """A picture whose grey levels have a smaller standard deviation shows nothing."""
-
-VOTE_COLUMNS = (
-    "neutral",
-    "happiness",
-    "surprise",
-    "sadness",
-    "anger",
-    "disgust",
-    "fear",
-    "contempt",
-    "unknown",
-    "NF",
-)
-"""FER+'s columns (Barsoum et al. 2016, arXiv 1608.01041); NF is "not a face"."""
 
 PLACES = {
     "test_in_train": "test pictures with a twin in train",
@@ -176,9 +161,7 @@ class Audit:
         return tuple(pair for pair in pairs if pair.is_conflict)
 
 
-def audit(
-    data: str, survey: Survey, votes: Mapping[str, Sequence[int]] | None
-) -> Audit:
+def audit(data: str, survey: Survey, votes: Mapping[str, Votes] | None) -> Audit:
     """Finds out what there is to know.
 
     Blank pictures have no twins: all of them look alike, whoever they are of.
@@ -186,8 +169,7 @@ def audit(
     Args:
         data: The folder's name, for the record.
         survey: What is in it.
-        votes: The ten votes of `VOTE_COLUMNS` for pictures by name, if there are
-            any.
+        votes: FER+'s ten votes for pictures by name, if there are any.
     """
     train, test = survey.train, survey.test
     parts = _parts(train, test)
@@ -277,53 +259,6 @@ def count_twins(
             rows.append(TwinCount(threshold, same_way, mirrored_only, conflicting))
         counts[place] = tuple(rows)
     return counts
-
-
-def majority(votes: Sequence[int]) -> str | None:
-    """Returns the emotion that over half of a picture's votes are for.
-
-    Args:
-        votes: Counts in the order of `VOTE_COLUMNS`.
-
-    Returns:
-        One of `EMOTIONS`, or None: where nothing has over half of the votes, and
-        where the crowd sees contempt, no face or no emotion it knows.
-    """
-    most = max(votes)
-    if 2 * most <= sum(votes):
-        return None
-    return emotion_from_name(VOTE_COLUMNS[list(votes).index(most)])
-
-
-def read_votes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Reads the crowd's votes.
-
-    Args:
-        path: A CSV file with the columns `image`, a name relative to the data
-            folder, and `VOTE_COLUMNS`.
-
-    Returns:
-        Ten counts for each picture by name.
-
-    Raises:
-        DataError: It is no such file.
-    """
-    votes: dict[str, tuple[int, ...]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                counts = tuple(int(row[column]) for column in VOTE_COLUMNS)
-                if min(counts) < 0:
-                    raise ValueError("a negative count")
-                votes[row["image"]] = counts
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise DataError(
-            f"{shown(str(path))} cannot be read as votes. Expected the columns image, "
-            f"{', '.join(VOTE_COLUMNS)} with whole numbers from 0; found, after "
-            f"{len(votes):,} good rows, {type(error).__name__} {shown(str(error))}. "
-            "Join the votes again, or remove the file to go on without."
-        ) from error
-    return votes
 
 
 @dataclass(frozen=True)
@@ -468,7 +403,7 @@ def findings(audit: Audit) -> list[str]:
         agreed = sum(each.majority[name] for name, each in emotions.items())
         if majorities:
             found.append(
-                "Where over half of the crowd names one emotion, that is the label "
+                "Where the crowd agrees on one of the emotions, that is the label "
                 f"of {agreed / majorities:.0%} in {part} ({agreed:,} of "
                 f"{majorities:,})."
             )
@@ -592,9 +527,7 @@ def _standard_deviations(images: np.ndarray) -> np.ndarray:
     return np.array([image.std() for image in images], dtype=np.float64)
 
 
-def _crowd(
-    split: Split, votes: Mapping[str, Sequence[int]]
-) -> dict[str, CrowdAgreement]:
+def _crowd(split: Split, votes: Mapping[str, Votes]) -> dict[str, CrowdAgreement]:
     pictures, voted = Counter[str](), Counter[str]()
     seen: dict[str, Counter[str]] = {emotion: Counter() for emotion in EMOTIONS}
     for name, label in zip(split.names, split.labels, strict=True):
@@ -602,8 +535,9 @@ def _crowd(
         pictures[emotion] += 1
         if name in votes:
             voted[emotion] += 1
-            if crowd := majority(votes[name]):
-                seen[emotion][crowd] += 1
+            (label_of_crowd,), _ = crowd_labels(np.array([votes[name]]))
+            if label_of_crowd >= 0:
+                seen[emotion][EMOTIONS[label_of_crowd]] += 1
     return {
         emotion: CrowdAgreement(
             pictures[emotion],

@@ -23,6 +23,7 @@ from emotion_cnn.config import (
     AuditConfig,
     CurvesConfig,
     EvaluateConfig,
+    PrepareConfig,
     Recipe,
     ResumeConfig,
     TrainConfig,
@@ -39,6 +40,7 @@ Train and judge convolutional networks for facial-expression recognition:
   python main.py --mode train --resume RUN       continue an interrupted run
   python main.py --mode evaluate                 judge the shipped network
   python main.py --mode evaluate --weights RUN   judge what a run trained
+  python main.py --mode prepare --source PATH    import into train/ and test/
   python main.py --mode audit                    what is in the data: twins, ...
   python main.py --mode curves --run RUN         draw its loss curves again
 """
@@ -52,6 +54,7 @@ _MODES: dict[str, tuple[type, ...]] = {
     "evaluate": (EvaluateConfig,),
     "audit": (AuditConfig,),
     "curves": (CurvesConfig,),
+    "prepare": (PrepareConfig,),
 }
 """The configs whose fields are the flags of a mode."""
 
@@ -90,29 +93,38 @@ def _add_flag(
     group: argparse._ArgumentGroup, by_mode: dict[str, dataclasses.Field[Any]]
 ) -> None:
     """Adds the flag of a field that one mode has, or several."""
-    helps = {mode: declared.metadata["help"] for mode, declared in by_mode.items()}
-    help_text = (
-        helps.popitem()[1]
-        if len(set(helps.values())) == 1
-        else ". ".join(f"{mode}: {text}" for mode, text in helps.items())
-    )
+    helps = {mode: _help_text(declared) for mode, declared in by_mode.items()}
     declared = next(iter(by_mode.values()))
-    rules, default = declared.metadata, declared.default
-    if isinstance(default, bool):
-        action: Any = argparse.BooleanOptionalAction if default else "store_true"
-        help_text += " (default: yes)" if default else ""
-        group.add_argument(flag_name(declared.name), action=action, help=help_text)
-        return
-    if default not in (None, ""):
+    options: dict[str, Any] = {
+        "help": (
+            helps.popitem()[1]
+            if len(set(helps.values())) == 1
+            else ". ".join(f"{mode}: {text}" for mode, text in helps.items())
+        )
+    }
+    if isinstance(declared.default, bool):
+        options["action"] = (
+            argparse.BooleanOptionalAction if declared.default else "store_true"
+        )
+    else:
+        options["type"] = (
+            type(declared.default)
+            if isinstance(declared.default, (int, float))
+            else str
+        )
+        options["choices"] = declared.metadata["choices"]
+        options["metavar"] = declared.metadata["metavar"]
+    group.add_argument(flag_name(declared.name), **options)
+
+
+def _help_text(declared: dataclasses.Field[Any]) -> str:
+    help_text, default = declared.metadata["help"], declared.default
+    if default is True:
+        help_text += " (default: yes)"
+    elif default not in (None, "", False):
         shown = str(default).replace(str(ROOT), "the project's folder", 1)
         help_text += f" (default: {shown})"
-    group.add_argument(
-        flag_name(declared.name),
-        type=type(default) if isinstance(default, (int, float)) else str,
-        choices=rules["choices"],
-        metavar=rules["metavar"],
-        help=help_text.replace("%", "%%"),
-    )
+    return help_text.replace("%", "%%")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -164,6 +176,9 @@ def _prepare(mode: str, given: dict[str, Any]) -> Callable[[], object]:
             "--help lists what is."
         )
     config: Any
+    if mode == "prepare":
+        config = PrepareConfig(**given)
+        return lambda: _import_preparation().prepare(config)
     if mode == "audit":
         # Needs no Keras, so it starts at once.
         from emotion_cnn.audit_runner import audit
@@ -207,6 +222,13 @@ def _import_runners() -> Any:
     from emotion_cnn import runners
 
     return runners
+
+
+def _import_preparation() -> Any:
+    """Imports no Keras, unlike `_import_runners`."""
+    from emotion_cnn import prepare_runner
+
+    return prepare_runner
 
 
 def _set_backend(backend: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emotion_cnn.emotions import EMOTIONS, LEFT_OUT_CLASSES, emotion_from_name
 from emotion_cnn.errors import ConfigError
 
 SAMPLE_DATA = "sample"
@@ -307,3 +308,108 @@ class CurvesConfig:
                 "--output is the PNG to write, a name that ends in .png; found "
                 f"{self.output!r}."
             )
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """What `--mode prepare` works on."""
+
+    source: str = setting(
+        "",
+        "what to import: a table of pixels such as fer2013.csv, pictures in class "
+        "folders, Parquet files; a file, a folder, or an archive of them",
+        metavar="PATH",
+    )
+    data: str | None = setting(
+        None, "data folder to write; without it the clone", metavar="FOLDER"
+    )
+    export: str | None = setting(
+        None,
+        "write the pictures to this new CSV file, in the format of fer2013.csv, "
+        "instead of a data folder",
+        metavar="FILE",
+    )
+    replace: bool = setting(
+        False,
+        "replace all of train/ and test/ in a data folder that holds pictures "
+        "(files directly in them stay), or the file of --export",
+    )
+    classes: str | None = setting(
+        None,
+        "what names or numbers of classes stand for, such as 1=surprise,2=fear; "
+        "contempt is left out and counted",
+        metavar="NAME=EMOTION,...",
+    )
+    test_share: float = setting(
+        0.2,
+        "share of every class that becomes test/ where the source has no split",
+        minimum=0.01,
+        maximum=0.9,
+    )
+    seed: int = setting(42, "fixes every random choice", minimum=0, maximum=2**31 - 1)
+    skip_bad: bool = setting(False, _SKIP_BAD_HELP)
+    ferplus: str | None = setting(
+        None,
+        "FER+'s fer2013new.csv: keep its ten votes per picture in votes.csv",
+        metavar="FILE",
+    )
+    ferplus_rows: str | None = setting(
+        None,
+        "CSV file with the columns image and row: which row of --ferplus each "
+        "picture is, where names do not say",
+        metavar="FILE",
+    )
+    match: str | None = setting(
+        None,
+        "fer2013.csv: find each picture's row of --ferplus by its pixels",
+        metavar="FILE",
+    )
+
+    def __post_init__(self) -> None:
+        """Checks ranges, classes, and the settings that must agree."""
+        check_settings(self)
+        self.class_names()
+        if not self.source:
+            raise ConfigError("--mode prepare needs --source PATH: what to import.")
+        if self.export is not None and self.data is not None:
+            raise ConfigError(
+                "--export writes a file and --data a folder; leave one of them out."
+            )
+        if self.data == SAMPLE_DATA:
+            raise ConfigError(
+                f"--data {SAMPLE_DATA} stands for the built-in drawn faces; name a "
+                f"folder to write to (./{SAMPLE_DATA} for one of that name)."
+            )
+        if self.ferplus_rows is not None and self.match is not None:
+            raise ConfigError(
+                "--ferplus-rows and --match are two ways to the same; leave one out."
+            )
+        if self.ferplus is None and (self.ferplus_rows or self.match):
+            flag = "--ferplus-rows" if self.ferplus_rows else "--match"
+            raise ConfigError(
+                f"{flag} says whose votes are whose; add --ferplus fer2013new.csv."
+            )
+
+    def class_names(self) -> dict[str, str]:
+        """Returns what `classes` says: names to emotions or `LEFT_OUT_CLASSES`.
+
+        Raises:
+            ConfigError: It is no list of that kind, or an emotion is unknown.
+        """
+        names: dict[str, str] = {}
+        for pair in self.classes.split(",") if self.classes else ():
+            name, _, given = (part.strip() for part in pair.partition("="))
+            emotion = emotion_from_name(given)
+            if given.lower() in LEFT_OUT_CLASSES:
+                emotion = given.lower()
+            if not name or emotion is None:
+                raise ConfigError(
+                    "--classes is a list such as 1=surprise,2=fear of "
+                    f"{', '.join((*EMOTIONS, *LEFT_OUT_CLASSES))}; found {pair!r}."
+                )
+            if names.setdefault(name.lower(), emotion) != emotion:
+                raise ConfigError(
+                    f"--classes gives {name!r} two meanings, {names[name.lower()]} and "
+                    f"{emotion}; leave one out."
+                )
+        return names

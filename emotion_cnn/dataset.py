@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -549,36 +550,52 @@ def _are_large(paths: Sequence[Path]) -> bool:
 
 
 def _read_picture(path: Path) -> tuple[np.ndarray, PictureFormat] | str:
+    """Opens a file for `decode_picture`, whose result or reason it returns."""
+    try:
+        with path.open("rb") as file:
+            return decode_picture(file)
+    except OSError as error:
+        return _reason(error)
+
+
+def decode_picture(file: BinaryIO) -> tuple[np.ndarray, PictureFormat] | str:
     """Returns a picture and what it was before, or why it cannot be read.
+
+    Args:
+        file: A JPEG or PNG, seekable and at its start.
 
     Returns:
         Either uint8 `(48, 48)` and the format of the file, or a short reason.
     """
     too_large = f"larger than {_MEGAPIXEL_LIMIT} megapixels"
     try:
-        with path.open("rb") as file:
-            if not file.peek(1):
-                return "empty file"
+        if not file.read(1):
+            return "empty file"
+        file.seek(0)
+        image = Image.open(file, formats=("JPEG", "PNG"))
+        if image.width * image.height > _MEGAPIXEL_LIMIT * 1_000_000:
+            return too_large
+        if image.format == "PNG":
+            # Loading a PNG does not check its chunks, and verifying uses it up.
+            image.verify()
+            file.seek(0)
             image = Image.open(file, formats=("JPEG", "PNG"))
-            if image.width * image.height > _MEGAPIXEL_LIMIT * 1_000_000:
-                return too_large
-            if image.format == "PNG":
-                # Loading a PNG does not check its chunks, and verifying uses it up.
-                image.verify()
-                file.seek(0)
-                image = Image.open(file, formats=("JPEG", "PNG"))
-            image.load()
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            before = PictureFormat(*image.size, image.mode, orientation != 1)
-            return _to_grayscale(image), before
+        image.load()
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        before = PictureFormat(*image.size, image.mode, orientation != 1)
+        return _to_grayscale(image), before
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return too_large
     except UnidentifiedImageError:
         return "not a JPEG or PNG picture"
     except Exception as error:
         # Pillow's decoders raise almost any kind of error on damaged files.
-        reason = error.strerror if isinstance(error, OSError) else None
-        return shown(reason or str(error) or type(error).__name__)[:100]
+        return _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    system_text = error.strerror if isinstance(error, OSError) else None
+    return shown(system_text or str(error) or type(error).__name__)[:100]
 
 
 def _to_grayscale(image: Image.Image) -> np.ndarray:

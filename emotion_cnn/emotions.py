@@ -3,6 +3,9 @@
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 """Class names; the position of a name is its label everywhere in the tool."""
 
+LEFT_OUT_CLASSES = ("contempt",)
+"""Known expressions that are none of the seven: left out of imports and counted."""
+
 _OTHER_NAMES = {
     "anger": "angry",
     "disgusted": "disgust",

@@ -19,6 +19,10 @@ class DataError(EmotionCnnError):
     """Pictures or folders that cannot be used as they are."""
 
 
+class SourceError(EmotionCnnError):
+    """Something to import that cannot be: unknown, damaged, unsafe or ill-fitting."""
+
+
 class ModelError(EmotionCnnError):
     """A model file that is missing, damaged, or does not fit."""
 

@@ -17,6 +17,7 @@ from emotion_cnn.cli import main
 from emotion_cnn.dataset import Split, fingerprint, read_splits, survey
 from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.errors import DataError
+from emotion_cnn.ferplus import VOTE_COLUMNS
 from emotion_cnn.twins import Twins
 
 UNRELATED = np.random.default_rng(7)
@@ -240,26 +241,9 @@ def votes_file(folder: Path, rows: dict[str, list[object]]) -> Path:
     path = folder / "votes.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["image", *auditing.VOTE_COLUMNS])
+        writer.writerow(["image", *VOTE_COLUMNS])
         writer.writerows([name, *votes] for name, votes in rows.items())
     return path
-
-
-@pytest.mark.parametrize(
-    ("votes", "expected"),
-    [
-        ([6, 4, 0, 0, 0, 0, 0, 0, 0, 0], "neutral"),
-        ([5, 4, 1, 0, 0, 0, 0, 0, 0, 0], None),
-        ([5, 5, 0, 0, 0, 0, 0, 0, 0, 0], None),
-        ([0, 0, 0, 0, 10, 0, 0, 0, 0, 0], "angry"),
-        ([0, 0, 0, 0, 0, 0, 6, 0, 0, 4], "fear"),
-        ([0, 0, 0, 0, 0, 0, 0, 9, 1, 0], None),
-        ([0, 0, 0, 0, 0, 0, 0, 0, 9, 1], None),
-        ([0] * 10, None),
-    ],
-)
-def test_majority(votes, expected):
-    assert auditing.majority(votes) == expected
 
 
 def test_labels_and_crowd(folder, capsys):
@@ -286,22 +270,6 @@ def test_labels_and_crowd(folder, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "that is the label of 50% in train (1 of 2)" in text
     assert "happy 3 3 2 50.0%" in text
-
-
-@pytest.mark.parametrize("bad", ["x", "-1", "2.5", None])
-def test_votes_that_are_none(folder, bad):
-    good = ["1"] * 10
-    rows = {
-        "train/happy/Training_0.png": good,
-        "b": [*good[:9]] + [bad] * (bad is not None),
-    }
-    votes_file(folder, rows)
-    with pytest.raises(DataError) as caught:
-        auditing.read_votes(folder / "votes.csv")
-    message = str(caught.value)
-    assert "cannot be read as votes. Expected the columns image, neutral, " in message
-    assert "after 1 good rows" in message
-    assert "Join the votes again, or remove the file" in message
 
 
 # --- what is written -----------------------------------------------------------

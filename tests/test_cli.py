@@ -18,6 +18,7 @@ from emotion_cnn.config import (
     AuditConfig,
     CurvesConfig,
     EvaluateConfig,
+    PrepareConfig,
     Recipe,
     ResumeConfig,
     TrainConfig,
@@ -34,15 +35,17 @@ SETTINGS = [
         ResumeConfig,
         EvaluateConfig,
         AuditConfig,
+        PrepareConfig,
         CurvesConfig,
     )
     for declared in dataclasses.fields(owner)
     if declared.metadata
 ]
-NUMBERS = [
+NUMBERS_OF_TRAINING = [
     pytest.param(declared, id=declared.name)
-    for declared in SETTINGS
-    if declared.metadata["minimum"] is not None
+    for owner in (Recipe, TrainConfig)
+    for declared in dataclasses.fields(owner)
+    if declared.metadata and declared.metadata["minimum"] is not None
 ]
 HEAVY = {"keras", "tensorflow", "jax", "torch", "numpy", "matplotlib", "sklearn"}
 
@@ -113,7 +116,7 @@ def test_help_explains_every_setting(help_text, declared):
 
 
 def test_help_names_the_modes_and_choices(help_text):
-    assert "--mode {train,evaluate,audit,curves}" in help_text
+    assert "--mode {train,evaluate,audit,curves,prepare}" in help_text
     for declared in SETTINGS:
         if declared.metadata["choices"]:
             assert "{" + ",".join(declared.metadata["choices"]) + "}" in help_text
@@ -270,7 +273,7 @@ def typed(declared: dataclasses.Field, bound: float) -> float:
 
 
 @pytest.mark.parametrize("bound", ["minimum", "maximum"])
-@pytest.mark.parametrize("declared", NUMBERS)
+@pytest.mark.parametrize("declared", NUMBERS_OF_TRAINING)
 def test_a_number_may_reach_its_bounds(runners, declared, bound):
     value = typed(declared, declared.metadata[bound])
     # So that the two learning rates agree.
@@ -286,7 +289,7 @@ def test_a_number_may_reach_its_bounds(runners, declared, bound):
 @pytest.mark.parametrize(
     ("bound", "direction"), [("minimum", -math.inf), ("maximum", math.inf)]
 )
-@pytest.mark.parametrize("declared", NUMBERS)
+@pytest.mark.parametrize("declared", NUMBERS_OF_TRAINING)
 def test_a_number_outside_its_range(runners, fails, declared, bound, direction):
     value = just_outside(typed(declared, declared.metadata[bound]), direction)
     flag = flag_name(declared.name)

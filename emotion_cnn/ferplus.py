@@ -1,0 +1,294 @@
+"""FER+: ten people's votes on every picture of FER2013, and what they amount to.
+
+The rules are those of E. Barsoum, C. Zhang, C. Canton Ferrer and Z. Zhang,
+"Training Deep Networks for Facial Expression Recognition with Crowd-Sourced
+Label Distribution", ICMI 2016 (arXiv 1608.01041), and of the code published
+with it. Pure functions of votes; the only code that knows the two CSV files.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from emotion_cnn.artifacts import write_csv
+from emotion_cnn.emotions import EMOTIONS, emotion_from_name
+from emotion_cnn.errors import SourceError
+
+VOTE_COLUMNS = (
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+    "unknown",
+    "NF",
+)
+"""What a vote can be for, in FER+'s order; NF is "not a face"."""
+
+VOTES_NAME = "votes.csv"
+"""The file in a data folder with the votes on its pictures."""
+
+NO_MAJORITY = "no majority"
+
+_NAMES = {"NF": "not a face"}
+_EMOTIONS = [emotion_from_name(column) for column in VOTE_COLUMNS]
+_LABELS = np.array([EMOTIONS.index(name) if name else -1 for name in _EMOTIONS])
+_VOTE_LIMIT = 1000
+_IMAGE_NAME = re.compile(r"(?:fer([0-9]+)\.png)?")
+
+Votes = tuple[int, ...]
+"""Ten counts, in the order of `VOTE_COLUMNS`."""
+
+
+def drop_single_votes(votes: np.ndarray) -> np.ndarray:
+    """Returns the votes without those that only one person gave.
+
+    Args:
+        votes: Integers `(n, 10)`, columns as in `VOTE_COLUMNS`.
+    """
+    return np.where(votes > 1, votes, 0)
+
+
+def majority_columns(votes: np.ndarray) -> np.ndarray:
+    """Returns which column more than half of the votes that count are for.
+
+    Single votes do not count (`drop_single_votes`).
+
+    Args:
+        votes: Integers `(n, 10)`, columns as in `VOTE_COLUMNS`.
+
+    Returns:
+        int64 `(n,)`, positions in `VOTE_COLUMNS`; -1 without a majority.
+    """
+    votes = drop_single_votes(votes)
+    has_majority = 2 * votes.max(axis=1) > votes.sum(axis=1)
+    return np.where(has_majority, votes.argmax(axis=1), -1)
+
+
+def crowd_labels(votes: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    """Returns the emotion that the crowd sees, and counts where it sees none.
+
+    Args:
+        votes: Integers `(n, 10)`, columns as in `VOTE_COLUMNS`.
+
+    Returns:
+        int64 `(n,)`, positions in `EMOTIONS`, -1 for a picture that is left out;
+        and how many are left out for want of a majority, and because the
+        majority says contempt, unknown or not a face.
+    """
+    columns = majority_columns(votes)
+    left_out = {NO_MAJORITY: int((columns == -1).sum())}
+    for position, name in enumerate(VOTE_COLUMNS):
+        if _LABELS[position] == -1:
+            left_out[_NAMES.get(name, name)] = int((columns == position).sum())
+    return np.where(columns == -1, -1, _LABELS[columns]), left_out
+
+
+@dataclass(frozen=True, eq=False)
+class FerPlus:
+    """Microsoft's `fer2013new.csv`: a row for each row of `fer2013.csv`, in its order.
+
+    Attributes:
+        votes: int64 `(n, 10)`, columns as in `VOTE_COLUMNS`.
+        usages: The part of the official split of each of the n rows.
+        images: The number in each row's image name (123 in `fer0000123.png`); None
+            where FER+ dropped the image. From row 60 on it is not the row.
+    """
+
+    votes: np.ndarray
+    usages: tuple[str, ...]
+    images: tuple[int | None, ...]
+
+    def find_rows(self, numbers: Mapping[str, int]) -> tuple[dict[str, int], str]:
+        """Returns the rows that a list means, whichever way it numbers them.
+
+        Lists are about, under the same heading, with row numbers and with numbers
+        of image names. Such a list names pictures that FER+ has, so a reading is
+        out of the question as soon as one of its numbers leads to none.
+
+        Args:
+            numbers: A number for each path.
+
+        Returns:
+            The row of each path, and how the numbers were read.
+
+        Raises:
+            SourceError: Neither reading is possible.
+        """
+        kept = {row: row for row, image in enumerate(self.images) if image is not None}
+        by_image = {image: row for row, image in enumerate(self.images)}
+        by_image.pop(None, None)
+        for name, rows in (
+            ("row numbers", kept),
+            ("numbers of FER+'s image names", by_image),
+        ):
+            if all(number in rows for number in numbers.values()):
+                return {path: rows[n] for path, n in numbers.items()}, name
+        path, number = next((p, n) for p, n in numbers.items() if n not in kept)
+        raise SourceError(
+            f"Expected rows (from 0) that --ferplus has an image for in "
+            f"--ferplus-rows, found {number} for {path!a}, and numbers that are not "
+            "those of its image names either. Check that the two files belong together."
+        )
+
+
+def read_ferplus(path: Path) -> FerPlus:
+    """Reads Microsoft's `fer2013new.csv`.
+
+    Args:
+        path: The file.
+
+    Raises:
+        SourceError: It is missing, or a column or a number in it is.
+    """
+    votes, usages, images = [], [], []
+    with _open(path, "--ferplus") as file:
+        columns = ("usage", "image name", *VOTE_COLUMNS)
+        for place, row in _rows(file, path, columns):
+            votes.append(_parsed(row, f"{place} of {path}"))
+            usages.append(row["usage"].strip())
+            images.append(_image_number(row["image name"], f"{place} of {path}"))
+    array = np.array(votes, dtype=np.int64).reshape(-1, len(VOTE_COLUMNS))
+    return FerPlus(array, tuple(usages), tuple(images))
+
+
+def _image_number(name: str, place: str) -> int | None:
+    match = _IMAGE_NAME.fullmatch(name.strip())
+    if match is None:
+        raise SourceError(
+            f"Expected an image name such as fer0000123.png in {place}, found "
+            f"{name!a}. Get the file again, or mend that line."
+        )
+    return int(match[1]) if match[1] else None
+
+
+def read_ferplus_rows(path: Path) -> dict[str, int]:
+    """Reads the number that a list gives each picture, by path.
+
+    Args:
+        path: A CSV file with the columns `image` and `row`; `FerPlus.find_rows`
+            knows what its numbers mean.
+
+    Raises:
+        SourceError: It is missing, or a column or a number in it is.
+    """
+    rows = {}
+    with _open(path, "--ferplus-rows") as file:
+        for place, row in _rows(file, path, ("image", "row")):
+            if not row["row"].strip().isdecimal():
+                raise SourceError(
+                    f"Expected a row number, from 0, in {place} of {path}, found "
+                    f"{row['row']!a}. Mend or remove that line."
+                )
+            rows[row["image"]] = int(row["row"])
+    return rows
+
+
+def write_votes(path: Path, votes: Mapping[str, Votes]) -> None:
+    """Writes `votes.csv`: a row for every picture that has votes, by path."""
+    rows = ((image, *votes[image]) for image in sorted(votes))
+    write_csv(path, ("image", *VOTE_COLUMNS), rows)
+
+
+def find_votes(folder: Path) -> dict[str, Votes] | None:
+    """Returns the votes in a data folder, by picture; None where it has none.
+
+    Raises:
+        SourceError: Its `votes.csv` cannot be read.
+    """
+    path = folder / VOTES_NAME
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return read_votes(stream, path)
+
+
+def read_votes(stream: IO[bytes], path: Path) -> dict[str, Votes]:
+    """Reads what `write_votes` wrote.
+
+    Args:
+        stream: The bytes of the file.
+        path: Where it is from, for messages.
+
+    Returns:
+        The votes by the picture's path in the data folder.
+
+    Raises:
+        SourceError: A column or a number is missing.
+    """
+    with io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="") as file:
+        return {
+            row["image"]: _parsed(row, f"{place} of {path}")
+            for place, row in _rows(file, path, ("image", *VOTE_COLUMNS))
+        }
+
+
+def parse_votes(cells: Iterable[str]) -> Votes:
+    """Returns the votes that ten cells of a table stand for.
+
+    Raises:
+        ValueError: A cell holds no whole number from 0 to 1000.
+    """
+    votes = []
+    for cell in cells:
+        number = cell.strip()
+        if not (number.isascii() and number.isdigit() and int(number) <= _VOTE_LIMIT):
+            raise ValueError(f"{number[:20]!a} is no number of votes")
+        votes.append(int(number))
+    return tuple(votes)
+
+
+def _parsed(row: Mapping[str, str], place: str) -> Votes:
+    try:
+        return parse_votes(row[column.lower()] for column in VOTE_COLUMNS)
+    except ValueError as error:
+        raise SourceError(
+            f"Expected whole numbers of votes in {place}, found that {error}. Get "
+            "the file again, or mend that line."
+        ) from None
+
+
+def _open(path: Path, flag: str) -> IO[str]:
+    try:
+        return path.open(encoding="utf-8-sig", errors="replace", newline="")
+    except OSError as error:
+        raise SourceError(
+            f"Expected a CSV file in {flag}, but {path} cannot be read: "
+            f"{error.strerror}."
+        ) from error
+
+
+def _rows(
+    file: IO[str], path: Path, columns: Iterable[str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields where each row stands, and its cells by column in lower case."""
+    columns = [column.lower() for column in columns]
+    try:
+        reader = csv.reader(file, strict=True)
+        header = [name.strip().lower() for name in next(reader, [])]
+        if missing := [column for column in columns if column not in header]:
+            raise SourceError(
+                f"{path} misses the columns {', '.join(missing)}. Expected "
+                f"{', '.join(columns)}; found {', '.join(header) or 'none'}."
+            )
+        cells = (row for row in reader if row)
+        for number, row in enumerate(cells):
+            if len(row) != len(header):
+                raise SourceError(
+                    f"Expected {len(header)} columns in row {number} (line "
+                    f"{reader.line_num}) of {path}, found {len(row)}. Get the file "
+                    "again: it may be torn."
+                )
+            place = f"row {number} (line {reader.line_num})"
+            yield place, dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise SourceError(f"{path} is no sound CSV file: {error}.") from error

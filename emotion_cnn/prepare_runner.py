@@ -1,0 +1,112 @@
+"""The runner of `--mode prepare`; unlike the others it needs no Keras."""
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from emotion_cnn import __version__
+from emotion_cnn.config import ROOT, PrepareConfig
+from emotion_cnn.errors import SourceError
+from emotion_cnn.ferplus import read_ferplus, read_ferplus_rows
+from emotion_cnn.importers import csv_table, find_source
+from emotion_cnn.importers.containers import Container, open_container
+from emotion_cnn.importers.records import ClassNames, Source
+from emotion_cnn.joining import ListJoin, NameJoin, PixelJoin, VoteJoiner
+from emotion_cnn.preparing import (
+    CsvWriter,
+    FolderWriter,
+    copy_pictures,
+    data_folder,
+    export_file,
+    format_counts,
+    format_notes,
+    write_record,
+)
+
+
+def prepare(config: PrepareConfig) -> Path:
+    """Imports pictures into a data folder, or exports them to a table.
+
+    Args:
+        config: What to import, how, and where to.
+
+    Returns:
+        The data folder, or the table.
+
+    Raises:
+        EmotionCnnError: Something the user can mend; nothing has changed.
+    """
+    container = open_container(Path(config.source))
+    source = find_source(container, ClassNames(config.class_names()))
+    print(f"Source: {config.source}, {source.kind}")
+    joiner = _joiner(config)
+    if config.export:
+        output = Path(config.export)
+        with export_file(output, replace=config.replace) as file:
+            table = CsvWriter(
+                file,
+                with_usage=source.has_split,
+                with_votes=source.has_votes or joiner is not None,
+            )
+            tally = copy_pictures(source, table, joiner, skip_bad=config.skip_bad)
+    else:
+        output = Path(config.data or ROOT)
+        with data_folder(output, replace=config.replace) as folder:
+            writer = FolderWriter(folder)
+            tally = copy_pictures(source, writer, joiner, skip_bad=config.skip_bad)
+            writer.split(tally, test_share=config.test_share, seed=config.seed)
+            writer.write_votes()
+            record = _record(config, container, source, joiner)
+            write_record(folder, record, tally)
+    print(f"Written: {output}\n\n{format_counts(tally)}\n")
+    for note in format_notes(tally):
+        print(note)
+    return output
+
+
+def _joiner(config: PrepareConfig) -> VoteJoiner | None:
+    if config.ferplus is None:
+        return None
+    ferplus = read_ferplus(Path(config.ferplus))
+    join: NameJoin | ListJoin | PixelJoin = NameJoin()
+    if config.ferplus_rows:
+        join = ListJoin(ferplus, read_ferplus_rows(Path(config.ferplus_rows)))
+    elif config.match:
+        container = open_container(Path(config.match))
+        table = csv_table.find(container, ClassNames({}))
+        if table is None:
+            raise SourceError(
+                f"Expected a fer2013.csv in --match, found none in {config.match}."
+            )
+        join = PixelJoin(table)
+    return VoteJoiner(join, ferplus)
+
+
+def _record(
+    config: PrepareConfig,
+    container: Container,
+    source: Source,
+    joiner: VoteJoiner | None,
+) -> dict[str, Any]:
+    """Returns what `dataset.json` says about source and options.
+
+    Names of files, not where they lay: a data folder can be passed on.
+    """
+    share = f"{config.test_share:g} of every class to test, seed {config.seed}"
+    return {
+        "written_by": f"emotion-cnn {__version__}",
+        "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "source": {
+            "name": container.path.resolve().name,
+            "packed_as": container.kind,
+            "kind": source.kind,
+            "sha256": container.sha256(source.members),
+        },
+        "options": {
+            "classes": config.class_names(),
+            "skip_bad": config.skip_bad,
+            "split": "of the source" if source.has_split else share,
+            "ferplus": config.ferplus and Path(config.ferplus).name,
+            "rows_found_by": joiner.method if joiner else None,
+        },
+    }

@@ -1,0 +1,254 @@
+"""FER+: the rules for votes, its files, and finding the row of a picture."""
+
+import io
+
+import numpy as np
+import pytest
+
+from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.errors import SourceError
+from emotion_cnn.ferplus import (
+    VOTE_COLUMNS,
+    FerPlus,
+    crowd_labels,
+    drop_single_votes,
+    majority_columns,
+    parse_votes,
+    read_ferplus,
+    read_ferplus_rows,
+    read_votes,
+    write_votes,
+)
+from emotion_cnn.importers.records import Picture
+from emotion_cnn.joining import (
+    ListJoin,
+    NameJoin,
+    PixelJoin,
+    VoteJoiner,
+    check_agreement,
+)
+
+HEADER = "Usage,Image name," + ",".join(VOTE_COLUMNS) + "\n"
+
+
+def votes(**counts: int) -> tuple[int, ...]:
+    return tuple(counts.get(column, 0) for column in VOTE_COLUMNS)
+
+
+def table(*rows: tuple[int, ...]) -> np.ndarray:
+    return np.array(rows)
+
+
+def message_of(function, *arguments) -> str:
+    with pytest.raises(SourceError) as caught:
+        function(*arguments)
+    return str(caught.value)
+
+
+def picture(level=0, label=0, usage="Training", name=None, row=None, place="p"):
+    image = np.full((48, 48), level, np.uint8) if np.isscalar(level) else level
+    return Picture(image, label, usage, name, row, place)
+
+
+# --- rules -------------------------------------------------------------------
+
+
+def test_single_votes_are_dropped():
+    given = table(votes(neutral=4, happiness=1, sadness=2, NF=1))
+    assert drop_single_votes(given).tolist() == [list(votes(neutral=4, sadness=2))]
+    assert given[0, 1] == 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "winner"),
+    [
+        ({"fear": 10}, "fear"),
+        ({"fear": 5, "sadness": 5}, None),
+        ({"fear": 5, "sadness": 4, "anger": 1}, "fear"),  # 5 of 9 that count
+        ({"fear": 4, "sadness": 2, "anger": 2, "disgust": 2}, None),
+        ({"fear": 4, "sadness": 4, "anger": 1, "NF": 1}, None),
+        ({"fear": 1, "sadness": 1, "anger": 1}, None),
+        ({"NF": 10}, "NF"),
+    ],
+)
+def test_a_majority_is_over_half_of_the_votes_that_count(counts, winner):
+    expected = -1 if winner is None else VOTE_COLUMNS.index(winner)
+    assert majority_columns(table(votes(**counts))).tolist() == [expected]
+
+
+def test_crowd_labels_are_those_of_the_tool_and_the_rest_is_counted():
+    names = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+    seen = [votes(**{name: 8}) for name in names]
+    rest = [votes(contempt=9), votes(unknown=9), votes(NF=9), votes(NF=8), votes()]
+    labels, left_out = crowd_labels(table(*seen, *rest))
+    assert labels.tolist() == [0, 1, 2, 3, 4, 5, 6, -1, -1, -1, -1, -1]
+    assert [EMOTIONS[label] for label in labels[:2]] == ["angry", "disgust"]
+    assert left_out == {
+        "no majority": 1,
+        "contempt": 1,
+        "unknown": 1,
+        "not a face": 2,
+    }
+
+
+# --- files -------------------------------------------------------------------
+
+
+def test_read_ferplus(tmp_path):
+    path = tmp_path / "fer2013new.csv"
+    path.write_text(
+        HEADER + "Training,fer0000000.png,4,0,0,1,3,2,0,0,0,0\n"
+        "PublicTest,,0,0,0,0,0,0,0,0,0,10\nPrivateTest,fer0000001.png" + ",1" * 10
+    )
+    ferplus = read_ferplus(path)
+    assert ferplus.votes.tolist()[1] == [0] * 9 + [10]
+    assert ferplus.usages == ("Training", "PublicTest", "PrivateTest")
+    assert ferplus.images == (0, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Usage,Image name,neutral\n", "misses the columns happiness, surprise, "),
+        ("", "found none"),
+        (HEADER + "Training,fer0000000.png,4\n", "Expected 12 columns in row 0 (line"),
+        (HEADER + "Training,fer1.png" + ",x" * 10, "found that 'x' is no number of"),
+        (HEADER + "Training,fer1.png" + ",-1" * 10, "'-1' is no number of votes"),
+        (HEADER + "Training,face.png" + ",1" * 10, "found 'face.png'. Get the file"),
+        (HEADER + 'Training,"fer' + ",1" * 10, "is no sound CSV file"),
+    ],
+)
+def test_what_is_wrong_with_a_ferplus_file(tmp_path, text, message):
+    path = tmp_path / "fer2013new.csv"
+    path.write_text(text)
+    assert message in message_of(read_ferplus, path)
+
+
+def test_a_missing_file_names_its_flag(tmp_path):
+    missing = tmp_path / "missing.csv"
+    assert "in --ferplus, but" in message_of(read_ferplus, missing)
+    assert "in --ferplus-rows, but" in message_of(read_ferplus_rows, missing)
+
+
+def test_read_ferplus_rows(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("image,row\ntest/angry/a.jpg,7\n")
+    assert read_ferplus_rows(path) == {"test/angry/a.jpg": 7}
+    path.write_text("image,row\ntest/angry/a.jpg,seven\n")
+    assert "found 'seven'" in message_of(read_ferplus_rows, path)
+
+
+def test_votes_survive_being_written(tmp_path):
+    path = tmp_path / "votes.csv"
+    given = {"test/sad/b.png": votes(sadness=9), "test/sad/a, 1.png": votes(NF=10)}
+    write_votes(path, given)
+    assert read_votes(io.BytesIO(path.read_bytes()), path) == given
+    assert path.read_text().splitlines()[1].startswith('"test/sad/a, 1.png",0,')
+
+
+@pytest.mark.parametrize("cell", ["", "1.0", "1001", "٣", "nine"])
+def test_what_is_no_vote(cell):
+    with pytest.raises(ValueError, match="is no number of votes"):
+        parse_votes([cell])
+
+
+# --- rows --------------------------------------------------------------------
+
+
+def made_up(images=(0, 1, None, 2), usages=None) -> FerPlus:
+    count = len(images)
+    rows = [votes(sadness=2 + n) for n in range(count)]
+    return FerPlus(table(*rows), tuple(usages or ["Training"] * count), tuple(images))
+
+
+def test_names_give_rows_and_are_checked_against_the_split():
+    ferplus = made_up(usages=["Training", "Training", "PublicTest", "PrivateTest"])
+    joiner = VoteJoiner(NameJoin(), ferplus)
+    assert joiner.votes([picture(row=1), picture(row=None)]) == [
+        votes(sadness=3),
+        None,
+    ]
+    assert joiner.votes([picture(row=2, usage="Test"), picture(row=3, usage=None)])
+    for row, usage in ((2, "Training"), (0, "Test"), (2, "PrivateTest")):
+        message = message_of(joiner.votes, [picture(row=row, usage=usage)])
+        assert f"Expected row {row} of --ferplus to be {usage}" in message
+        assert "--match fer2013.csv" in message
+    message = message_of(joiner.votes, [picture(row=4)])
+    assert "Expected a row below 4" in message
+
+
+def test_a_list_may_have_row_numbers_or_image_numbers():
+    rows, reading = made_up().find_rows({"a": 0, "b": 3})
+    assert (rows, reading) == ({"a": 0, "b": 3}, "row numbers")
+    # Row 2 is one that FER+ dropped, so 2 can only be the number of an image.
+    rows, reading = made_up().find_rows({"a": 0, "b": 2})
+    assert (rows, reading) == ({"a": 0, "b": 3}, "numbers of FER+'s image names")
+    message = message_of(made_up().find_rows, {"a": 0, "b": 2, "c": 3})
+    assert "found 2 for 'b'" in message
+    assert "belong together" in message
+
+
+def test_a_list_joins_by_path_whatever_is_around_it():
+    join = ListJoin(made_up(), {"test/angry/a.jpg": 1})
+    places = ["archive/test/angry/a.png", "test/angry/a.jpg", "train/angry/a.jpg"]
+    found = join.rows([picture(place=place) for place in places])
+    assert found == [1, 1, None]
+    assert join.method == "a list of row numbers"
+
+
+class Table:
+    """A source whose records are given."""
+
+    def __init__(self, *records):
+        self.given = records
+
+    def records(self):
+        return iter(self.given)
+
+
+def noise(seed: int) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(20, 236, (12, 12)).astype(np.uint8)
+    return np.kron(coarse, np.ones((4, 4), np.uint8))
+
+
+def test_pixels_find_the_nearest_row():
+    faces = [picture(noise(seed), row=seed) for seed in range(300)]
+    join = PixelJoin(Table(*faces))
+    shaken = np.random.default_rng(1).normal(0, 4, (48, 48))
+    near = (noise(123) + shaken).clip(0, 255).astype(np.uint8)
+    asked = [picture(near), picture(noise(7)), picture(noise(1000)), picture(near)]
+    assert join.rows(asked * 40) == [123, 7, None, 123] * 40
+
+
+def test_of_exact_twins_the_one_with_the_same_label_and_split_is_meant():
+    twins = [
+        picture(50, label=3, row=0),
+        picture(50, label=4, usage="PublicTest", row=1),
+        picture(50, label=4, row=2),
+    ]
+    join = PixelJoin(Table(*twins))
+    assert join.rows([picture(50, label=4)]) == [2]
+    assert join.rows([picture(51, label=4, usage="PublicTest")]) == [1]
+    assert join.rows([picture(50, label=3, usage=None)]) == [0]
+
+
+def test_a_table_to_match_without_rows():
+    message = message_of(PixelJoin, Table(picture(1, name="mine")))
+    assert "found no row with a number" in message
+
+
+def test_votes_on_other_pictures_are_noticed():
+    labels = np.arange(700) % 7
+    right = np.zeros((700, 10), int)
+    columns = [VOTE_COLUMNS.index(name) for name in VOTE_COLUMNS[:7]]
+    by_label = {0: 4, 1: 5, 2: 6, 3: 1, 4: 0, 5: 3, 6: 2}
+    assert sorted(by_label.values()) == sorted(columns)
+    for row, label in enumerate(labels):
+        right[row, by_label[label]] = 10
+    assert check_agreement(labels, right) == (700, 700)
+    wrong = np.roll(right, 1, axis=0)
+    assert "found that it does for 0 of 700" in message_of(
+        check_agreement, labels, wrong
+    )
+    assert check_agreement(labels[:100], wrong[:100]) == (100, 0)

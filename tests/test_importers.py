@@ -1,0 +1,664 @@
+"""Recognising and reading what people have: tables, archives, folders, Parquet."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pyarrow import parquet
+
+from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.errors import SourceError
+from emotion_cnn.importers import containers, csv_table, find_source
+from emotion_cnn.importers.containers import open_container
+from emotion_cnn.importers.names import numbered_name, row_in_name, safe_stem
+from emotion_cnn.importers.records import BadRecord, ClassNames, LeftOut, Picture
+
+FER_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+PIXELS = " ".join(["7"] * 2304)
+
+
+def face(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (48, 48)).astype(np.uint8)
+
+
+def text_of(image: np.ndarray) -> str:
+    return " ".join(map(str, image.ravel().tolist()))
+
+
+def png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def read(path: Path, **classes: str):
+    """Returns the source and its records; class names begin with an underscore."""
+    names = {name.removeprefix("_"): emotion for name, emotion in classes.items()}
+    source = find_source(open_container(path), ClassNames(names))
+    return source, list(source.records())
+
+
+def message_of(path: Path, **classes: str) -> str:
+    with pytest.raises(SourceError) as caught:
+        read(path, **classes)
+    return str(caught.value)
+
+
+def rows_of(records) -> list[tuple[int | None, str, str | None]]:
+    return [(r.row, EMOTIONS[r.label], r.usage) for r in records]
+
+
+# --- tables ------------------------------------------------------------------
+
+USAGES = ("Training", "PublicTest", "PrivateTest")
+FER2013 = "emotion,pixels,Usage\n" + "".join(
+    f"{n % 7},{text_of(face(n))},{USAGES[n % 3]}\n" for n in range(9)
+)
+ICML = "emotion, Usage, pixels\n" + "".join(
+    f"{n % 7},{USAGES[n % 3]},{text_of(face(n))}\n" for n in range(9)
+)
+CHALLENGE = "emotion,pixels\n" + "".join(
+    f'{n % 7},"{text_of(face(n))}"\n' for n in range(9)
+)
+
+
+def check_table(records, *, usages=True):
+    expected = [
+        (n, FER_ORDER[n % 7], USAGES[n % 3] if usages else None) for n in range(9)
+    ]
+    assert rows_of(records) == expected
+    for n, record in enumerate(records):
+        assert np.array_equal(record.image, face(n))
+        assert record.name is None
+
+
+@pytest.mark.parametrize("text", [FER2013, ICML])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_tables_with_usage(tmp_path, text, end, start):
+    path = tmp_path / "any.name"
+    path.write_bytes((start + text).replace("\n", end).encode())
+    source, records = read(path)
+    assert source.has_split
+    assert source.kind == csv_table.KIND
+    check_table(records)
+
+
+def test_the_challenge_s_table_has_no_split(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text(CHALLENGE.rstrip("\n"))
+    source, records = read(path)
+    assert not source.has_split
+    check_table(records, usages=False)
+    assert sum(record.advance for record in records) < source.total
+
+
+def zipped(path: Path, **files: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def tarred(path: Path, files: dict[str, bytes], mode: str = "w:gz") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("packing", ["zip", "tar.gz", "tar.bz2", "tar.xz", "tar"])
+def test_tables_in_archives(tmp_path, packing):
+    path = tmp_path / "archive"  # recognised by content: the name says nothing
+    files = {
+        "fer2013/README": b"about",
+        "fer2013/fer2013.csv": FER2013.encode(),
+        "__MACOSX/fer2013/._fer2013.csv": b"emotion,pixels,Usage\n",
+    }
+    if packing == "zip":
+        zipped(path, **files)
+    else:
+        mode = packing.removeprefix("tar").removeprefix(".")
+        tarred(path, files, f"w:{mode}")
+    source, records = read(path)
+    assert source.total == len(FER2013)
+    check_table(records)
+
+
+@pytest.mark.parametrize("packer", [gzip, bz2, lzma])
+def test_a_packed_table(tmp_path, packer):
+    path = tmp_path / "fer2013.csv.gz"
+    path.write_bytes(packer.compress(FER2013.encode()))
+    source, records = read(path)
+    assert source.total == (len(FER2013) if packer is gzip else None)
+    check_table(records)
+
+
+def test_of_the_challenge_s_files_the_whole_table_is_taken(tmp_path):
+    zipped(
+        tmp_path / "challenge.zip",
+        **{
+            "example_submission.csv": b"emotion\n0\n",
+            "test.csv": f"pixels\n{PIXELS}\n".encode(),
+            "train.csv": CHALLENGE.encode(),
+            "icml_face_data.csv": ICML.encode(),
+            "fer2013.tar.gz": b"\x1f\x8b...",
+        },
+    )
+    source, records = read(tmp_path / "challenge.zip")
+    assert [member.name for member in source.members] == ["icml_face_data.csv"]
+    check_table(records)
+
+
+def test_two_whole_tables_are_one_too_many(tmp_path):
+    (tmp_path / "a.csv").write_text(FER2013)
+    (tmp_path / "b.csv").write_text(ICML)
+    assert "found a.csv, b.csv. Unpack the one" in message_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("emotion,Usage", "misses the column pixels. Expected emotion, pixels"),
+        ("pixels, Usage", "misses the column emotion"),
+        ("emotion,pixels,Emotion", "has the column emotion 2 times"),
+        ("a,b", "Nothing to import in"),
+    ],
+)
+def test_columns_that_are_wrong(tmp_path, header, message):
+    path = tmp_path / "x.csv"
+    path.write_text(f"{header}\n0,1,2\n")
+    assert message in message_of(path)
+
+
+ROWS = {
+    f"0,{PIXELS},Training": None,
+    f"0,{PIXELS} 7,Training": "2,305 pixels instead of 2,304",
+    "0,,Training": "0 pixels instead of 2,304",
+    f"0,{PIXELS[:-1]}256,Training": "pixel '256' is no whole number from 0 to 255",
+    f"0,{PIXELS[:-1]}-1,Training": "pixel '-1' is no whole number",
+    f"0,{PIXELS[:-1]}1.5,Training": "pixel '1.5' is no whole number",
+    f"0,{PIXELS[:-1]}٣,Training": "pixel '\\u0663' is no whole number",
+    f"7,{PIXELS},Training": "unknown label '7' (--classes says what labels stand",
+    f"0,{PIXELS},Validation": "unknown Usage 'Validation' (Training, PublicTest",
+    f"0,{PIXELS}": "2 columns instead of 3",
+    f'0,"{PIXELS},Training': "no sound CSV: unexpected end of data",
+    f"0,{PIXELS},Training" + " " * 2**20: "longer than 1,048,576 bytes",
+    f"6, {PIXELS} , publictest ": None,
+    f"3,{PIXELS[:4000]}": "2 columns instead of 3; the file ends within this line",
+}
+
+
+def test_every_bad_row_has_its_number_and_reason(tmp_path):
+    path = tmp_path / "fer2013.csv"
+    lines = ["emotion,pixels,Usage", "", *ROWS]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    _, records = read(path)
+    assert len(records) == len(ROWS)
+    for row, (record, reason) in enumerate(zip(records, ROWS.values(), strict=True)):
+        if reason is None:
+            assert isinstance(record, Picture)
+            assert record.row == row
+        else:
+            assert record.place == f"row {row} (line {row + 3})"
+            assert record.reason.startswith(reason)
+    assert [records[n].usage for n in (0, 12)] == ["Training", "PublicTest"]
+
+
+def test_labels_may_be_names_or_numbers_of_one_s_own(tmp_path):
+    path = tmp_path / "t.csv"
+    labels = ("Happiness", "1", "7", "contempt")
+    path.write_text("emotion,pixels\n" + "".join(f"{n},{PIXELS}\n" for n in labels))
+    _, records = read(path)
+    assert EMOTIONS[records[0].label] == "happy"
+    assert EMOTIONS[records[1].label] == "disgust"
+    assert isinstance(records[2], BadRecord)
+    assert records[3].reason == "contempt"
+    _, records = read(path, _1="surprise", _7="contempt")
+    assert EMOTIONS[records[1].label] == "surprise"
+    assert isinstance(records[2], LeftOut)
+
+
+def test_names_and_votes_come_back(tmp_path):
+    path = tmp_path / "t.csv"
+    with path.open("w", newline="") as file:
+        writer = csv_table.TableWriter(file, with_usage=True, with_votes=True)
+        for name, votes in (("Training_0000123", (1,) * 10), ("../a b", None)):
+            picture = Picture(face(1), 2, "Test", None, 5, "p")
+            writer.write(picture, "fear", name, votes)
+    source, (first, second) = read(path)
+    assert source.has_votes
+    assert (first.name, first.row, first.votes) == ("Training_0000123", 123, (1,) * 10)
+    assert (second.name, second.row, second.votes) == ("_a b", None, None)
+    assert {first.usage, second.usage} == {"PrivateTest"}
+
+
+# No deadline: how long an example takes is up to what else the machine does.
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.integers(0, 6),
+            st.integers(0, 2**32 - 1).map(lambda seed: face(seed).tobytes()),
+            st.sampled_from(USAGES),
+        ),
+        max_size=4,
+    ),
+    order=st.permutations(["emotion", "pixels", "Usage"]),
+    blanks=st.booleans(),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    end=st.sampled_from(["\n", "\r\n", "\n\n"]),
+    last_end=st.booleans(),
+)
+def test_any_table_is_read_as_it_was_written(
+    rows, order, blanks, quoting, end, last_end
+):
+    file = io.StringIO()
+    writer = csv.writer(file, quoting=quoting, lineterminator=end)
+    writer.writerow([" " + name if blanks else name for name in order])
+    for label, levels, usage in rows:
+        cells = {
+            "emotion": label,
+            "pixels": " ".join(map(str, levels)),
+            "Usage": usage,
+        }
+        writer.writerow([cells[name] for name in order])
+    text = file.getvalue() if last_end else file.getvalue().rstrip("\r\n")
+    records = list(csv_table.read_table(io.BytesIO(text.encode()), ClassNames({})))
+    assert [
+        (FER_ORDER.index(EMOTIONS[r.label]), r.image.tobytes(), r.usage)
+        for r in records
+    ] == rows
+    assert [r.row for r in records] == list(range(len(rows)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            st.sampled_from([f"0,{PIXELS},Training".encode(), b'"', b"0,1 2,Training"]),
+        ),
+        max_size=8,
+    )
+)
+def test_no_bytes_make_the_reader_fail(lines):
+    content = b"emotion,pixels,Usage\n" + b"\n".join(lines)
+    records = list(csv_table.read_table(io.BytesIO(content), ClassNames({})))
+    assert sum(record.advance for record in records) <= len(content)
+    for record in records:
+        assert isinstance(record, (Picture, BadRecord))
+
+
+# --- class folders -----------------------------------------------------------
+
+
+def tree(folder: Path, *names: str, size=(48, 48)) -> Path:
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size, number).save(path)
+    return folder
+
+
+def found(records) -> dict[str, tuple[str, str | None, str | None]]:
+    return {
+        r.place: (EMOTIONS[r.label], r.usage, r.name)
+        for r in records
+        if isinstance(r, Picture)
+    }
+
+
+KAGGLE = (
+    "train/happy/Training_10019449.jpg",
+    "test/happy/PublicTest_10039193.jpg",
+    "test/sad/PrivateTest_1.jpg",
+)
+
+
+@pytest.mark.parametrize("packing", ["folder", "zip", "tar.gz"])
+def test_kaggle_s_pictures(tmp_path, packing):
+    path = tree(tmp_path / "pictures", *KAGGLE, "notes.png")
+    files = {name: (path / name).read_bytes() for name in (*KAGGLE, "notes.png")}
+    if packing == "zip":
+        path = zipped(tmp_path / "archive.zip", **files)
+    elif packing == "tar.gz":
+        path = tarred(tmp_path / "archive.tgz", {"./" + n: f for n, f in files.items()})
+    source, records = read(path)
+    assert source.has_split
+    assert found(records) == {
+        KAGGLE[0]: ("happy", "Training", "Training_10019449"),
+        KAGGLE[1]: ("happy", "PublicTest", "PublicTest_10039193"),
+        KAGGLE[2]: ("sad", "PrivateTest", "PrivateTest_1"),
+    }
+    assert all(r.row is None for r in records if isinstance(r, Picture))
+    assert [r.reason for r in records if isinstance(r, LeftOut)] == [
+        "picture outside the class folders"
+    ]
+    assert sum(record.advance for record in records) == source.total
+
+
+def test_ck_has_contempt_and_no_split(tmp_path):
+    tree(tmp_path, "CK+48/anger/S1.png", "CK+48/contempt/S2.png", "CK+48/fear/ä.png")
+    source, records = read(tmp_path)
+    assert not source.has_split
+    assert found(records) == {
+        "CK+48/anger/S1.png": ("angry", None, "S1"),
+        "CK+48/fear/ä.png": ("fear", None, "ä"),
+    }
+    assert [r.reason for r in records if isinstance(r, LeftOut)] == ["contempt"]
+
+
+def test_raf_s_numbers_need_classes(tmp_path):
+    tree(
+        tmp_path,
+        "DATASET/train/1/train_1_aligned.jpg",
+        "DATASET/test/4/test_1_aligned.jpg",
+        "DATASET/train/9/train_2_aligned.jpg",
+        size=(100, 100),
+    )
+    message = message_of(tmp_path)
+    assert "Nothing to import" in message
+    assert "--classes 1=surprise" in message
+    assert "1 in 'DATASET/test/4'" in message
+    _, records = read(tmp_path, _1="surprise", _4="happy")
+    assert found(records) == {
+        "DATASET/train/1/train_1_aligned.jpg": (
+            "surprise",
+            "Training",
+            "train_1_aligned",
+        ),
+        "DATASET/test/4/test_1_aligned.jpg": ("happy", "Test", "test_1_aligned"),
+    }
+    (bad,) = (r for r in records if isinstance(r, BadRecord))
+    assert bad.place == "DATASET/train/9"
+    assert bad.reason.startswith("unknown label '9' (--classes")
+    assert records[-1].changes == ("of another size",)
+    assert records[-1].image.shape == (48, 48)
+
+
+def test_validation_is_public_test_beside_test_and_test_alone(tmp_path):
+    tree(tmp_path, "images/train/sad/a.png", "images/validation/sad/b.png")
+    _, records = read(tmp_path)
+    assert {r.usage for r in records} == {"Training", "Test"}
+    tree(tmp_path, "images/test/sad/c.png")
+    _, records = read(tmp_path)
+    assert sorted(f[1:] for f in found(records).values()) == [
+        ("PrivateTest", "PrivateTest_c"),
+        ("PublicTest", "PublicTest_b"),
+        ("Training", "a"),
+    ]
+
+
+def test_only_train_is_no_split(tmp_path):
+    source, _ = read(tree(tmp_path, "train/sad/a.png", "train/fear/b.png"))
+    assert not source.has_split
+
+
+def test_everything_twice_is_refused(tmp_path):
+    tree(tmp_path, "train/sad/a.png", "test/sad/b.png", "copy/train/sad/a.png")
+    message = message_of(tmp_path)
+    assert "'copy/train/sad/a.png' and 'train/sad/a.png'" in message
+
+
+def test_damaged_pictures_are_bad_records(tmp_path):
+    tree(tmp_path, "sad/a.png", "fear/b.png")
+    (tmp_path / "sad/c.png").write_bytes(b"no picture")
+    (tmp_path / "sad/d.jpg").symlink_to("nowhere")
+    _, records = read(tmp_path)
+    bad = {r.place: r.reason for r in records if isinstance(r, BadRecord)}
+    assert bad["sad/c.png"] == "not a JPEG or PNG picture"
+    assert "No such file" in bad["sad/d.jpg"]
+    assert len(found(records)) == 2
+
+
+def test_links_in_folders_are_followed_once(tmp_path):
+    tree(tmp_path / "source", "sad/a.png")
+    tree(tmp_path / "elsewhere", "b.png")
+    (tmp_path / "source/fear").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "source/loop").symlink_to(tmp_path / "source")
+    _, records = read(tmp_path / "source")
+    assert sorted(found(records)) == ["fear/b.png", "sad/a.png"]
+
+
+def test_nothing_to_import(tmp_path):
+    assert "found no " in message_of(tmp_path / "missing")
+    assert "Found no files" in message_of(tmp_path)
+    (tmp_path / "text").write_text("Hello")
+    message = message_of(tmp_path / "text")
+    assert "a file that begins with b'Hello'" in message
+    assert "CSV table with" in message
+    assert "Parquet files with" in message
+    assert "pictures in a folder per class" in message
+    (tmp_path / "empty").write_bytes(b"")
+    assert "Nothing to import" in message_of(tmp_path / "empty")
+
+
+# --- Parquet -----------------------------------------------------------------
+
+
+def hugging_face(path: Path, count=14, *, names=True, struct_column=True) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contents = [png(face(n)) for n in range(count)]
+    pictures = [{"bytes": c, "path": None} for c in contents]
+    table = pa.table(
+        {
+            "image": pictures if struct_column else pa.array(contents, pa.binary()),
+            "label": pa.array([n % 7 for n in range(count)], pa.int64()),
+        }
+    )
+    if names:
+        features = {
+            "image": {"_type": "Image"},
+            "label": {"_type": "ClassLabel", "names": list(FER_ORDER)},
+        }
+        info = json.dumps({"info": {"features": features}})
+        table = table.replace_schema_metadata({"huggingface": info})
+    parquet.write_table(table, path)
+    return path
+
+
+def test_parquet_with_class_names(tmp_path):
+    source, records = read(hugging_face(tmp_path / "any"))
+    assert not source.has_split
+    assert source.total == len(records) == 14
+    expected = [(n, FER_ORDER[n % 7], None) for n in range(14)]
+    assert rows_of(records) == expected
+    assert all(np.array_equal(r.image, face(n)) for n, r in enumerate(records))
+
+
+def test_parquet_with_names_as_a_mapping(tmp_path):
+    path = hugging_face(tmp_path / "a.parquet", names=False)
+    names = {str(n): name for n, name in enumerate(FER_ORDER)}
+    info = {"info": {"features": {"label": {"_type": "ClassLabel", "names": names}}}}
+    table = parquet.read_table(path)
+    meta = {"huggingface": json.dumps(info)}
+    parquet.write_table(table.replace_schema_metadata(meta), path)
+    assert rows_of(read(path)[1])[4] == (4, "sad", None)
+
+
+def test_parquet_labels_through_classes(tmp_path):
+    path = hugging_face(tmp_path / "a.parquet", names=False, struct_column=False)
+    _, records = read(path)
+    assert {r.reason[:17] for r in records} >= {"unknown label '0'"}
+    given = {f"_{n}": name for n, name in enumerate(FER_ORDER)} | {"_6": "contempt"}
+    _, records = read(path, **given)
+    assert sum(isinstance(r, LeftOut) for r in records) == 2
+    assert sum(isinstance(r, Picture) for r in records) == 12
+
+
+def test_the_split_of_parquet_files_is_in_their_names(tmp_path):
+    for split in ("test", "train", "validation"):
+        hugging_face(tmp_path / f"data/{split}-00000-of-00001.parquet", 2)
+    source, records = read(tmp_path)
+    assert source.has_split
+    assert [(r.row, r.usage) for r in records] == [
+        (0, "Training"),
+        (1, "Training"),
+        (2, "PublicTest"),
+        (3, "PublicTest"),
+        (4, "PrivateTest"),
+        (5, "PrivateTest"),
+    ]
+    assert records[0].place == "row 0 (data/train-00000-of-00001.parquet)"
+    (tmp_path / "data/validation-00000-of-00001.parquet").unlink()
+    assert {r.usage for r in read(tmp_path)[1]} == {"Training", "Test"}
+
+
+def test_parquet_that_cannot_be_used(tmp_path):
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"PAR1 torn")
+    assert "is no sound Parquet file" in message_of(path)
+    zipped(tmp_path / "a.zip", **{"a.parquet": b"PAR1"})
+    assert "found a.parquet packed in" in message_of(tmp_path / "a.zip")
+    parquet.write_table(pa.table({"image": [b"x"], "what": [1]}), path)
+    message = message_of(path)
+    assert "Expected one column of labels" in message
+    assert "found none among the columns image, what" in message
+    parquet.write_table(pa.table({"a": [b"x"], "b": [b"x"], "label": [1]}), path)
+    assert "Expected one column of pictures" in message_of(path)
+    parquet.write_table(pa.table({"a": [b"x", None], "label": ["sad", "sad"]}), path)
+    reasons = [record.reason for record in read(path)[1]]
+    assert reasons == ["not a JPEG or PNG picture", "no bytes of a picture"]
+
+
+# --- archives are not trusted ------------------------------------------------
+
+OUTSIDE = (
+    "../evil.png",
+    "/etc/evil.png",
+    "a/../../evil.png",
+    "C:/evil.png",
+    "..\\e.png",
+)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_no_path_leads_out(tmp_path, name, kind):
+    path, files = tmp_path / "archive", {"sad/a.png": b"", name: b""}
+    zipped(path, **files) if kind == "zip" else tarred(path, files)
+    message = message_of(path)
+    assert "leads out of the folder it is for" in message
+    assert "is not safe to import" in message
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
+)
+def test_no_links_or_devices_in_tar(tmp_path, kind):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        info = tarfile.TarInfo("sad/a.png")
+        info.type, info.linkname = kind, "/etc/passwd"
+        archive.addfile(info)
+    assert "'sad/a.png' is a link or a device" in message_of(tmp_path / "a.tar")
+
+
+def test_no_links_in_zip(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        info = zipfile.ZipInfo("sad/a.png")
+        info.external_attr = 0o120777 << 16
+        archive.writestr(info, "/etc/passwd")
+    assert "'sad/a.png' is a link or a device" in message_of(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "csv.gz"])
+def test_bombs(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(containers, "ALWAYS_ALLOWED", 2**20)
+    path, zeros = tmp_path / "bomb", bytes(2**24)
+    if kind == "zip":
+        zipped(path, **{"sad/a.png": zeros})
+    elif kind == "tar.gz":
+        tarred(path, {"sad/a.png": zeros, "sad/b.png": b""})
+    else:
+        path.write_bytes(gzip.compress(b"emotion,pixels\n" + zeros))
+    assert "as a decompression bomb does" in message_of(path)
+
+
+def test_a_bomb_of_members(tmp_path, monkeypatch):
+    monkeypatch.setattr(containers, "MEMBER_LIMIT", 10)
+    files = {f"sad/{n}.png": b"" for n in range(11)}
+    for path in (
+        zipped(tmp_path / "a.zip", **files),
+        tarred(tmp_path / "a.tgz", files),
+    ):
+        assert "Expected at most 10 files" in message_of(path)
+
+
+def test_a_tar_header_that_would_fill_the_memory(tmp_path):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 2**30
+    (tmp_path / "a.tar").write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + bytes(1024))
+    assert "holds a header of many megabytes" in message_of(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "csv.gz"])
+def test_torn_archives(tmp_path, kind, share):
+    path, table = tmp_path / "torn", FER2013.encode()
+    if kind == "zip":
+        zipped(path, **{"fer2013.csv": table})
+    elif kind == "tar.gz":
+        tarred(path, {"fer2013.csv": table})
+    else:
+        path.write_bytes(gzip.compress(table))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    message = message_of(path)
+    assert "damaged or torn" in message
+    assert "download or copy it again" in message
+
+
+def test_a_damaged_member_of_a_zip_is_one_bad_picture(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("sad/a.png", "fear/b.png"):
+            archive.writestr(name, png(face(1)))
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[1000] ^= 0xFF
+    (tmp_path / "a.zip").write_bytes(content)
+    _, records = read(tmp_path / "a.zip")
+    assert [type(r) for r in records] == [BadRecord, Picture]
+    assert "Bad CRC-32" in records[0].reason
+
+
+def test_an_encrypted_zip(tmp_path):
+    path = zipped(tmp_path / "a.zip", **{"sad/a.png": b"x"})
+    content = bytearray(path.read_bytes())
+    place = content.index(b"PK\x01\x02")
+    content[place + 8 : place + 10] = struct.pack("<H", 1)
+    path.write_bytes(content)
+    assert "is encrypted. Unpack it" in message_of(path)
+
+
+# --- names -------------------------------------------------------------------
+
+
+def test_rows_in_names():
+    assert row_in_name(numbered_name("PublicTest", 28709)) == 28709
+    for name in ("Training_10118481", "Training_1206794", "fer0000001", "x_0000001"):
+        assert row_in_name(name) is None
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_any_name_becomes_a_safe_one(name):
+    safe = safe_stem(name)
+    assert safe == safe_stem(safe)
+    assert not set(safe) & set('/\\:*?"<>|\0\n')
+    assert safe.strip(" .") == safe != ""
+    assert len(safe.encode()) <= 150

@@ -1,0 +1,620 @@
+"""`--mode prepare`: what it writes, what it leaves alone, and what it says."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emotion_cnn import preparing
+from emotion_cnn.cli import main
+from emotion_cnn.config import ROOT, PrepareConfig
+from emotion_cnn.dataset import official_parts, read_dataset
+from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.errors import ConfigError
+from emotion_cnn.ferplus import VOTE_COLUMNS
+
+USAGES = ("Training", "Training", "PublicTest", "PrivateTest")
+FER_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+ROW_COUNT = 56
+
+
+def face(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (48, 48)).astype(np.uint8)
+
+
+def write_table(path: Path, *, count=ROW_COUNT, usage=True, bad=()) -> Path:
+    """Rows of all labels; every fourth of the same usage."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["emotion", "pixels"] + ["Usage"] * usage)
+        for row in range(count):
+            pixels = " ".join(map(str, face(row).ravel().tolist()))
+            label = row // 4 % 7
+            cells = [9 if row in bad else label, pixels, USAGES[row % 4]]
+            writer.writerow(cells[: 2 + usage])
+    return path
+
+
+def write_ferplus(path: Path, count=ROW_COUNT) -> Path:
+    """All ten votes are for the label; row 5 was dropped, which shifts names."""
+    columns = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["Usage", "Image name", *VOTE_COLUMNS])
+        for row in range(count):
+            votes = dict.fromkeys(VOTE_COLUMNS, 0)
+            name = (*columns, "neutral")[row // 4 % 7]
+            votes["NF" if row == 5 else name] = 10
+            image = "" if row == 5 else f"fer{row - (row > 5):07}.png"
+            writer.writerow([USAGES[row % 4], image, *votes.values()])
+    return path
+
+
+def prepare(*arguments: object) -> int:
+    return main(["--mode", "prepare", *map(str, arguments)])
+
+
+@pytest.fixture
+def fails(capsys):
+    def run(*arguments: object) -> str:
+        assert prepare(*arguments) == 2
+        return capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def table(tmp_path):
+    return write_table(tmp_path / "fer2013.csv")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder; nothing where there is none."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def pictures(folder: Path) -> dict[str, np.ndarray]:
+    return {
+        path.relative_to(folder).as_posix(): np.asarray(Image.open(path))
+        for path in sorted(folder.rglob("*.png"))
+    }
+
+
+# --- what is written ---------------------------------------------------------
+
+
+def test_a_table_becomes_a_data_folder(table, tmp_path, capsys):
+    data = tmp_path / "data"
+    assert prepare("--source", table, "--data", data) == 0
+    found = pictures(data)
+    assert len(found) == ROW_COUNT
+    for row in range(ROW_COUNT):
+        usage, emotion = USAGES[row % 4], FER_ORDER[row // 4 % 7]
+        part = "train" if usage == "Training" else "test"
+        picture = found[f"{part}/{emotion}/{usage}_{row:07}.png"]
+        assert picture.dtype == np.uint8
+        assert np.array_equal(picture, face(row))
+    others = {name for name in contents(data) if not name.endswith(".png")}
+    assert others == {"dataset.json"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "fer2013.csv"]
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    lines = captured.out.splitlines()
+    assert max(map(len, lines[1:])) <= 80
+    assert lines[3].split() == ["train", "PublicTest", "PrivateTest", "total"]
+    assert lines[4].split() == ["angry", "4", "2", "2", "8"]
+    assert lines[11].split() == ["total", "28", "14", "14", "56"]
+    assert len(lines) == 13
+
+
+def test_training_reads_what_was_written(table, tmp_path):
+    prepare("--source", table, "--data", tmp_path / "data")
+    dataset = read_dataset(
+        tmp_path / "data", validation_share=0.1, seed=1, skip_bad=False
+    )
+    assert dataset.notes == ()
+    assert [len(part) for part in official_parts(dataset.test).values()] == [14, 14]
+
+
+def test_dataset_json(table, tmp_path):
+    data = tmp_path / "data"
+    prepare("--source", table, "--data", data, "--classes", "0=angry,1=disgust")
+    assert prepare("--source", table, "--data", data, "--replace") == 0
+    text = (data / "dataset.json").read_text()
+    assert str(tmp_path) not in text
+    record = json.loads(text)
+    assert list(record["counts"]) == ["train", "test"]
+    assert record["counts"]["test"] == dict.fromkeys(EMOTIONS, 4)
+    assert list(record["usages"]) == ["Training", "PublicTest", "PrivateTest"]
+    assert record["pictures"] == ROW_COUNT
+    assert record["source"]["name"] == "fer2013.csv"
+    assert record["options"]["split"] == "of the source"
+    digest = subprocess.run(
+        ["sha256sum", str(table)],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert record["source"]["sha256"] == digest.stdout.split()[0]
+
+
+def test_without_a_split_every_class_gives_a_share(tmp_path, capsys):
+    table, data = write_table(tmp_path / "train.csv", usage=False), tmp_path / "data"
+    assert prepare("--source", table, "--data", data, "--test-share", "0.25") == 0
+    found = pictures(data)
+    for emotion in EMOTIONS:
+        names = [n for n in found if f"/{emotion}/" in n]
+        assert sum(n.startswith("test/") for n in names) == 2
+        assert len(names) == 8
+    for name, picture in found.items():
+        prefix, _, row = Path(name).stem.partition("_")
+        assert prefix == ("Test" if name.startswith("test/") else "Training")
+        assert np.array_equal(picture, face(int(row)))
+    record = json.loads((data / "dataset.json").read_text())
+    assert record["options"]["split"] == "0.25 of every class to test, seed 42"
+    assert record["counts"]["test"] == dict.fromkeys(EMOTIONS, 2)
+    assert capsys.readouterr().out.splitlines()[3].split() == ["train", "test", "total"]
+    again = tmp_path / "again"
+    prepare("--source", table, "--data", again, "--test-share", "0.25")
+    assert list(pictures(again)) == list(found)
+    other = tmp_path / "other"
+    prepare("--source", table, "--data", other, "--test-share", "0.25", "--seed", "1")
+    assert list(pictures(other)) != list(found)
+
+
+def test_a_tree_without_a_split(tmp_path, capsys):
+    for name in ("anger", "contempt", "fear"):
+        (tmp_path / "CK+48" / name).mkdir(parents=True)
+        for number in range(5):
+            path = tmp_path / "CK+48" / name / f"S{number}.png"
+            Image.new("RGB", (60, 50), (number, 0, 0)).save(path)
+    (tmp_path / "CK+48/Fear").mkdir()
+    Image.new("L", (48, 48), 77).save(tmp_path / "CK+48/Fear/s0.jpg")
+    assert prepare("--source", tmp_path / "CK+48", "--data", tmp_path / "data") == 0
+    names = [Path(name).parts[1:] for name in pictures(tmp_path / "data")]
+    # Fear/ comes before fear/, and file systems may not tell s0 and S0 apart.
+    fear = ["S0-2.png", "S1.png", "S2.png", "S3.png", "S4.png", "s0.png"]
+    assert sorted(name for emotion, name in names if emotion == "fear") == fear
+    assert len(names) == 11
+    record = json.loads((tmp_path / "data/dataset.json").read_text())
+    assert record["left_out"] == {"contempt": 5}
+    out = capsys.readouterr().out
+    assert "left out: 5 contempt\n" in out
+    assert "10 of another size, 10 of another mode" in out
+    assert "no pictures of disgust, happy, neutral, sad, surprise: training" in out
+
+
+# --- bad rows ----------------------------------------------------------------
+
+
+def test_bad_rows_stop_an_import_and_are_all_named(tmp_path, fails):
+    table = write_table(tmp_path / "fer2013.csv", bad=(3, 50))
+    message = fails("--source", table, "--data", tmp_path / "data")
+    assert message.splitlines() == [
+        "error: 2 bad rows or files:",
+        "  row 3 (line 5): unknown label '9' (--classes says what labels stand for)",
+        "  row 50 (line 52): unknown label '9' (--classes says what labels stand for)",
+        "Mend the source, or go on without them with --skip-bad.",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fer2013.csv"]
+
+
+def test_bad_rows_are_skipped_and_listed(tmp_path, capsys):
+    table = write_table(tmp_path / "fer2013.csv", bad=(3,))
+    with table.open("a") as file:
+        file.write("0,1 2 3")
+    data = tmp_path / "data"
+    assert prepare("--source", table, "--data", data, "--skip-bad") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[-3] == "skipped: 2 bad rows or files"
+    assert out[-1].startswith("  row 56 (line 58): 2 columns instead of 3; the file e")
+    assert len(pictures(data)) == ROW_COUNT - 1
+    record = json.loads((data / "dataset.json").read_text())
+    assert record["bad"]["count"] == 2
+    assert record["bad"]["first"][0].startswith("row 3 (line 5): unknown label")
+
+
+def test_a_long_list_of_bad_rows_is_cut(tmp_path, fails, monkeypatch):
+    monkeypatch.setattr(preparing, "LISTED_AT_MOST", 3)
+    table = write_table(tmp_path / "fer2013.csv", bad=range(20))
+    lines = fails("--source", table, "--data", tmp_path / "data").splitlines()
+    assert lines[0] == "error: 20 bad rows or files:"
+    assert lines[4] == "  ... and 17 more"
+
+
+def test_a_source_without_a_picture(tmp_path, fails):
+    (tmp_path / "t.csv").write_text("emotion,pixels\n")
+    message = fails("--source", tmp_path / "t.csv", "--data", tmp_path / "data")
+    assert "Expected pictures in --source, found none (nothing was left" in message
+
+
+# --- all or nothing ----------------------------------------------------------
+
+
+def test_what_holds_pictures_is_refused_unless_replaced(table, tmp_path, fails):
+    data = tmp_path / "data"
+    (data / "train/happy").mkdir(parents=True)
+    (data / "train/README.md").write_text("read me")
+    (data / "mine.txt").write_text("mine")
+    Image.new("L", (48, 48)).save(data / "train/happy/old.webp")
+    before = contents(data)
+    message = fails("--source", table, "--data", data)
+    assert f"found {data / 'train/happy/old.webp'}. Choose another" in message
+    assert "with --replace" in message
+    assert contents(data) == before
+    assert prepare("--source", table, "--data", data, "--replace") == 0
+    after = contents(data)
+    assert "train/happy/old.webp" not in after
+    assert after["train/README.md"] == b"read me"
+    assert after["mine.txt"] == b"mine"
+    assert len(pictures(data)) == ROW_COUNT
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "fer2013.csv"]
+
+
+def test_a_clone_s_own_files_stay(table, tmp_path):
+    data = tmp_path / "clone"
+    for part in ("train", "test"):
+        (data / part).mkdir(parents=True)
+        (data / part / "README.md").write_text(part)
+    assert prepare("--source", table, "--data", data) == 0
+    for part in ("train", "test"):
+        assert (data / part / "README.md").read_text() == part
+
+
+def test_old_records_are_refused_and_replaced(table, tmp_path, fails):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/votes.csv").write_text("old")
+    assert "votes.csv" in fails("--source", table, "--data", tmp_path / "data")
+    prepare("--source", table, "--data", tmp_path / "data", "--replace")
+    assert not (tmp_path / "data/votes.csv").exists()
+
+
+def test_a_failing_import_changes_nothing(table, tmp_path, fails):
+    data = tmp_path / "data"
+    prepare("--source", table, "--data", data)
+    before = contents(data)
+    bad = write_table(tmp_path / "bad.csv", bad=(55,))
+    fails("--source", bad, "--data", data, "--replace")
+    assert contents(data) == before
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["bad.csv", "data", "fer2013.csv"]
+
+
+SLOWLY = """
+import sys, time
+from emotion_cnn import preparing
+from emotion_cnn.cli import main
+write = preparing.FolderWriter.write
+def slow(*arguments):
+    write(*arguments)
+    time.sleep(0.05)
+preparing.FolderWriter.write = slow
+preparing._BATCH_SIZE = 1
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def start(*arguments: object) -> subprocess.Popen:
+    command = [sys.executable, "-c", SLOWLY, "--mode", "prepare", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def wait_for_pictures(folder: Path) -> None:
+    end = time.monotonic() + 60
+    while not list(folder.rglob("*.png")):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_an_import_killed_half_way(table, tmp_path, fails):
+    data = tmp_path / "data"
+    small = write_table(tmp_path / "small.csv", count=28)
+    prepare("--source", small, "--data", data)
+    before = contents(data)
+    process = start("--source", table, "--data", data, "--replace")
+    wait_for_pictures(tmp_path / ".data.preparing")
+    message = fails("--source", table, "--data", data, "--replace")
+    assert "another --mode prepare is writing" in message
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert contents(data) == before
+    assert list((tmp_path / ".data.preparing").rglob("*.png"))
+    assert prepare("--source", table, "--data", data, "--replace") == 0
+    assert len(pictures(data)) == ROW_COUNT
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_ctrl_c_leaves_nothing_behind(table, tmp_path):
+    data = tmp_path / "data"
+    process = start("--source", table, "--data", data)
+    wait_for_pictures(tmp_path / ".data.preparing")
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fer2013.csv"]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_killed_between_two_renamings(table, tmp_path, monkeypatch, step):
+    """Old and new never stand side by side, and the next import ends the job."""
+    data = tmp_path / "data"
+    small = write_table(tmp_path / "small.csv", count=28)
+    ferplus = write_ferplus(tmp_path / "fer2013new.csv")
+    prepare("--source", small, "--data", data, "--ferplus", ferplus)
+    old = {name for name in contents(data) if name.endswith("png")}
+    rename, count = Path.rename, 0
+
+    def killed(path, target):
+        nonlocal count
+        if ".data.prepared" in f"{path} {target}":
+            if count == step:
+                raise Killed
+            count += 1
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    arguments = ("--source", table, "--data", data)
+    with pytest.raises(Killed):
+        prepare(*arguments, "--replace")
+    monkeypatch.setattr(Path, "rename", rename)
+    present = {name for name in contents(data) if name.endswith("png")}
+    if (data / "train").exists():
+        assert present == old
+        assert (data / "votes.csv").exists()
+    # The import had been written whole: the next one finds it in place.
+    assert prepare(*arguments) == 2
+    assert len(pictures(data)) == ROW_COUNT
+    assert not (data / "votes.csv").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_folder_that_cannot_be_written(table, tmp_path, fails):
+    (tmp_path / "file").write_text("x")
+    message = fails("--source", table, "--data", tmp_path / "file" / "data")
+    assert "failed: " in message
+    assert "choose another place" in message
+
+
+def test_a_full_disk(table, tmp_path, fails, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    message = fails("--source", table, "--data", tmp_path / "data")
+    assert "failed: No space left on device. Nothing in it has changed" in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fer2013.csv"]
+
+
+def test_a_mounted_data_folder_is_written_from_inside(table, tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    data.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert preparing._staging_place(data) == data
+    assert prepare("--source", table, "--data", data) == 0
+    assert sorted(path.name for path in data.iterdir()) == [
+        "dataset.json",
+        "test",
+        "train",
+    ]
+
+
+# --- votes -------------------------------------------------------------------
+
+
+def votes_of(data: Path) -> dict[str, list[int]]:
+    with (data / "votes.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["image", *VOTE_COLUMNS]
+    return {row[0]: [int(cell) for cell in row[1:]] for row in rows[1:]}
+
+
+def test_votes_by_row_number(table, tmp_path, capsys):
+    data, ferplus = tmp_path / "data", write_ferplus(tmp_path / "fer2013new.csv")
+    assert prepare("--source", table, "--data", data, "--ferplus", ferplus) == 0
+    votes = votes_of(data)
+    assert set(votes) == set(pictures(data))
+    assert votes["train/disgust/Training_0000005.png"] == [0] * 9 + [10]
+    assert votes["test/fear/PublicTest_0000010.png"][6] == 10
+    assert "votes: on 56 of 56 pictures; a majority sees" in capsys.readouterr().out
+    record = json.loads((data / "dataset.json").read_text())
+    assert record["votes"]["crowd_agrees_with_label"] == 55
+    assert record["options"]["rows_found_by"] == "row numbers"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Pictures as Kaggle has them: JPEG, in numbers that are no rows."""
+    rows = {}
+    for row in range(ROW_COUNT):
+        usage, emotion = USAGES[row % 4], FER_ORDER[row // 4 % 7]
+        part = "train" if usage == "Training" else "test"
+        name = f"{part}/{emotion}/{usage}_{7_654_321 + 97 * row}.jpg"
+        path = tmp_path / "kaggle" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Noise is not what JPEG is for: faces are blurred, and so are these.
+        image = Image.fromarray(face(row)).resize((6, 6)).resize((48, 48), 3)
+        image.save(path, quality=95)
+        rows[name] = row
+    return tmp_path / "kaggle", rows
+
+
+def test_votes_by_a_list(folder, tmp_path):
+    source, rows = folder
+    ferplus = write_ferplus(tmp_path / "fer2013new.csv")
+    for reading in ("row numbers", "numbers of FER+'s image names"):
+        with (tmp_path / "rows.csv").open("w") as file:
+            file.write("image,row\n")
+            for name, row in rows.items():
+                number = row if reading == "row numbers" else row - (row > 5)
+                if row != 5:
+                    file.write(f"{name},{number}\n")
+        data = tmp_path / reading
+        listed = ("--ferplus-rows", tmp_path / "rows.csv")
+        options = ("--ferplus", ferplus, *listed)
+        assert prepare("--source", source, "--data", data, *options) == 0
+        record = json.loads((data / "dataset.json").read_text())
+        assert record["votes"]["pictures"] == ROW_COUNT - 1
+        assert record["votes"]["crowd_agrees_with_label"] == ROW_COUNT - 1
+        assert record["options"]["rows_found_by"] == f"a list of {reading}"
+
+
+def test_votes_by_pixels(folder, tmp_path):
+    source, _ = folder
+    ferplus = write_ferplus(tmp_path / "fer2013new.csv")
+    with (tmp_path / "fer2013.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["emotion", "pixels", "Usage"])
+        for row in range(ROW_COUNT):
+            image = Image.fromarray(face(row)).resize((6, 6)).resize((48, 48), 3)
+            pixels = " ".join(map(str, np.asarray(image).ravel().tolist()))
+            writer.writerow([row // 4 % 7, pixels, USAGES[row % 4]])
+    options = ("--ferplus", ferplus, "--match", tmp_path / "fer2013.csv")
+    assert prepare("--source", source, "--data", tmp_path / "data", *options) == 0
+    record = json.loads((tmp_path / "data/dataset.json").read_text())
+    assert record["votes"]["pictures"] == ROW_COUNT
+    assert record["votes"]["crowd_agrees_with_label"] == ROW_COUNT - 1
+    assert record["options"]["rows_found_by"] == "pixels"
+
+
+def test_votes_that_cannot_be_joined(folder, tmp_path, fails):
+    source, _ = folder
+    ferplus = write_ferplus(tmp_path / "fer2013new.csv")
+    arguments = ("--source", source, "--data", tmp_path / "data", "--ferplus", ferplus)
+    message = fails(*arguments)
+    assert "Expected to find pictures' rows by row numbers, found none" in message
+    assert "--ferplus-rows, or match pixels with --match" in message
+    assert "found none in" in fails(*arguments, "--match", source)
+    bad = write_table(tmp_path / "bad.csv", bad=(4,))
+    message = fails(*arguments, "--match", bad)
+    assert "Expected a whole fer2013.csv in --match, found row 4 (line 6)" in message
+
+
+# --- the round trip ----------------------------------------------------------
+
+
+def test_folder_to_table_to_folder(folder, tmp_path):
+    source, rows = folder
+    ferplus = write_ferplus(tmp_path / "fer2013new.csv")
+    lines = [f"{name},{row}\n" for name, row in rows.items() if row % 3 and row != 5]
+    (tmp_path / "rows.csv").write_text("image,row\n" + "".join(lines))
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    listed = ("--ferplus", ferplus, "--ferplus-rows", tmp_path / "rows.csv")
+    assert prepare("--source", source, "--data", first, *listed) == 0
+    assert prepare("--source", first, "--export", tmp_path / "a.csv") == 0
+    assert prepare("--source", tmp_path / "a.csv", "--data", second) == 0
+    assert prepare("--source", second, "--data", third) == 0
+    expected = contents(first)
+    expected.pop("dataset.json")
+    assert len(votes_of(first)) == len(lines)
+    for data in (second, third):
+        assert {n: c for n, c in contents(data).items() if n != "dataset.json"} == (
+            expected
+        )
+    assert prepare("--source", third, "--export", tmp_path / "b.csv") == 0
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_an_exported_table_keeps_the_rows_it_came_from(table, tmp_path):
+    data = tmp_path / "data"
+    prepare("--source", table, "--data", data)
+    (data / "train/angry/Training_0000000.png").unlink()
+    prepare("--source", data, "--export", tmp_path / "a.csv")
+    ferplus = write_ferplus(tmp_path / "fer2013new.csv")
+    again = tmp_path / "again"
+    assert (
+        prepare("--source", tmp_path / "a.csv", "--data", again, "--ferplus", ferplus)
+        == 0
+    )
+    assert set(votes_of(again)) == set(pictures(data)) == set(pictures(again))
+    assert votes_of(again)["train/disgust/Training_0000005.png"][9] == 10
+
+
+def test_an_exported_table_is_one_of_fer2013_s(table, tmp_path):
+    prepare("--source", table, "--export", tmp_path / "a.csv")
+    with table.open() as expected, (tmp_path / "a.csv").open() as found:
+        rows = [{k: r[k] for k in r if k != "name"} for r in csv.DictReader(found)]
+        assert rows == list(csv.DictReader(expected))
+
+
+def test_without_a_split_there_is_none_in_the_export(tmp_path, capsys):
+    table = write_table(tmp_path / "train.csv", usage=False)
+    prepare("--source", table, "--export", tmp_path / "a.csv")
+    header = (tmp_path / "a.csv").read_text().splitlines()[0]
+    assert header == "emotion,pixels,name"
+    assert capsys.readouterr().out.splitlines()[3].split() == ["pictures", "total"]
+
+
+def test_an_export_replaces_nothing_unasked(table, tmp_path, fails):
+    path = tmp_path / "a.csv"
+    path.write_text("mine")
+    assert "a.csv exists" in fails("--source", table, "--export", path)
+    bad = write_table(tmp_path / "bad.csv", bad=(55,))
+    fails("--source", bad, "--export", path, "--replace")
+    assert path.read_text() == "mine"
+    assert prepare("--source", table, "--export", path, "--replace") == 0
+    assert path.read_text().startswith("emotion,pixels,Usage,name\n")
+    assert not list(tmp_path.glob(".*"))
+    message = fails("--source", table, "--export", tmp_path / "none" / "a.csv")
+    assert "failed: No such file or directory" in message
+
+
+# --- settings ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "--mode prepare needs --source PATH"),
+        ({"source": "a", "data": "b", "export": "c"}, "leave one of them out"),
+        ({"source": "a", "data": "sample"}, "built-in drawn faces"),
+        ({"source": "a", "match": "b"}, "--match says whose votes are whose; add"),
+        ({"source": "a", "ferplus_rows": "b"}, "--ferplus-rows says whose"),
+        (
+            {"source": "a", "ferplus": "b", "match": "c", "ferplus_rows": "d"},
+            "two ways to the same",
+        ),
+        ({"source": "a", "classes": "1"}, "found '1'"),
+        ({"source": "a", "classes": "1=bored"}, "neutral, sad, surprise, contempt;"),
+        ({"source": "a", "classes": "=sad"}, "found '=sad'"),
+        ({"source": "a", "classes": "1=sad,1=fear"}, "two meanings, sad and fear"),
+        ({"source": "a", "test_share": 0.95}, "--test-share is a number from 0.01"),
+    ],
+)
+def test_settings_that_do_not_work(settings, message):
+    with pytest.raises(ConfigError) as caught:
+        PrepareConfig(**settings)
+    assert message in str(caught.value)
+
+
+def test_classes():
+    config = PrepareConfig(source="a", classes="1=Surprise, 2 = fear,8=contempt")
+    expected = {"1": "surprise", "2": "fear", "8": "contempt"}
+    assert config.class_names() == expected
+
+
+def test_no_keras_is_imported(table, tmp_path):
+    code = (
+        "import sys\nfrom emotion_cnn.cli import main\nmain(sys.argv[1:])\n"
+        "heavy = {'keras', 'tensorflow', 'jax', 'torch', 'matplotlib', 'pyarrow'}\n"
+        "sys.exit(bool(heavy & set(sys.modules)))"
+    )
+    arguments = ["--mode", "prepare", "--source", table, "--data", tmp_path / "data"]
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
