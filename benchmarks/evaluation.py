@@ -83,7 +83,11 @@ def measure(test: Split, arguments: argparse.Namespace) -> None:
         arguments: What the command line says.
     """
     model = build_model(ARCHITECTURES[arguments.model])
-    record = {"data": arguments.data, "weights": "random weights"}
+    record = {
+        "data": arguments.data,
+        "labels": "original",
+        "weights": "random weights",
+    }
     # As many pictures as make one whole batch and one as short as the last will be.
     batch = runners.PREDICTION_BATCH_SIZE
     warm_up = test.select(np.arange(min(len(test), batch + len(test) % batch)))

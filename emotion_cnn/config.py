@@ -18,6 +18,8 @@ from emotion_cnn.errors import ConfigError
 SAMPLE_DATA = "sample"
 """The value of `--data` that stands for the built-in drawn faces."""
 
+LABELS = ("original", "ferplus")
+LABEL_MODES = ("majority", "distribution")
 BACKENDS = ("tensorflow", "jax", "torch")
 _BACKEND = os.environ.get("KERAS_BACKEND") or "tensorflow"
 MODELS = ("baseline", "compact")
@@ -152,6 +154,10 @@ _DATA_HELP = (
 )
 _SKIP_BAD_HELP = "leave damaged pictures out instead of stopping at them"
 _BACKEND_HELP = "Keras backend"
+_LABELS_HELP = (
+    "labels to go by: those of the folders, or what the crowd of FER+ sees, by the "
+    "votes.csv that --mode prepare --ferplus writes"
+)
 
 
 @dataclass(frozen=True)
@@ -169,6 +175,13 @@ class TrainConfig:
         choices=tuple(RECIPES),
     )
     settings: Mapping[str, Any] = field(default_factory=dict)
+    labels: str = setting("original", _LABELS_HELP, choices=LABELS)
+    label_mode: str = setting(
+        "majority",
+        "with --labels ferplus: train on the emotion that most see, or on the "
+        "distribution of the votes",
+        choices=LABEL_MODES,
+    )
     skip_bad: bool = setting(False, _SKIP_BAD_HELP)
     leave_out: str | None = setting(
         None,
@@ -199,6 +212,11 @@ class TrainConfig:
         """Checks ranges, choices and the recipe with its single settings."""
         check_settings(self)
         self.resolve_recipe(drawn_faces=self.data == SAMPLE_DATA)
+        if self.label_mode == "distribution" and self.labels != "ferplus":
+            raise ConfigError(
+                "--label-mode distribution is about votes, which --labels original has "
+                "none of; add --labels ferplus."
+            )
 
     def recipe_name(self, *, drawn_faces: bool) -> str:
         """Returns the recipe asked for, or the one that suits the data."""
@@ -251,6 +269,7 @@ class EvaluateConfig:
         "that is judged, or below --runs",
         metavar="PATH",
     )
+    labels: str = setting("original", _LABELS_HELP, choices=LABELS)
     skip_bad: bool = setting(False, _SKIP_BAD_HELP)
     audit: str | None = setting(
         None,

@@ -17,6 +17,7 @@ from typing import IO
 import numpy as np
 
 from emotion_cnn.artifacts import write_csv
+from emotion_cnn.dataset import Split
 from emotion_cnn.emotions import EMOTIONS, emotion_from_name
 from emotion_cnn.errors import SourceError
 
@@ -91,6 +92,52 @@ def crowd_labels(votes: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
         if _LABELS[position] == -1:
             left_out[_NAMES.get(name, name)] = int((columns == position).sum())
     return np.where(columns == -1, -1, _LABELS[columns]), left_out
+
+
+def vote_shares(votes: np.ndarray) -> np.ndarray:
+    """Returns how the votes for the seven emotions are distributed.
+
+    Single votes do not count, nor do those for contempt, unknown, not a face.
+
+    Args:
+        votes: Integers `(n, 10)`, columns as in `VOTE_COLUMNS`; in every row a
+            majority (`crowd_labels`) is for one of `EMOTIONS`.
+
+    Returns:
+        float32 `(n, 7)`, in the order of `EMOTIONS`; rows sum to 1.
+    """
+    columns = [int(np.flatnonzero(k == _LABELS)[0]) for k in range(len(EMOTIONS))]
+    counts = drop_single_votes(votes)[:, columns]
+    return (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def relabel(
+    split: Split, votes: Mapping[str, Votes], *, distribution: bool
+) -> tuple[Split, dict[str, int]]:
+    """Gives pictures the labels of the crowd, and leaves out those without one.
+
+    Args:
+        split: Pictures with other labels.
+        votes: The votes by the picture's name.
+        distribution: Whether to keep `vote_shares` too, as `Split.crowd`.
+
+    Returns:
+        The pictures that are left, and how many are left out for which reason.
+    """
+    voted = np.array([name in votes for name in split.names], dtype=bool)
+    counts = np.array(
+        [votes[name] for name in split.names if name in votes], dtype=np.int64
+    ).reshape(-1, len(VOTE_COLUMNS))
+    labels, left_out = crowd_labels(counts)
+    kept, positions = labels >= 0, np.flatnonzero(voted)
+    chosen = split.select(positions[kept])
+    relabelled = Split(
+        chosen.images,
+        labels[kept],
+        chosen.names,
+        vote_shares(counts[kept]) if distribution else None,
+    )
+    return relabelled, {"no votes": int((~voted).sum()), **left_out}
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,14 @@ def one_hot(labels: np.ndarray) -> np.ndarray:
     return keras.utils.to_categorical(labels, len(EMOTIONS)).astype("float32")
 
 
+def targets(split: Split) -> np.ndarray:
+    """Returns what a network is to answer, float32 (n, 7).
+
+    That is a one at the label, or the shares of the crowd's votes.
+    """
+    return one_hot(split.labels) if split.crowd is None else split.crowd
+
+
 class TrainingBatches(keras.utils.PyDataset):
     """Shuffled, randomly mirrored batches; a batch depends on its number alone.
 
@@ -42,7 +50,7 @@ class TrainingBatches(keras.utils.PyDataset):
         self._flow = ImageDataGenerator(horizontal_flip=flip).flow(
             # The type the generator works in: it would copy any other.
             split.images.astype("float32"),
-            one_hot(split.labels),
+            targets(split),
             batch_size=batch_size,
         )
         self.start_epoch(0)

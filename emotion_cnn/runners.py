@@ -46,12 +46,14 @@ from emotion_cnn.dataset import (
 from emotion_cnn.environment import describe_environment
 from emotion_cnn.errors import (
     ConfigError,
+    DataError,
     ModelError,
     RunError,
     RunInterruptedError,
     TrainingError,
 )
 from emotion_cnn.evaluation import Metrics, compute_metrics, format_report
+from emotion_cnn.ferplus import VOTES_NAME, find_votes, relabel
 from emotion_cnn.model import ARCHITECTURES, build_model
 from emotion_cnn.pair import publish_pair, read_pair, write_pair
 from emotion_cnn.plotting import (
@@ -64,6 +66,7 @@ from emotion_cnn.sample_faces import find_source, sample_splits, source_name
 from emotion_cnn.training import compile_model, fit, fix_randomness
 
 PREDICTION_BATCH_SIZE = 256
+LABEL_NAMES = {"original": "original labels", "ferplus": "FER+ majority labels"}
 
 
 def train(config: TrainConfig) -> RunFolder:
@@ -167,6 +170,10 @@ def evaluate(config: EvaluateConfig) -> Path:
             print(note)
     if twins:
         twins.check(test=test)
+    if config.labels == "ferplus":
+        (test,), notes = _relabelled(source, {"test": test}, distribution=False)
+        for note in notes:
+            print(note)
     if config.output:
         target = Path(config.output).resolve()
         output = create_folder(target.parent, target.name)
@@ -178,7 +185,8 @@ def evaluate(config: EvaluateConfig) -> Path:
             else create_folder(Path(config.runs), f"{now}-evaluation")
         )
     print(f"Judging {folder} on {len(test):,} pictures ({source_name(source)}).")
-    _judge(model, test, output, {"data": source, "weights": str(folder)}, twins)
+    record = {"data": source, "labels": config.labels, "weights": str(folder)}
+    _judge(model, test, output, record, twins)
     return output
 
 
@@ -218,6 +226,13 @@ def _read_data(config: TrainConfig, source: str, twins: KnownTwins | None) -> Da
         train, test, notes = read_splits(Path(source), skip_bad=config.skip_bad)
     if twins:
         twins.check(train=train, test=test)
+    if config.labels == "ferplus":
+        (train, test), left_out = _relabelled(
+            source,
+            {"train": train, "test": test},
+            distribution=config.label_mode == "distribution",
+        )
+        notes += left_out
     if twins and config.leave_out:
         count = len(train)
         train = twins.left_of(train)
@@ -232,7 +247,7 @@ def _read_data(config: TrainConfig, source: str, twins: KnownTwins | None) -> Da
         seed=config.seed,
         notes=notes,
     )
-    print(f"Data: {source_name(source)}")
+    print(f"Data: {source_name(source)}, {LABEL_NAMES[config.labels]}")
     for note in data.notes:
         print(f"  {note}")
     print(
@@ -240,6 +255,39 @@ def _read_data(config: TrainConfig, source: str, twins: KnownTwins | None) -> Da
         f"  validation: {data.validation_source}"
     )
     return data
+
+
+def _relabelled(
+    source: str, splits: Mapping[str, Split], *, distribution: bool
+) -> tuple[list[Split], tuple[str, ...]]:
+    """Returns the pictures with the crowd's labels, and what was left out, in words.
+
+    Raises:
+        DataError: There are no votes, or none for an emotion in `train`.
+    """
+    votes = None if source == SAMPLE_DATA else find_votes(Path(source))
+    if votes is None:
+        raise DataError(
+            f"--labels ferplus expects votes in {source_name(source)}, found no "
+            f"{VOTES_NAME}. Add them: --mode prepare --ferplus fer2013new.csv."
+        )
+    relabelled, notes = [], []
+    for part, split in splits.items():
+        kept, left_out = relabel(split, votes, distribution=distribution)
+        missing = [name for name, count in class_counts(kept).items() if not count]
+        if not len(kept) or (part == "train" and missing):
+            raise DataError(
+                f"Expected votes for every emotion in {part}/, found no picture that "
+                f"the crowd sees {' or '.join(missing)} in. Go by --labels original, "
+                "or add pictures and votes."
+            )
+        reasons = ", ".join(f"{n:,} {why}" for why, n in left_out.items() if n)
+        notes.append(
+            f"FER+ labels: {len(kept):,} of {len(split):,} pictures of {part}/; left "
+            f"out: {reasons or 'none'}"
+        )
+        relabelled.append(kept)
+    return relabelled, tuple(notes)
 
 
 def _describe(data: Dataset) -> dict[str, Any]:
@@ -334,7 +382,11 @@ def _fit_and_judge(
         )
         write_figure(run.loss_curves, loss_curves_figure(history))
         write_pair(run.path, model)
-        record = {"data": config.data, "weights": str(run.path)}
+        record = {
+            "data": config.data,
+            "labels": config.labels,
+            "weights": str(run.path),
+        }
         _judge(model, data.test, run.path, record, twins)
         if not drawn_faces:
             publish_pair(run.path, Path(config.publish))
@@ -399,6 +451,7 @@ def _judge(
         test.images, batch_size=PREDICTION_BATCH_SIZE, verbose=0
     )
     rate = len(test) / (time.perf_counter() - start)
+    labels = LABEL_NAMES[record["labels"]]
     parts = {"test": np.arange(len(test))} | official_parts(test)
     # FER2013's figures are published on PrivateTest: the pictures show that.
     shown_part = list(parts)[-1]
@@ -410,7 +463,8 @@ def _judge(
         for name, places in parts.items()
     }
     report = (
-        f"{record['weights']}, judged on {source_name(record['data'])}\n\n"
+        f"{record['weights']}, judged on {source_name(record['data'])},\n"
+        f"{labels}\n\n"
         f"{format_report(metrics)}\n\n{rate:,.0f} pictures per second\n"
     )
     print(report)
@@ -427,7 +481,10 @@ def _judge(
         labels=test.labels,
         probabilities=probabilities,
         figures=_figures(
-            shown_part, metrics[shown_part], test.select(places), probabilities[places]
+            f"{shown_part}, {labels}",
+            metrics[shown_part],
+            test.select(places),
+            probabilities[places],
         ),
     )
     print(f"Results: {folder}")

@@ -28,7 +28,7 @@ from emotion_cnn.artifacts import (
 from emotion_cnn.config import Recipe
 from emotion_cnn.dataset import Split
 from emotion_cnn.errors import RunError, TrainingError
-from emotion_cnn.loader import TrainingBatches, one_hot
+from emotion_cnn.loader import TrainingBatches, targets
 
 VALIDATION_BATCH_SIZE = 256
 
@@ -119,7 +119,7 @@ def fit(
     if state.epochs_done < recipe.epochs:
         model.fit(
             batches,
-            validation_data=(validation.images, one_hot(validation.labels)),
+            validation_data=(validation.images, targets(validation)),
             validation_batch_size=VALIDATION_BATCH_SIZE,
             epochs=recipe.epochs,
             initial_epoch=state.epochs_done,

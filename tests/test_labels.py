@@ -1,0 +1,167 @@
+"""Training and evaluation by the crowd's labels in place of the folders'."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emotion_cnn import training
+from emotion_cnn.cli import main
+from emotion_cnn.dataset import Split, fingerprint
+from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.ferplus import VOTE_COLUMNS, relabel, vote_shares, write_votes
+from emotion_cnn.loader import TrainingBatches, one_hot, targets
+from emotion_cnn.model import ARCHITECTURES, Architecture, Convolution
+
+TINY = Architecture(blocks=4 * ((Convolution(2),),), dense=(4, 4))
+SAD, HAPPY = EMOTIONS.index("sad"), EMOTIONS.index("happy")
+
+
+def votes(**counts: int) -> tuple[int, ...]:
+    return tuple(counts.get(column, 0) for column in VOTE_COLUMNS)
+
+
+def pictures(*names: str) -> Split:
+    images = np.random.default_rng(0).integers(0, 256, (len(names), 48, 48, 1))
+    return Split(images.astype(np.uint8), np.zeros(len(names), np.int64), names)
+
+
+def test_vote_shares_are_of_the_seven_emotions_without_single_votes():
+    given = np.array([votes(sadness=6, happiness=2, anger=1, contempt=1)])
+    [shares] = vote_shares(given)
+    assert shares.dtype == np.float32
+    assert shares[SAD] == pytest.approx(0.75)
+    assert shares[HAPPY] == pytest.approx(0.25)
+    assert shares.sum() == pytest.approx(1)
+
+
+def test_relabelled_pictures_keep_their_pixels():
+    split = pictures("a", "b", "c", "d")
+    crowd = {
+        "a": votes(happiness=5, sadness=5),
+        "c": votes(sadness=9),
+        "d": votes(NF=10),
+        "elsewhere": votes(sadness=10),
+    }
+    kept, left_out = relabel(split, crowd, distribution=False)
+    assert kept.names == ("c",)
+    assert kept.labels.tolist() == [SAD]
+    assert kept.crowd is None
+    np.testing.assert_array_equal(kept.images[0], split.images[2])
+    assert {why: n for why, n in left_out.items() if n} == {
+        "no votes": 1,
+        "no majority": 1,
+        "not a face": 1,
+    }
+
+
+def test_a_distribution_is_what_training_aims_at():
+    crowd = {"a": votes(sadness=6, happiness=4), "b": votes(sadness=10)}
+    plain, _ = relabel(pictures("a", "b"), crowd, distribution=False)
+    soft, _ = relabel(pictures("a", "b"), crowd, distribution=True)
+    np.testing.assert_array_equal(targets(plain), one_hot(plain.labels))
+    assert targets(soft)[0][[SAD, HAPPY]] == pytest.approx([0.6, 0.4])
+    assert targets(soft.select([1]))[0][SAD] == 1
+    batches = TrainingBatches(soft, batch_size=2, flip=False, seed=0)
+    np.testing.assert_array_equal(np.sort(batches[0][1], 0), np.sort(soft.crowd, 0))
+    assert fingerprint(soft) != fingerprint(plain)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, own_environment):
+    """Four train and two test pictures per folder; the crowd calls "angry" sad."""
+    monkeypatch.setitem(ARCHITECTURES, "compact", TINY)
+    random, crowd = np.random.default_rng(0), {}
+    for part, kinds in (
+        ("train", ["Training"] * 4),
+        ("test", ["PublicTest", "PrivateTest"]),
+    ):
+        for label, emotion in enumerate(EMOTIONS):
+            (tmp_path / "data" / part / emotion).mkdir(parents=True)
+            for number, kind in enumerate(kinds):
+                name = f"{part}/{emotion}/{kind}_{number}.png"
+                noise = random.integers(0, 256, (48, 48), np.uint8)
+                Image.fromarray(noise).save(tmp_path / "data" / name)
+                column = (4, 5, 6, 1, 0, 3, 2)[label]
+                if emotion == "angry" and number < 2:
+                    column = VOTE_COLUMNS.index("sadness")
+                counts = [0] * 10
+                counts[column], counts[9] = 8, 2
+                crowd[name] = tuple(counts)
+    del crowd["test/fear/PrivateTest_1.png"]
+    write_votes(tmp_path / "data" / "votes.csv", crowd)
+    (tmp_path / "publish").mkdir()
+    return tmp_path
+
+
+def run(folder, *arguments: str) -> int:
+    places = ("--data", str(folder / "data"), "--runs", str(folder / "runs"))
+    return main([*arguments, *places])
+
+
+def trained(folder, *arguments: str):
+    flags = ("--mode=train", "--model=compact", "--epochs=1", "--batch-size=8")
+    assert run(folder, *flags, f"--publish={folder / 'publish'}", *arguments) == 0
+    [path] = (folder / "runs").iterdir()
+    return path
+
+
+def test_training_and_judging_by_the_crowd(folder, monkeypatch, capsys):
+    aimed_at = []
+    fit = training.TrainingBatches.__init__
+
+    def noting(self, split, **options):
+        aimed_at.append(targets(split))
+        fit(self, split, **options)
+
+    monkeypatch.setattr(training.TrainingBatches, "__init__", noting)
+    path = trained(folder, "--labels=ferplus", "--label-mode=distribution")
+    assert aimed_at[0].shape == (28, 7)
+    assert aimed_at[0].sum(axis=0)[SAD] == 6
+    metrics = json.loads((path / "metrics.json").read_text())
+    assert metrics["labels"] == "ferplus"
+    assert metrics["parts"]["test"]["n"] == 13
+    assert metrics["parts"]["PrivateTest"]["n"] == 6
+    assert metrics["parts"]["test"]["emotions"]["sad"]["support"] == 4
+    output = capsys.readouterr().out
+    assert "FER+ majority labels" in output
+    assert "FER+ labels: 13 of 14 pictures of test/; left out: 1 no votes" in output
+    assert "FER+ majority labels" in (path / "report.txt").read_text()
+    assert json.loads((path / "config.json").read_text())["labels"] == "ferplus"
+
+
+def test_labels_are_chosen_when_judging(folder, capsys):
+    path = trained(folder)
+    for labels, sad in (("original", 2), ("ferplus", 4)):
+        output = folder / labels
+        judged = ("--mode=evaluate", f"--weights={path}", f"--labels={labels}")
+        assert run(folder, *judged, f"--output={output}") == 0
+        metrics = json.loads((output / "metrics.json").read_text())
+        assert metrics["labels"] == labels
+        assert metrics["parts"]["test"]["emotions"]["sad"]["support"] == sad
+
+
+def test_no_votes_are_an_error(folder, fails):
+    (folder / "data" / "votes.csv").unlink()
+    message = fails("--mode=train", "--labels=ferplus", "--data", folder / "data")
+    assert "found no votes.csv" in message
+    assert "--mode prepare --ferplus" in message
+
+
+def test_drawn_faces_have_no_votes(fails):
+    message = fails("--mode=train", "--labels=ferplus", "--data=sample")
+    assert "expects votes in built-in drawn faces" in message
+
+
+def test_an_emotion_that_the_crowd_never_sees(folder, fails):
+    path = folder / "data" / "votes.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "train/disgust" not in line))
+    message = fails("--mode=train", "--labels=ferplus", "--data", folder / "data")
+    assert "found no picture that the crowd sees disgust in" in message
+
+
+def test_a_distribution_needs_votes(fails):
+    message = fails("--mode=train", "--label-mode=distribution")
+    assert "add --labels ferplus" in message
