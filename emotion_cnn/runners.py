@@ -86,12 +86,13 @@ def train(config: TrainConfig) -> RunFolder:
     recipe = config.resolve_recipe(drawn_faces=drawn_faces)
     if not drawn_faces:
         _check_writable(Path(config.publish))
-    if config.tensorboard and importlib.util.find_spec("tensorflow") is None:
-        raise ConfigError(
-            "--tensorboard needs the package tensorflow, which writes the logs, "
-            "whatever the backend; it is not installed. Install it or leave the flag "
-            "out."
-        )
+    for package in ("tensorflow", "tensorboard") if config.tensorboard else ():
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"--tensorboard needs the package {package}, which is not installed, "
+                f"whatever the backend. Install it (pip install {package}) or leave "
+                "the flag out."
+            )
     if config.leave_out:
         # A resumed run may be started from another folder.
         config = dataclasses.replace(
@@ -391,8 +392,9 @@ def _fit_and_judge(
         if not drawn_faces:
             publish_pair(run.path, Path(config.publish))
             print(f"Published: model.json, model_weights.h5 in {config.publish}")
-        run.remove_other_best_weights(None)
+        # Without its state the run counts as finished: the rest is tidying up.
         run.state.unlink()
+        run.remove_other_best_weights(None)
     return run
 
 

@@ -100,6 +100,8 @@ def fit(
     state = TrainingState(model, run, plateau)
     if run.state.exists():
         state.restore()
+        # Found out now, not after hours of training; `fit` restores the rest.
+        _load_best_weights(model, run, state)
     batches = TrainingBatches(
         train, batch_size=recipe.batch_size, flip=recipe.flip, seed=seed
     )
@@ -130,6 +132,13 @@ def fit(
             # A bar where there is a terminal, else one line an epoch.
             verbose=1 if sys.stdout.isatty() else 2,
         )
+    _load_best_weights(model, run, state)
+    return state.history
+
+
+def _load_best_weights(
+    model: keras.Model, run: RunFolder, state: "TrainingState"
+) -> None:
     try:
         model.load_weights(run.best_weights(state.best_epoch))
     # A damaged file can make h5py and Keras raise almost anything.
@@ -139,7 +148,6 @@ def fit(
             f"cannot be read ({first_line(error)}), so this run cannot be continued. "
             "Start it anew."
         ) from error
-    return state.history
 
 
 class StopAtLossThatIsNoNumber(keras.callbacks.Callback):
@@ -162,6 +170,19 @@ class StopAtLossThatIsNoNumber(keras.callbacks.Callback):
                 f"Expected the training loss to be a number, found {logs['loss']} "
                 f"in epoch {self._epoch}, batch {batch + 1}. Train again with a lower "
                 "--learning-rate."
+            )
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Looks at the validation loss, for a last step that spoilt the weights.
+
+        Raises:
+            TrainingError: It is not a finite number.
+        """
+        if logs and not math.isfinite(logs["val_loss"]):
+            raise TrainingError(
+                f"Expected the validation loss to be a number, found "
+                f"{logs['val_loss']} after epoch {self._epoch}. Train again with a "
+                "lower --learning-rate."
             )
 
 
@@ -203,8 +224,8 @@ class TrainingState(keras.callbacks.Callback):
         self._plateau_counters: dict[str, Any] = {}
         self._restored: dict[str, np.ndarray] = {}
         self._variables = {
-            # Not by path: Keras numbers on the layers of a second network.
-            f"{place:04d}/{variable.name}": variable
+            # Not by name: Keras numbers on the layers of a process's networks.
+            f"{place:04d}": variable
             for place, variable in enumerate(
                 model.trainable_variables
                 + model.non_trainable_variables
