@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import shlex
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -321,7 +322,8 @@ def _check_writable(folder: Path) -> None:
 @contextmanager
 def _resumable(run: RunFolder) -> Iterator[None]:
     """Turns what stops a run into a message that says how to go on."""
-    how = f"Continue with: python main.py --mode train --resume {run.path}"
+    command = f"python main.py --mode train --resume {shlex.quote(str(run.path))}"
+    how = f"Continue with: {command}"
     try:
         yield
     except KeyboardInterrupt:

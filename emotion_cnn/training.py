@@ -1,9 +1,13 @@
 """Compile, fit, and continue where an interrupted run stopped."""
 
 import math
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import keras
@@ -119,21 +123,53 @@ def fit(
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(run.tensorboard))
     if state.epochs_done < recipe.epochs:
-        model.fit(
-            batches,
-            validation_data=(validation.images, targets(validation)),
-            validation_batch_size=VALIDATION_BATCH_SIZE,
-            epochs=recipe.epochs,
-            initial_epoch=state.epochs_done,
-            callbacks=callbacks,
-            # The batches are shuffled already. Keras would shuffle them once more
-            # with a random state that a resumed run does not have.
-            shuffle=False,
-            # A bar where there is a terminal, else one line an epoch.
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
+        with _noticing_ctrl_c() as stop_after_ctrl_c:
+            model.fit(
+                batches,
+                validation_data=(validation.images, targets(validation)),
+                validation_batch_size=VALIDATION_BATCH_SIZE,
+                epochs=recipe.epochs,
+                initial_epoch=state.epochs_done,
+                callbacks=[stop_after_ctrl_c, *callbacks],
+                # The batches are shuffled already. Keras would shuffle them once
+                # more with a random state that a resumed run does not have.
+                shuffle=False,
+                # A bar where there is a terminal, else one line an epoch.
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
     _load_best_weights(model, run, state)
     return state.history
+
+
+@contextmanager
+def _noticing_ctrl_c() -> Iterator[keras.callbacks.Callback]:
+    """Yields a callback that ends training after Ctrl-C, wherever that was noticed.
+
+    Python drops an exception that is raised while it collects garbage, and JAX
+    runs code there: without this, one Ctrl-C in many would go unheard.
+    """
+    pressed = threading.Event()
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        pressed.set()
+        signal.default_int_handler(number, frame)
+
+    def raise_again(batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+
+    # Elsewhere, as in a notebook, somebody else takes care of Ctrl-C.
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, remember)
+    try:
+        yield keras.callbacks.LambdaCallback(on_train_batch_end=raise_again)
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _load_best_weights(

@@ -3,12 +3,15 @@
 Passes on every backend: `test_end_to_end.py` runs it once more on JAX.
 """
 
+import contextlib
 import errno
 import json
 import os
 import re
 import shutil
+import signal
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -454,6 +457,7 @@ def test_best_value_survives(monkeypatch, run):
         train(run)
     model, _ = train(run)
     assert same(model.get_weights(), after_epoch[0])
+    assert read_training_state(run.state)[1]["checkpoint_best"] == 0.6
     assert [path.name for path in run.path.glob("best-*")] == [
         "best-epoch-0001.weights.h5"
     ]
@@ -726,3 +730,18 @@ def test_tensorboard_flag_without_tensorboard(tmp_path, pictures, monkeypatch, c
     assert first_command(tmp_path, pictures, "--tensorboard") == 2
     assert "--tensorboard needs the package tensorboard" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_ctrl_c_that_python_drops_stops_training(monkeypatch, run):
+    """As when it is pressed while Python collects garbage."""
+
+    def press_and_drop():
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
+    at_batch(monkeypatch, epoch=2, batch=1, act=press_and_drop)
+    with pytest.raises(KeyboardInterrupt):
+        train(run)
+    assert read_history(run.history)["epoch"] == [1]
