@@ -40,8 +40,18 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cpu_cores": os.cpu_count(),
-        "devices": keras.distribution.list_devices(),
+        "devices": _devices(),
     }
+
+
+def _devices() -> list[str]:
+    if keras.backend.backend() != "torch":
+        return keras.distribution.list_devices()
+    # Keras lists no devices on Torch.
+    import torch
+
+    count = torch.cuda.device_count()
+    return [torch.cuda.get_device_name(place) for place in range(count)] or ["cpu"]
 
 
 def _version(package: str) -> str | None:
