@@ -13,7 +13,7 @@ from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
 from benchmarks.pictures import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
 from emotion_cnn.config import SAMPLE_DATA
-from emotion_cnn.dataset import IMAGE_SIZE, read_dataset
+from emotion_cnn.dataset import IMAGE_SIZE, read_splits, split_dataset
 from emotion_cnn.loader import TrainingBatches
 
 BATCH_SIZE = 64
@@ -46,9 +46,10 @@ def measure(folder: Path, source: str, json: Path | None) -> None:
         json: File for the figures, or None.
     """
     # Not timed: it brings the files into the system's cache for both alike.
-    read_dataset(folder, validation_share=0.1, seed=0, skip_bad=False)
+    read_splits(folder, skip_bad=False)
     start = time.perf_counter()
-    data = read_dataset(folder, validation_share=0.1, seed=0, skip_bad=False)
+    train, test, _ = read_splits(folder, skip_bad=False)
+    data = split_dataset(train, test, validation_share=0.1, seed=0)
     batches = TrainingBatches(data.train, batch_size=BATCH_SIZE, flip=True, seed=0)
     reading = time.perf_counter() - start
 

@@ -21,7 +21,7 @@ from benchmarks.pictures import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
 from emotion_cnn.artifacts import RunFolder
 from emotion_cnn.config import MODELS, SAMPLE_DATA, Recipe
-from emotion_cnn.dataset import Dataset, Split, read_dataset
+from emotion_cnn.dataset import Dataset, Split, read_splits, split_dataset
 from emotion_cnn.loader import one_hot
 from emotion_cnn.model import ARCHITECTURES, build_model
 from emotion_cnn.training import compile_model, fit, fix_randomness
@@ -111,7 +111,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
     arguments = parser.parse_args()
     with data_folder(arguments.data) as folder:
-        data = read_dataset(folder, validation_share=0.1, seed=0, skip_bad=False)
+        train, test, _ = read_splits(folder, skip_bad=False)
+    data = split_dataset(train, test, validation_share=0.1, seed=0)
     measure(data, arguments)
 
 

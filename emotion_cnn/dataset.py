@@ -145,7 +145,7 @@ def has_pictures(folder: Path) -> bool:
     """Returns whether any folder below `train/` or `test/` holds a picture.
 
     Goes by file names and stops at the first. Folders of any name count, so that
-    misnamed classes are reported by `read_dataset`, not passed over here.
+    misnamed classes are reported by `read_splits`, not passed over here.
 
     Raises:
         DataError: If a folder cannot be listed.
@@ -160,10 +160,10 @@ def has_pictures(folder: Path) -> bool:
         )
 
 
-def read_dataset(
-    folder: Path, *, validation_share: float, seed: int, skip_bad: bool
-) -> Dataset:
-    """Reads `train/` and `test/` and sets validation pictures apart.
+def read_splits(
+    folder: Path, *, skip_bad: bool
+) -> tuple[Split, Split, tuple[str, ...]]:
+    """Reads `train/` and `test/`.
 
     Pictures of any size and mode become 48x48 grayscale: turned as their EXIF data
     says, laid on white where transparent, 16 bits scaled to 8, other sizes cut to
@@ -171,43 +171,27 @@ def read_dataset(
 
     Args:
         folder: The data folder.
-        validation_share: As in `split_dataset`.
-        seed: As in `split_dataset`.
         skip_bad: Whether to go on without the pictures that cannot be read.
-
-    Raises:
-        DataError: If `train/`, `test/` or a class in them is missing, or if
-            pictures cannot be read and `skip_bad` is false; names all of them.
-    """
-    train, test, notes = read_splits(folder, skip_bad=skip_bad)
-    return split_dataset(
-        train, test, validation_share=validation_share, seed=seed, notes=notes
-    )
-
-
-def read_splits(
-    folder: Path, *, skip_bad: bool
-) -> tuple[Split, Split, tuple[str, ...]]:
-    """Reads `train/` and `test/`, as `read_dataset` does.
 
     Returns:
         The pictures of both, and the notes for the user.
 
     Raises:
-        DataError: As `read_dataset`.
+        DataError: If `train/`, `test/` or a class in them is missing, or if
+            pictures cannot be read and `skip_bad` is false; names all of them.
     """
     (train, test), notes = _read(folder, ("train", "test"), skip_bad)
     return train, test, notes
 
 
 def read_test(folder: Path, *, skip_bad: bool) -> tuple[Split, tuple[str, ...]]:
-    """Reads `test/` alone, as `read_dataset` does; `train/` need not exist.
+    """Reads `test/` alone, as `read_splits` does; `train/` need not exist.
 
     Returns:
         The pictures, and the notes for the user.
 
     Raises:
-        DataError: As `read_dataset`.
+        DataError: As `read_splits`.
     """
     (test,), notes = _read(folder, ("test",), skip_bad)
     return test, notes

@@ -25,8 +25,9 @@ def save(path: Path, level: int = 100, mode: str = "L", size=(48, 48), **options
 
 
 def read(folder: Path, *, share: float = 0.1, seed: int = 1, skip_bad=False) -> Dataset:
-    return dataset.read_dataset(
-        folder, validation_share=share, seed=seed, skip_bad=skip_bad
+    train, test, notes = dataset.read_splits(folder, skip_bad=skip_bad)
+    return dataset.split_dataset(
+        train, test, validation_share=share, seed=seed, notes=notes
     )
 
 

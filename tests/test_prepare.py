@@ -16,7 +16,7 @@ from PIL import Image
 from emotion_cnn import preparing
 from emotion_cnn.cli import main
 from emotion_cnn.config import ROOT, PrepareConfig
-from emotion_cnn.dataset import official_parts, read_dataset
+from emotion_cnn.dataset import official_parts, read_splits
 from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.errors import ConfigError
 from emotion_cnn.ferplus import VOTE_COLUMNS
@@ -121,11 +121,10 @@ def test_a_table_becomes_a_data_folder(table, tmp_path, capsys):
 
 def test_training_reads_what_was_written(table, tmp_path):
     prepare("--source", table, "--data", tmp_path / "data")
-    dataset = read_dataset(
-        tmp_path / "data", validation_share=0.1, seed=1, skip_bad=False
-    )
-    assert dataset.notes == ()
-    assert [len(part) for part in official_parts(dataset.test).values()] == [14, 14]
+    train, test, notes = read_splits(tmp_path / "data", skip_bad=False)
+    assert notes == ()
+    assert len(train) == 28
+    assert [len(part) for part in official_parts(test).values()] == [14, 14]
 
 
 def test_dataset_json(table, tmp_path):
