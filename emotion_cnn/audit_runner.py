@@ -1,6 +1,8 @@
 """The runner of `--mode audit`; apart from the others, which import Keras."""
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -34,30 +36,42 @@ def audit(config: AuditConfig) -> Path:
     """
     source = find_source(config.data)
     votes = None
-    if source == SAMPLE_DATA:
-        found = Survey(*sample_splits(), {}, {}, (), ())
-    else:
-        votes = find_votes(Path(source))
-        found = survey(Path(source))
-    result = audit_pictures(source_name(source), found, votes)
     now = datetime.now(timezone.utc)
     target = (
         Path(config.output)
         if config.output
         else Path(config.runs) / f"{now.astimezone():%Y%m%d-%H%M%S}-audit"
     )
-    output = create_folder(target.parent, target.name)
-    report = format_audit(result)
-    write_text(output / "audit.txt", report + "\n")
-    write_text(
-        output / "audit.html", render_report(result, found.train, found.test, now)
-    )
-    made = {
-        "kind": KIND,
-        "format": FORMAT,
-        "version": __version__,
-        "created": now.isoformat(timespec="seconds"),
-    }
-    write_json(output / AUDIT_FILE, made | dataclasses.asdict(result))
+    # Before the work, so that nobody waits for results that have no place.
+    with _output_folder(target) as output:
+        if source == SAMPLE_DATA:
+            found = Survey(*sample_splits(), {}, {}, (), ())
+        else:
+            votes = find_votes(Path(source))
+            found = survey(Path(source))
+        result = audit_pictures(source_name(source), found, votes)
+        report = format_audit(result)
+        write_text(output / "audit.txt", report + "\n")
+        write_text(
+            output / "audit.html", render_report(result, found.train, found.test, now)
+        )
+        made = {
+            "kind": KIND,
+            "format": FORMAT,
+            "version": __version__,
+            "created": now.isoformat(timespec="seconds"),
+        }
+        write_json(output / AUDIT_FILE, made | dataclasses.asdict(result))
     print(f"{report}\n\nResults: {output}")
     return output
+
+
+@contextmanager
+def _output_folder(target: Path) -> Iterator[Path]:
+    """Creates a folder for results; it goes again if the block leaves it empty."""
+    output = create_folder(target.parent, target.name)
+    try:
+        yield output
+    finally:
+        with suppress(OSError):  # There are results in it.
+            output.rmdir()

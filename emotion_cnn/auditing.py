@@ -330,7 +330,7 @@ def read_known_twins(path: Path) -> KnownTwins:
     how = "Make one with --mode audit."
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(
             f"Expected an {AUDIT_FILE} in {shown(str(path))}, found none that can be "

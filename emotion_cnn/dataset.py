@@ -28,7 +28,8 @@ IMAGE_SIZE = 48
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
-_MEGAPIXEL_LIMIT = 64
+_MEGAPIXEL_LIMIT = 24
+_MEGAPIXELS_AT_ONCE = 1
 _LISTED_AT_MOST = 100
 
 _OTHER_SIZE = "of another size"
@@ -428,8 +429,12 @@ def _require_all_classes(
     if skipped:
         found += f", and skipped {_count(skipped, 'bad picture')}"
     if len(missing) == len(EMOTIONS):
+        absent = shown(str(listing.folder))
+        absent = (
+            "" if listing.folder.is_dir() else f"The folder {absent} does not exist. "
+        )
         raise DataError(
-            f"No pictures in {place}. Expected .jpg, .jpeg or .png files in a folder "
+            f"{absent}No pictures in {place}. Expected .jpg, .jpeg or .png files in a folder "
             f"for each of {', '.join(EMOTIONS)}; found {found}. Unpack FER2013 into "
             f"{shown(str(listing.folder))}, so that its train/ and test/ lie there, "
             "name another folder with `--data FOLDER`, or use the built-in drawn "
@@ -570,9 +575,13 @@ def decode_picture(file: BinaryIO) -> tuple[np.ndarray, PictureFormat] | str:
             image.verify()
             file.seek(0)
             image = Image.open(file, formats=("JPEG", "PNG"))
+        size, mode = image.size, image.mode
+        if image.width * image.height > _MEGAPIXELS_AT_ONCE * 1_000_000:
+            # A JPEG comes out small and gray at once; others ignore it.
+            image.draft("L", (8 * IMAGE_SIZE, 8 * IMAGE_SIZE))
         image.load()
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        before = PictureFormat(*image.size, image.mode, orientation != 1)
+        before = PictureFormat(*size, mode, orientation != 1)
         return _to_grayscale(image), before
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return too_large
@@ -595,14 +604,24 @@ def _to_grayscale(image: Image.Image) -> np.ndarray:
         # Pillow's own conversion of 16 bits to 8 clips at 255 instead of scaling.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        image = _laid_on_white(image)
     if image.mode != "L":
         image = image.convert("L")
     if image.size != (IMAGE_SIZE, IMAGE_SIZE):
         image = ImageOps.fit(image, (IMAGE_SIZE, IMAGE_SIZE))
     return np.asarray(image)
+
+
+def _laid_on_white(image: Image.Image) -> Image.Image:
+    """Returns a transparent picture in gray; some rows at a time, to save memory."""
+    gray = Image.new("L", image.size)
+    height = max(1, int(_MEGAPIXELS_AT_ONCE * 1_000_000) // image.width)
+    for top in range(0, image.height, height):
+        box = (0, top, image.width, min(top + height, image.height))
+        rows = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", rows.size, "white")
+        gray.paste(Image.alpha_composite(white, rows).convert("L"), box)
+    return gray
 
 
 def _count(number: int, noun: str) -> str:

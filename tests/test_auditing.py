@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn import auditing
+from emotion_cnn import audit_runner, auditing
 from emotion_cnn.auditing import KnownTwins, Pair, read_known_twins
 from emotion_cnn.cli import main
 from emotion_cnn.dataset import Split, fingerprint, read_splits, survey
@@ -325,8 +325,22 @@ def test_an_audit_needs_no_keras(folder):
 
 
 def test_nothing_to_audit(tmp_path, capsys):
-    assert main(["--mode", "audit", "--data", str(tmp_path / "none")]) == 2
-    assert "error: No pictures in " in capsys.readouterr().err
+    words = ("--mode", "audit", "--data", tmp_path / "none", "--output", tmp_path / "o")
+    assert main([str(word) for word in words]) == 2
+    expected = f"error: The folder {tmp_path / 'none'} does not exist. No pictures in "
+    assert capsys.readouterr().err.startswith(expected)
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_results_cannot_go_is_found_before_the_work(
+    folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(audit_runner, "survey", None)  # the work: not to be called
+    (tmp_path / "file").write_text("x")
+    output = tmp_path / "file" / "out"
+    words = ("--mode", "audit", "--data", folder, "--output", output)
+    assert main([str(word) for word in words]) == 2
+    assert "Choose another with --runs or --output" in capsys.readouterr().err
 
 
 # --- leaving out, and judging without ------------------------------------------
@@ -380,6 +394,7 @@ def test_an_emotion_must_not_vanish(folder):
     [
         (None, "Expected an audit.json in "),
         ("{", "found none that can be read (Expecting property name"),
+        ("[" * 100_000, "found none that can be read (maximum recursion depth"),
         ("[]", "is no audit that this version reads"),
         ("{}", "found: KeyError 'kind'"),
         ('{"kind": "x", "format": 1}', "found: ValueError format 1 of 'x'"),

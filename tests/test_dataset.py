@@ -2,6 +2,8 @@
 
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -262,6 +264,45 @@ def test_transparent_pixels_are_white(folder):
     assert (picture[:, 24:] == 255).all()
 
 
+def test_laying_on_white_by_rows_changes_nothing(monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 50, 4), np.uint8)
+    image = Image.fromarray(pixels)
+    white = Image.new("RGBA", image.size, "white")
+    expected = Image.alpha_composite(white, image).convert("L")
+    assert dataset._laid_on_white(image) == expected
+    monkeypatch.setattr(dataset, "_MEGAPIXELS_AT_ONCE", 0.0004)
+    assert dataset._laid_on_white(image) == expected
+
+
+def test_a_large_jpeg_is_decoded_small(tmp_path, monkeypatch):
+    ramp = np.linspace(0, 255, 3000).astype(np.uint8)
+    image = Image.fromarray(np.tile(ramp, (2000, 1))).convert("RGB")
+    image.save(tmp_path / "a.jpg")
+    sizes, load = [], Image.Image.load
+    monkeypatch.setattr(
+        Image.Image, "load", lambda image: sizes.append(image.size) or load(image)
+    )
+    picture, before = dataset._read_picture(tmp_path / "a.jpg")
+    assert max(sizes) <= (750, 500)
+    assert (before.width, before.height, before.mode) == (3000, 2000, "RGB")
+    middle = np.linspace(42, 213, 48)
+    assert abs(picture - middle).max() < 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory otherwise")
+def test_a_large_transparent_picture_fits_into_memory(tmp_path):
+    Image.new("RGBA", (4900, 4890)).save(tmp_path / "a.png", compress_level=1)
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from emotion_cnn.dataset import _read_picture\n"
+        "assert _read_picture(Path(sys.argv[1]))[0].mean() == 255\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 250  # MB; 400 with the whole picture at a time
+
+
 def test_palette_with_a_transparent_colour(folder):
     image = Image.new("P", (48, 48), 1)
     image.putpalette([0, 0, 0, 90, 90, 90])
@@ -340,9 +381,9 @@ BAD = {
     ),
     "gif.png": (lambda path: save(path, format="GIF"), "not a JPEG or PNG picture"),
     "chunk.png": (broken_chunk, "broken PNG file"),
-    "bomb.png": (bomb, "larger than 64 megapixels"),
-    "warned.png": (lambda path: bomb(path, 10000), "larger than 64 megapixels"),
-    "limit.png": (lambda path: bomb(path, 8001), "larger than 64 megapixels"),
+    "bomb.png": (bomb, "larger than 24 megapixels"),
+    "warned.png": (lambda path: bomb(path, 10000), "larger than 24 megapixels"),
+    "limit.png": (lambda path: bomb(path, 4900), "larger than 24 megapixels"),
     "link.png": (
         lambda path: path.symlink_to("nowhere.png"),
         "No such file or directory",
@@ -361,7 +402,7 @@ def bad_folder(folder):
 def test_all_bad_pictures_are_named_together(bad_folder):
     lines = message_of(bad_folder).splitlines()
     assert lines[0] == "10 pictures cannot be read:"
-    assert lines[1] == "  train/fear/bomb.png: larger than 64 megapixels"
+    assert lines[1] == "  train/fear/bomb.png: larger than 24 megapixels"
     for line, (file, (_, reason)) in zip(lines[2:], sorted(BAD.items()), strict=False):
         assert line.startswith(f"  test/sad/{file}: {reason}")
         assert len(line) < 150
@@ -378,7 +419,7 @@ def test_bad_pictures_are_skipped_on_request(bad_folder, recwarn):
     ]
     (note,) = data.notes
     assert note.startswith(
-        "skipped: 10 bad pictures (train/fear/bomb.png: larger than 64 megapixels; "
+        "skipped: 10 bad pictures (train/fear/bomb.png: larger than 24 megapixels; "
     )
     for file, (_, reason) in BAD.items():
         assert f"test/sad/{file}: {reason}" in note
@@ -389,12 +430,12 @@ def test_a_bomb_is_never_decoded(bad_folder, monkeypatch):
     load = Image.Image.load
 
     def watched(image):
-        assert image.width * image.height <= 64_000_000
+        assert image.width * image.height <= 24_000_000
         return load(image)
 
     monkeypatch.setattr(Image.Image, "load", watched)
     message = message_of(bad_folder)
-    assert message.count("larger than 64 megapixels") == 4
+    assert message.count("larger than 24 megapixels") == 4
 
 
 def test_anything_a_decoder_raises_is_a_bad_picture(folder, monkeypatch):

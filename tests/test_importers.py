@@ -537,6 +537,17 @@ def test_parquet_that_cannot_be_used(tmp_path):
     assert reasons == ["not a JPEG or PNG picture", "no bytes of a picture"]
 
 
+def test_damaged_text_in_parquet(tmp_path):
+    path = tmp_path / "a.parquet"
+    sound = pa.table({"image": [b"x"], "label": ["happyhappy"]})
+    parquet.write_table(sound, path, store_schema=False, compression="none")
+    content = path.read_bytes()
+    for text in (b"image", b"happyhappy"):
+        path.write_bytes(content.replace(text, b"\xff" * len(text)))
+        message = message_of(path)
+        assert "is no sound Parquet file ('utf-8' codec can't decode" in message
+
+
 # --- archives are not trusted ------------------------------------------------
 
 OUTSIDE = (

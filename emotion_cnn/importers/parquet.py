@@ -108,13 +108,14 @@ def _usages(splits: set[str | None]) -> dict[str | None, str]:
 
 def _open(member: Member) -> _Table:
     # pyarrow takes half a second to import; only this format needs it.
-    from pyarrow import ArrowException, parquet
+    from pyarrow import parquet
 
     path = Path(str(member.path))
     try:
         with parquet.ParquetFile(path) as file:
             schema, row_count = file.schema_arrow, file.metadata.num_rows
-    except (ArrowException, OSError) as error:
+        schema.names  # noqa: B018 - decodes them, which fails on damaged ones
+    except _damage() as error:
         raise _damaged(path, error) from error
     features = _features(schema.metadata)
     return _Table(
@@ -126,6 +127,13 @@ def _open(member: Member) -> _Table:
         _label_names(features),
         row_count,
     )
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """Returns what pyarrow raises on damaged files; not its own errors alone."""
+    from pyarrow import ArrowException
+
+    return ArrowException, OSError, ValueError, LookupError
 
 
 def _damaged(path: Path, error: Exception) -> SourceError:
@@ -210,24 +218,28 @@ def _only(path: Path, schema: Any, columns: Sequence[str], what: str) -> str:
 def _records(
     tables: Sequence[_Table], classes: ClassNames, usages: Mapping[str | None, str]
 ) -> Iterator[Record]:
-    from pyarrow import ArrowException, parquet
-
     row = 0
     for table in tables:
-        try:
-            with parquet.ParquetFile(table.path, pre_buffer=False) as file:
-                columns = [table.picture_column, table.label_column]
-                for batch in file.iter_batches(
-                    _BATCH_SIZE, columns=columns, use_threads=False
-                ):
-                    pictures = batch.column(table.picture_column).to_pylist()
-                    labels = batch.column(table.label_column).to_pylist()
-                    for picture, label in zip(pictures, labels, strict=True):
-                        place = f"row {row} ({table.name})"
-                        yield _read(picture, label, place, row, table, classes, usages)
-                        row += 1
-        except (ArrowException, OSError) as error:
-            raise _damaged(table.path, error) from error
+        for picture, label in _cells(table):
+            place = f"row {row} ({table.name})"
+            yield _read(picture, label, place, row, table, classes, usages)
+            row += 1
+
+
+def _cells(table: _Table) -> Iterator[tuple[Any, Any]]:
+    """Yields the picture and the label of each row."""
+    from pyarrow import parquet
+
+    columns = [table.picture_column, table.label_column]
+    try:
+        with parquet.ParquetFile(table.path, pre_buffer=False) as file:
+            for batch in file.iter_batches(
+                _BATCH_SIZE, columns=columns, use_threads=False
+            ):
+                pictures, labels = (batch.column(c).to_pylist() for c in columns)
+                yield from zip(pictures, labels, strict=True)
+    except _damage() as error:
+        raise _damaged(table.path, error) from error
 
 
 def _read(
