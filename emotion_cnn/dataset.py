@@ -28,6 +28,7 @@ IMAGE_SIZE = 48
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+# A decoded picture takes 4 bytes a pixel, and several are decoded at a time.
 _MEGAPIXEL_LIMIT = 24
 _MEGAPIXELS_AT_ONCE = 1
 _LISTED_AT_MOST = 100
@@ -434,8 +435,8 @@ def _require_all_classes(
             "" if listing.folder.is_dir() else f"The folder {absent} does not exist. "
         )
         raise DataError(
-            f"{absent}No pictures in {place}. Expected .jpg, .jpeg or .png files in a folder "
-            f"for each of {', '.join(EMOTIONS)}; found {found}. Unpack FER2013 into "
+            f"{absent}No pictures in {place}. Expected .jpg, .jpeg or .png files in a "
+            f"folder for each of {', '.join(EMOTIONS)}; found {found}. Unpack FER2013 into "
             f"{shown(str(listing.folder))}, so that its train/ and test/ lie there, "
             "name another folder with `--data FOLDER`, or use the built-in drawn "
             "faces with `--data sample`."

@@ -21,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from emotion_cnn.artifacts import replacing, write_json
+from emotion_cnn.auditing import AUDIT_FILE
 from emotion_cnn.dataset import shown
 from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.errors import DataError, SourceError
@@ -45,7 +46,7 @@ LISTED_AT_MOST = 100
 RECORDED_AT_MOST = 1000
 
 _PARTS = ("train", "test")
-_LEAVING = ("train", "test", DATASET_NAME, VOTES_NAME)
+_LEAVING = ("train", "test", DATASET_NAME, VOTES_NAME, AUDIT_FILE)
 """What an import replaces, in this order; it arrives in the opposite one."""
 
 _BATCH_SIZE = 256
@@ -302,22 +303,28 @@ def data_folder(data: Path, *, replace: bool) -> Iterator[Path]:
         staged, complete = (
             place / f".{data.name}.{word}" for word in ("preparing", "prepared")
         )
-        if complete.is_dir():
-            _take_place(complete, data)
-        if not replace:
-            _refuse_occupied(data)
         lock = _claim(staged, data)
     try:
-        new = staged / "new"
-        new.mkdir()
         with _write_errors(data):
+            if complete.is_dir():
+                _take_place(complete, data)
+            if not replace:
+                _refuse_occupied(data)
+            # The lock stays in `staged` until all the renaming is done.
+            work = staged / "work"
+            new = work / "new"
+            new.mkdir(parents=True)
             yield new
             _carry_over(data, new)
-            staged.replace(complete)
+            work.replace(complete)
             _take_place(complete, data)
     finally:
-        os.close(lock)
-        shutil.rmtree(staged, ignore_errors=True)
+        if sys.platform == "win32":  # An open file cannot be removed there.
+            os.close(lock)
+            shutil.rmtree(staged, ignore_errors=True)
+        else:
+            shutil.rmtree(staged, ignore_errors=True)
+            os.close(lock)
 
 
 def _staging_place(data: Path) -> Path:
@@ -345,7 +352,7 @@ def _refuse_occupied(data: Path) -> None:
             raise DataError(
                 f"Expected a data folder without pictures, found {found}. Choose "
                 "another with --data, or replace the pictures in its train/ and test/ "
-                "(and its dataset.json and votes.csv) with --replace."
+                f"(and its {DATASET_NAME}, {VOTES_NAME} and {AUDIT_FILE}) with --replace."
             )
 
 
@@ -372,6 +379,9 @@ def _claim(staged: Path, data: Path) -> int:
 
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Another import that has just ended may have removed this very file.
+            if not os.path.samestat(os.fstat(lock), os.stat(staged / "lock")):
+                raise BlockingIOError
         except OSError:
             os.close(lock)
             raise DataError(
@@ -400,7 +410,10 @@ def _take_place(complete: Path, data: Path) -> None:
     that is done. Then the new arrives, `train/` after all else.
     """
     new, leaving, old = (complete / name for name in ("new", "leaving", "old"))
-    data.mkdir(parents=True, exist_ok=True)
+    if not data.exists():
+        data.mkdir(parents=True)
+        # In a clone, other people's pictures must never be committed.
+        (data / ".gitignore").write_text("*\n", encoding="utf-8")
     if not old.exists():
         leaving.mkdir(exist_ok=True)
         try:
@@ -511,6 +524,12 @@ def format_notes(tally: Tally) -> Sequence[str]:
     ]
     if missing:
         notes.append(f"no pictures of {', '.join(missing)}: training needs all seven")
+    usages = {usage for (usage, _), count in tally.counts.items() if count}
+    if usages == {TRAINING}:
+        notes.append(
+            "no pictures for test/: training needs some. A table without its Usage "
+            "column\n  is split by --test-share; pictures in class folders are too"
+        )
     if tally.with_votes:
         share = tally.agreeing / max(1, tally.judged)
         notes.append(
@@ -538,4 +557,5 @@ def listed(tally: Tally) -> list[str]:
 
 
 def _bad_records(tally: Tally) -> str:
-    return f"{tally.bad_count:,} bad row{'s' if tally.bad_count > 1 else ''} or files"
+    what = "row or file" if tally.bad_count == 1 else "rows or files"
+    return f"{tally.bad_count:,} bad {what}"

@@ -107,7 +107,8 @@ def test_a_table_becomes_a_data_folder(table, tmp_path, capsys):
         assert picture.dtype == np.uint8
         assert np.array_equal(picture, face(row))
     others = {name for name in contents(data) if not name.endswith(".png")}
-    assert others == {"dataset.json"}
+    assert others == {"dataset.json", ".gitignore"}
+    assert (data / ".gitignore").read_text() == "*\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "fer2013.csv"]
     captured = capsys.readouterr()
     assert captured.err == ""
@@ -173,6 +174,15 @@ def test_without_a_split_every_class_gives_a_share(tmp_path, capsys):
     assert list(pictures(other)) != list(found)
 
 
+def test_a_table_without_test_pictures_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(globals(), "USAGES", ("Training",) * 4)
+    table = write_table(tmp_path / "fer2013.csv")
+    assert prepare("--source", table, "--data", tmp_path / "data") == 0
+    out = capsys.readouterr().out
+    assert "\nno pictures for test/: training needs some. A table without" in out
+    assert max(map(len, out.splitlines()[1:])) <= 80
+
+
 def test_a_tree_without_a_split(tmp_path, capsys):
     for name in ("anger", "contempt", "fear"):
         (tmp_path / "CK+48" / name).mkdir(parents=True)
@@ -233,6 +243,24 @@ def test_a_long_list_of_bad_rows_is_cut(tmp_path, fails, monkeypatch):
     assert lines[4] == "  ... and 17 more"
 
 
+def test_one_bad_row_is_one(tmp_path, fails):
+    table = write_table(tmp_path / "fer2013.csv", bad=(3,))
+    message = fails("--source", table, "--data", tmp_path / "data")
+    assert message.startswith("error: 1 bad row or file:\n")
+
+
+def test_what_readers_make_in_a_clone_is_ignored_by_git():
+    names = ("dataset.json", "votes.csv", "audit.json", "my.csv")
+    paths = (*names, ".faces.preparing/work/new/a.png", ".faces.prepared/new/a.png")
+    if not (ROOT / ".git").exists():
+        pytest.skip("no clone")
+    command = ["git", "check-ignore", "--no-index", *paths]
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.stdout.split() == list(paths)
+
+
 def test_a_source_without_a_picture(tmp_path, fails):
     (tmp_path / "t.csv").write_text("emotion,pixels\n")
     message = fails("--source", tmp_path / "t.csv", "--data", tmp_path / "data")
@@ -270,14 +298,17 @@ def test_a_clone_s_own_files_stay(table, tmp_path):
     assert prepare("--source", table, "--data", data) == 0
     for part in ("train", "test"):
         assert (data / part / "README.md").read_text() == part
+    assert not (data / ".gitignore").exists()
 
 
-def test_old_records_are_refused_and_replaced(table, tmp_path, fails):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/votes.csv").write_text("old")
-    assert "votes.csv" in fails("--source", table, "--data", tmp_path / "data")
+@pytest.mark.parametrize("name", ["votes.csv", "audit.json"])
+def test_old_records_are_refused_and_replaced(table, tmp_path, fails, name):
+    path = tmp_path / "data" / name
+    path.parent.mkdir()
+    path.write_text("old")
+    assert f"found {path}" in fails("--source", table, "--data", tmp_path / "data")
     prepare("--source", table, "--data", tmp_path / "data", "--replace")
-    assert not (tmp_path / "data/votes.csv").exists()
+    assert not path.exists()
 
 
 def test_a_failing_import_changes_nothing(table, tmp_path, fails):
@@ -381,6 +412,24 @@ def test_killed_between_two_renamings(table, tmp_path, monkeypatch, step):
     assert prepare(*arguments) == 2
     assert len(pictures(data)) == ROW_COUNT
     assert not (data / "votes.csv").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
+def test_nobody_else_begins_while_folders_are_renamed(
+    table, tmp_path, fails, monkeypatch
+):
+    take_place, messages = preparing._take_place, []
+
+    def second_import(complete, data):
+        monkeypatch.setattr(preparing, "_take_place", take_place)
+        messages.append(fails("--source", table, "--data", data, "--replace"))
+        take_place(complete, data)
+
+    monkeypatch.setattr(preparing, "_take_place", second_import)
+    assert prepare("--source", table, "--data", tmp_path / "data") == 0
+    assert "another --mode prepare is writing" in messages[0]
+    assert len(pictures(tmp_path / "data")) == ROW_COUNT
     assert not list(tmp_path.glob(".*"))
 
 
