@@ -352,7 +352,8 @@ def _refuse_occupied(data: Path) -> None:
             raise DataError(
                 f"Expected a data folder without pictures, found {found}. Choose "
                 "another with --data, or replace the pictures in its train/ and test/ "
-                f"(and its {DATASET_NAME}, {VOTES_NAME} and {AUDIT_FILE}) with --replace."
+                f"(and its {DATASET_NAME}, {VOTES_NAME} and {AUDIT_FILE}) with "
+                "--replace."
             )
 
 
@@ -380,7 +381,7 @@ def _claim(staged: Path, data: Path) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Another import that has just ended may have removed this very file.
-            if not os.path.samestat(os.fstat(lock), os.stat(staged / "lock")):
+            if not os.path.samestat(os.fstat(lock), (staged / "lock").stat()):
                 raise BlockingIOError
         except OSError:
             os.close(lock)
