@@ -437,9 +437,9 @@ def _require_all_classes(
         raise DataError(
             f"{absent}No pictures in {place}. Expected .jpg, .jpeg or .png files in a "
             f"folder for each of {', '.join(EMOTIONS)}; found {found}. Unpack FER2013 "
-            f"into {shown(str(listing.folder))}, so that its train/ and test/ lie there, "
-            "name another folder with `--data FOLDER`, or use the built-in drawn "
-            "faces with `--data sample`."
+            f"into {shown(str(listing.folder))}, so that its train/ and test/ lie "
+            "there, name another folder with `--data FOLDER`, or use the built-in "
+            "drawn faces with `--data sample`."
         )
     raise DataError(
         f"No pictures of {', '.join(missing)} in {place}. Expected .jpg, .jpeg or "
