@@ -14,11 +14,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from emotion_cnn import __version__
 from emotion_cnn.config import (
     BACKENDS,
+    RECIPES,
     ROOT,
     AuditConfig,
     CurvesConfig,
@@ -42,7 +43,7 @@ Train and judge convolutional networks for facial-expression recognition:
   python main.py --mode evaluate --weights RUN   judge what a run trained
   python main.py --mode prepare --source PATH    import into train/ and test/
   python main.py --mode audit                    what is in the data: twins, ...
-  python main.py --mode curves --run RUN         draw its loss curves again
+  python main.py --mode curves --run RUN         draw loss curves again
 """
 _EPILOG = """\
 Pictures go to train/<emotion>/ and test/<emotion>/. Without any, built-in
@@ -59,9 +60,15 @@ _MODES: dict[str, tuple[type, ...]] = {
 """The configs whose fields are the flags of a mode."""
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Ends with the message alone: the usage of all flags would bury it."""
+        self.exit(2, f"error: {message} (--help lists all flags)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Builds the parser; a flag that is not given leaves no trace in its result."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="main.py" if Path(sys.argv[0]).name == "main.py" else "emotion-cnn",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -95,11 +102,14 @@ def _add_flag(
     """Adds the flag of a field that one mode has, or several."""
     helps = {mode: _help_text(declared) for mode, declared in by_mode.items()}
     declared = next(iter(by_mode.values()))
+    modes_of: dict[str, list[str]] = {}
+    for mode, text in helps.items():
+        modes_of.setdefault(text, []).append(mode)
     options: dict[str, Any] = {
         "help": (
             helps.popitem()[1]
-            if len(set(helps.values())) == 1
-            else ". ".join(f"{mode}: {text}" for mode, text in helps.items())
+            if len(modes_of) == 1
+            else ". ".join(f"{', '.join(m)}: {text}" for text, m in modes_of.items())
         )
     }
     if isinstance(declared.default, bool):
@@ -119,7 +129,10 @@ def _add_flag(
 
 def _help_text(declared: dataclasses.Field[Any]) -> str:
     help_text, default = declared.metadata["help"], declared.default
-    if default is True:
+    of_sample = getattr(RECIPES["sample"], declared.name, default)
+    if of_sample != default:
+        help_text += f" (default: {default}; of the recipe sample: {of_sample})"
+    elif default is True:
         help_text += " (default: yes)"
     elif default not in (None, "", False):
         shown = str(default).replace(str(ROOT), "the project's folder", 1)

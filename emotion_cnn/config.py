@@ -154,6 +154,10 @@ _DATA_HELP = (
 )
 _SKIP_BAD_HELP = "leave damaged pictures out instead of stopping at them"
 _BACKEND_HELP = "Keras backend"
+_PUBLISH_HELP = (
+    "folder whose model.json and model_weights.h5 a finished run on real pictures "
+    "replaces"
+)
 _LABELS_HELP = (
     "labels to go by: those of the folders, or what the crowd of FER+ sees, by the "
     "votes.csv that --mode prepare --ferplus writes"
@@ -202,8 +206,7 @@ class TrainConfig:
     )
     publish: str = setting(
         str(ROOT),
-        "folder whose model.json and model_weights.h5 a finished run on real "
-        "pictures replaces",
+        _PUBLISH_HELP,
         metavar="FOLDER",
     )
     tensorboard: bool = setting(False, "write TensorBoard logs into the run folder")
@@ -246,6 +249,7 @@ class ResumeConfig:
         metavar="RUN",
     )
     data: str | None = setting(None, _DATA_HELP, metavar="FOLDER")
+    publish: str | None = setting(None, _PUBLISH_HELP, metavar="FOLDER")
     runs: str = setting(
         str(ROOT / "runs"), "folder that gets a folder per run", metavar="FOLDER"
     )

@@ -29,7 +29,7 @@ IMAGE_SIZE = 48
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 # A decoded picture takes 4 bytes a pixel, and several are decoded at a time.
-_MEGAPIXEL_LIMIT = 24
+_MEGAPIXEL_LIMIT = 32
 _MEGAPIXELS_AT_ONCE = 1
 _LISTED_AT_MOST = 100
 

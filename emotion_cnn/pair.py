@@ -64,6 +64,8 @@ def publish_pair(source: Path, target: Path) -> None:
         target: Folder whose pair is replaced.
     """
     complete_published_pair(target)
+    for leftover in target.glob(".pair-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     staging = Path(tempfile.mkdtemp(prefix=".pair-", dir=target))
     try:
         for name in _PAIR:
@@ -84,8 +86,6 @@ def complete_published_pair(folder: Path) -> None:
             if (staged / name).is_file():
                 (staged / name).replace(folder / name)
         staged.rmdir()
-    for leftover in folder.glob(".pair-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def read_pair(folder: Path) -> keras.Model:

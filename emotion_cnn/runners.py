@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import shlex
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -94,19 +95,13 @@ def train(config: TrainConfig) -> RunFolder:
                 f"whatever the backend. Install it (pip install {package}) or leave "
                 "the flag out."
             )
-    if config.leave_out:
-        # A resumed run may be started from another folder.
-        config = dataclasses.replace(
-            config, leave_out=str(Path(config.leave_out).resolve())
-        )
-    twins = _twins_at_hand(config.leave_out, source)
-    data = _read_data(config, source, twins)
+    data, twins = _read_data(config, source)
     name = config.recipe_name(drawn_faces=drawn_faces)
     config = dataclasses.replace(
         config, data=source, recipe=name, settings=dataclasses.asdict(recipe)
     )
     run = create_run(Path(config.runs), name)
-    write_json(run.config, dataclasses.asdict(config))
+    write_json(run.config, dataclasses.asdict(_with_whole_paths(config)))
     write_json(run.environment, describe_environment() | {"data": _describe(data)})
     return _fit_and_judge(run, config, data, twins)
 
@@ -131,10 +126,12 @@ def resume(config: ResumeConfig) -> RunFolder:
         )
     started, environment = _read_run(run)
     source = find_source(config.data or started.data)
+    started = dataclasses.replace(
+        started, data=source, publish=config.publish or started.publish
+    )
     if source != SAMPLE_DATA:
         _check_writable(Path(started.publish))
-    twins = _twins_at_hand(started.leave_out, source)
-    data = _read_data(started, source, twins)
+    data, twins = _read_data(started, source)
     before = environment["data"]["fingerprint"]
     if data.fingerprint != before:
         raise RunError(
@@ -163,15 +160,15 @@ def evaluate(config: EvaluateConfig) -> Path:
     run = _run_to_judge(config, drawn_faces=source == SAMPLE_DATA)
     folder = run.path if run else Path(config.weights or ROOT)
     model = read_pair(folder)
-    twins = _twins_at_hand(config.audit, source)
+    if run and _is_drawn(run) and source != SAMPLE_DATA:
+        print("Mind that this network has seen drawn faces only, no photographs.")
     if source == SAMPLE_DATA:
         test = sample_splits()[1]
     else:
         test, notes = read_test(Path(source), skip_bad=config.skip_bad)
         for note in notes:
             print(note)
-    if twins:
-        twins.check(test=test)
+    twins = _twins_at_hand(config.audit, source, test=test)
     if config.labels == "ferplus":
         (test,), notes = _relabelled(source, {"test": test}, distribution=False)
         for note in notes:
@@ -211,23 +208,49 @@ def curves(config: CurvesConfig) -> Path:
     return output
 
 
-def _twins_at_hand(named: str | None, source: str) -> KnownTwins | None:
-    """Returns the twins of the audit that is named or lies in the data folder."""
+def _with_whole_paths(config: TrainConfig) -> TrainConfig:
+    """Returns the config as it is kept: a run may be resumed from another folder."""
+    names = ["runs", "publish"]
+    names += ["data"] if config.data != SAMPLE_DATA else []
+    names += ["leave_out"] if config.leave_out else []
+    whole: dict[str, Any] = {
+        name: str(Path(getattr(config, name)).resolve()) for name in names
+    }
+    return dataclasses.replace(config, **whole)
+
+
+def _twins_at_hand(
+    named: str | None, source: str, **splits: Split
+) -> KnownTwins | None:
+    """Returns the twins of the audit that is named or lies in the data folder.
+
+    Raises:
+        DataError: The one that is named is damaged, or is of other pictures. One
+            that merely lies there may be old: it is left alone, and this is said.
+    """
     if named:
-        return read_known_twins(Path(named))
+        twins = read_known_twins(Path(named))
+        twins.check(**splits)
+        return twins
     beside = Path(source) / AUDIT_FILE
-    at_hand = source != SAMPLE_DATA and beside.is_file()
-    return read_known_twins(beside) if at_hand else None
+    if source == SAMPLE_DATA or not beside.is_file():
+        return None
+    try:
+        twins = read_known_twins(beside)
+        twins.check(**splits)
+    except DataError as error:
+        print(f"{beside} is not made use of. {error}")
+        return None
+    return twins
 
 
-def _read_data(config: TrainConfig, source: str, twins: KnownTwins | None) -> Dataset:
+def _read_data(config: TrainConfig, source: str) -> tuple[Dataset, KnownTwins | None]:
     notes: tuple[str, ...] = ()
     if source == SAMPLE_DATA:
         train, test = sample_splits()
     else:
         train, test, notes = read_splits(Path(source), skip_bad=config.skip_bad)
-    if twins:
-        twins.check(train=train, test=test)
+    twins = _twins_at_hand(config.leave_out, source, train=train, test=test)
     if config.labels == "ferplus":
         (train, test), left_out = _relabelled(
             source,
@@ -256,7 +279,7 @@ def _read_data(config: TrainConfig, source: str, twins: KnownTwins | None) -> Da
         f"  {len(data.train):,} pictures to train on, {len(data.test):,} to test on\n"
         f"  validation: {data.validation_source}"
     )
-    return data
+    return data, twins
 
 
 def _relabelled(
@@ -322,7 +345,9 @@ def _check_writable(folder: Path) -> None:
 @contextmanager
 def _resumable(run: RunFolder) -> Iterator[None]:
     """Turns what stops a run into a message that says how to go on."""
-    command = f"python main.py --mode train --resume {shlex.quote(str(run.path))}"
+    program = sys.argv[0]
+    start = f"python {program}" if Path(program).name == "main.py" else "emotion-cnn"
+    command = f"{start} --mode train --resume {shlex.quote(str(run.path))}"
     how = f"Continue with: {command}"
     try:
         yield
@@ -401,7 +426,7 @@ def _fit_and_judge(
 
 
 def _check_one_batch(model: keras.Model, images: np.ndarray) -> None:
-    """Finds out before the first epoch whether a batch fits into memory."""
+    """Finds out before the first epoch whether the network takes these pictures."""
     if not np.isfinite(model.predict_on_batch(images)).all():
         raise TrainingError("The untrained network's outputs are no numbers.")
 
@@ -450,10 +475,11 @@ def _judge(
     twins: KnownTwins | None,
 ) -> None:
     """Predicts every picture, prints the report and writes all of it."""
+    options = {"batch_size": PREDICTION_BATCH_SIZE, "verbose": 0}
+    # The first batch is when Keras builds its function, which is no speed.
+    model.predict(test.images[:PREDICTION_BATCH_SIZE], **options)
     start = time.perf_counter()
-    probabilities = model.predict(
-        test.images, batch_size=PREDICTION_BATCH_SIZE, verbose=0
-    )
+    probabilities = model.predict(test.images, **options)
     rate = len(test) / (time.perf_counter() - start)
     labels = LABEL_NAMES[record["labels"]]
     parts = {"test": np.arange(len(test))} | official_parts(test)

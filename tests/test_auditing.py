@@ -451,8 +451,7 @@ def test_training_and_evaluation_take_an_audit(folder, tmp_path, capsys, monkeyp
     from emotion_cnn.artifacts import RunFolder
 
     started, _ = runners._read_run(RunFolder(trained))
-    twins = runners._twins_at_hand(started.leave_out, str(folder))
-    data = runners._read_data(started, str(folder), twins)
+    data, _ = runners._read_data(started, str(folder))
     assert data.fingerprint == environment["data"]["fingerprint"]
 
     words = ("--mode", "evaluate", *places, "--weights", trained)
@@ -463,11 +462,15 @@ def test_training_and_evaluation_take_an_audit(folder, tmp_path, capsys, monkeyp
     assert metrics["audit"] == str(audit_file)
     assert metrics["parts"] == parts
 
-    # An audit beside train/ and test/ is at hand without a flag.
-    assert runners._twins_at_hand(None, str(folder)) is None
+    # An audit beside train/ and test/ is at hand without a flag, if it is of them.
+    _, test, _ = read_splits(folder, skip_bad=False)
+    assert runners._twins_at_hand(None, str(folder), test=test) is None
     beside = folder / "audit.json"
+    beside.write_text(audit_file.read_text())
+    assert runners._twins_at_hand(None, str(folder), test=test).path == beside
     beside.write_text(json.dumps(found | {"fingerprints": {"train": "", "test": ""}}))
-    assert runners._twins_at_hand(None, str(folder)).path == beside
-    assert runners._twins_at_hand(str(audit_file), str(folder)).path == audit_file
-    assert main([str(word) for word in words[:-2]]) == 2
+    assert runners._twins_at_hand(None, str(folder), test=test) is None
+    assert "is an audit of other pictures" in capsys.readouterr().out
+    words = (*words[:-1], beside)
+    assert main([str(word) for word in words]) == 2
     assert "is an audit of other pictures" in capsys.readouterr().err

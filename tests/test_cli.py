@@ -111,7 +111,7 @@ def test_help_explains_every_setting(help_text, declared):
     expected = declared.metadata["help"]
     if declared.default not in (None, "") and not isinstance(declared.default, bool):
         shown = str(declared.default).replace(str(ROOT), "the project's folder")
-        expected += f" (default: {shown})"
+        expected += f" (default: {shown}"
     assert without_spaces(expected) in without_spaces(help_text)
 
 

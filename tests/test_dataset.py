@@ -381,9 +381,9 @@ BAD = {
     ),
     "gif.png": (lambda path: save(path, format="GIF"), "not a JPEG or PNG picture"),
     "chunk.png": (broken_chunk, "broken PNG file"),
-    "bomb.png": (bomb, "larger than 24 megapixels"),
-    "warned.png": (lambda path: bomb(path, 10000), "larger than 24 megapixels"),
-    "limit.png": (lambda path: bomb(path, 4900), "larger than 24 megapixels"),
+    "bomb.png": (bomb, "larger than 32 megapixels"),
+    "warned.png": (lambda path: bomb(path, 10000), "larger than 32 megapixels"),
+    "limit.png": (lambda path: bomb(path, 5700), "larger than 32 megapixels"),
     "link.png": (
         lambda path: path.symlink_to("nowhere.png"),
         "No such file or directory",
@@ -402,7 +402,7 @@ def bad_folder(folder):
 def test_all_bad_pictures_are_named_together(bad_folder):
     lines = message_of(bad_folder).splitlines()
     assert lines[0] == "10 pictures cannot be read:"
-    assert lines[1] == "  train/fear/bomb.png: larger than 24 megapixels"
+    assert lines[1] == "  train/fear/bomb.png: larger than 32 megapixels"
     for line, (file, (_, reason)) in zip(lines[2:], sorted(BAD.items()), strict=False):
         assert line.startswith(f"  test/sad/{file}: {reason}")
         assert len(line) < 150
@@ -419,7 +419,7 @@ def test_bad_pictures_are_skipped_on_request(bad_folder, recwarn):
     ]
     (note,) = data.notes
     assert note.startswith(
-        "skipped: 10 bad pictures (train/fear/bomb.png: larger than 24 megapixels; "
+        "skipped: 10 bad pictures (train/fear/bomb.png: larger than 32 megapixels; "
     )
     for file, (_, reason) in BAD.items():
         assert f"test/sad/{file}: {reason}" in note
@@ -435,7 +435,7 @@ def test_a_bomb_is_never_decoded(bad_folder, monkeypatch):
 
     monkeypatch.setattr(Image.Image, "load", watched)
     message = message_of(bad_folder)
-    assert message.count("larger than 24 megapixels") == 4
+    assert message.count("larger than 32 megapixels") == 4
 
 
 def test_anything_a_decoder_raises_is_a_bad_picture(folder, monkeypatch):

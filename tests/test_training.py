@@ -632,7 +632,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_resume(
     at_batch(monkeypatch, 2, 1, press_ctrl_c)
     assert first_command(tmp_path, pictures) == 130
     run = the_run(tmp_path)
-    hint = f"python main.py --mode train --resume {run}"
+    hint = f"emotion-cnn --mode train --resume {run}"
     assert hint in capsys.readouterr().err
     assert published(tmp_path) == UNTOUCHED
     # As in a notebook, the process is still the same.
@@ -745,3 +745,24 @@ def test_ctrl_c_that_python_drops_stops_training(monkeypatch, run):
     with pytest.raises(KeyboardInterrupt):
         train(run)
     assert read_history(run.history)["epoch"] == [1]
+
+
+def test_an_old_audit_beside_the_data_is_left_alone(tmp_path, pictures, capsys):
+    audit = pictures / "audit.json"
+    audit.write_text("{}")
+    try:
+        assert first_command(tmp_path, pictures) == 0
+    finally:
+        audit.unlink()
+    assert f"{audit} is not made use of." in capsys.readouterr().out
+
+
+def test_what_is_kept_of_a_run_names_whole_paths(tmp_path, pictures, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    relative = os.path.relpath(pictures, tmp_path)
+    assert first_command(Path(), Path(relative)) == 0
+    [config] = tmp_path.glob("runs/*/config.json")
+    kept = json.loads(config.read_text())
+    assert kept["data"] == str(pictures.resolve())
+    assert kept["runs"] == str((tmp_path / "runs").resolve())
+    assert Path(kept["publish"]).is_absolute()
