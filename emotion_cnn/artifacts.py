@@ -48,8 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".writing-{path.name}")
     try:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        force_to_disk(temporary)
         temporary.replace(path)
     except OSError as error:
         # A full disk names no file, and nobody knows the temporary one.
@@ -58,6 +57,12 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def force_to_disk(path: Path) -> None:
+    """Returns once a file would outlast a power cut."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -201,6 +206,29 @@ def create_folder(parent: Path, name: str) -> Path:
             f"Expected a folder to write results to, but {parent} cannot be used: "
             f"{error.strerror}. Choose another with --runs or --output."
         ) from error
+
+
+def open_output(path: Path) -> Path:
+    """Returns a folder that the user has named for results, created if need be.
+
+    Raises:
+        RunError: It holds something already, which results must not mix with, or
+            cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        taken = any(path.iterdir())
+    except OSError as error:
+        raise RunError(
+            f"Expected a folder to write results to, but {path} cannot be used: "
+            f"{error.strerror}. Choose another with --output."
+        ) from error
+    if taken:
+        raise RunError(
+            f"Expected an empty or new folder for results, but {path} holds something "
+            "already. Choose another with --output, or empty it."
+        )
+    return path
 
 
 def create_run(runs: Path, label: str) -> RunFolder:

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from emotion_cnn import __version__
-from emotion_cnn.artifacts import create_folder, write_json, write_text
+from emotion_cnn.artifacts import create_folder, open_output, write_json, write_text
 from emotion_cnn.audit_report import render_report
 from emotion_cnn.auditing import (
     AUDIT_FILE,
@@ -37,13 +37,8 @@ def audit(config: AuditConfig) -> Path:
     source = find_source(config.data)
     votes = None
     now = datetime.now(timezone.utc)
-    target = (
-        Path(config.output)
-        if config.output
-        else Path(config.runs) / f"{now.astimezone():%Y%m%d-%H%M%S}-audit"
-    )
     # Before the work, so that nobody waits for results that have no place.
-    with _output_folder(target) as output:
+    with _output_folder(config, now) as output:
         if source == SAMPLE_DATA:
             found = Survey(*sample_splits(), {}, {}, (), ())
         else:
@@ -67,9 +62,13 @@ def audit(config: AuditConfig) -> Path:
 
 
 @contextmanager
-def _output_folder(target: Path) -> Iterator[Path]:
+def _output_folder(config: AuditConfig, now: datetime) -> Iterator[Path]:
     """Creates a folder for results; it goes again if the block leaves it empty."""
-    output = create_folder(target.parent, target.name)
+    output = (
+        open_output(Path(config.output))
+        if config.output
+        else create_folder(Path(config.runs), f"{now.astimezone():%Y%m%d-%H%M%S}-audit")
+    )
     try:
         yield output
     finally:

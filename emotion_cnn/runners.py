@@ -22,6 +22,7 @@ from emotion_cnn.artifacts import (
     find_run,
     find_runs,
     first_line,
+    open_output,
     read_history,
     write_evaluation,
     write_figure,
@@ -174,8 +175,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         for note in notes:
             print(note)
     if config.output:
-        target = Path(config.output).resolve()
-        output = create_folder(target.parent, target.name)
+        output = open_output(Path(config.output))
     else:
         now = f"{datetime.now():%Y%m%d-%H%M%S}"
         output = (

@@ -24,6 +24,7 @@ from emotion_cnn.artifacts import (
     History,
     RunFolder,
     first_line,
+    force_to_disk,
     read_training_state,
     write_figure,
     write_history,
@@ -313,6 +314,9 @@ class TrainingState(keras.callbacks.Callback):
         for name in HISTORY_COLUMNS[1:]:
             self.history[name].append(float((logs or {})[name]))
         self.history["epoch"].append(epoch + 1)
+        if self.best_epoch == epoch + 1:
+            # As the state that relies on them: a power cut must not part the two.
+            force_to_disk(self._run.best_weights(self.best_epoch))
         plateau = self._plateau
         write_training_state(
             self._run.state,

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -22,6 +23,7 @@ from emotion_cnn.artifacts import (
     find_run,
     find_runs,
     first_line,
+    open_output,
     read_history,
     read_training_state,
     replacing,
@@ -209,26 +211,36 @@ def test_a_disk_that_fills_up_in_training(fails, tmp_path, training, monkeypatch
     assert pair(tmp_path / "publish") == before
 
 
-def test_a_disk_that_fills_up_while_hdf5_writes_weights(
-    fails, tmp_path, training, monkeypatch
-):
-    # What HDF5 could not write, it tries to write again whenever an object of its is
-    # collected, and complains by both of these.
-    monkeypatch.setattr(sys, "excepthook", lambda *error: None)
-    monkeypatch.setattr(sys, "unraisablehook", lambda error: None)
+# No file may grow beyond this: what a full disk does, and it takes no root. HDF5 then
+# raises a RuntimeError when it closes the file, and may crash later, when it tries
+# again: hence a process of its own, which ends before that.
+ON_A_FULL_DISK = """
+import os, resource, sys
+from emotion_cnn import cli
+os.environ["KERAS_BACKEND"] = "tensorflow"
+from emotion_cnn import runners
+from emotion_cnn.model import Architecture, Convolution
+small = Architecture(blocks=4 * ((Convolution(2),),), dense=(4, 4))
+runners.ARCHITECTURES["compact"] = small
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
+code = cli.main(sys.argv[1:])
+sys.stderr.flush()
+os._exit(code)
+"""
+
+
+def test_a_disk_that_fills_up_while_hdf5_writes_weights(tmp_path, training):
+    pytest.importorskip("resource")
     before = pair(tmp_path / "publish")
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # No file may grow beyond this: what a full disk does, and it takes no root.
-    # HDF5 then raises a RuntimeError when it closes the file.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
-    try:
-        message = fails(*training)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    command = [sys.executable, "-c", ON_A_FULL_DISK, *map(str, training)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 2, done.stderr
     [run] = (tmp_path / "runs").iterdir()
-    assert f"Writing to {run} failed" in message
-    assert f"--resume {run}" in message
+    assert f"error: Writing to {run} failed" in done.stderr
+    assert f"--resume {run}" in done.stderr
     assert pair(tmp_path / "publish") == before
 
 
@@ -533,3 +545,13 @@ def test_the_tool_leaves_nothing_of_the_writing_behind(
     [output] = (tmp_path / "runs").iterdir()
     assert output.name.endswith("-evaluation")
     assert not [path for path in output.rglob("*") if path.name.startswith(".")]
+
+
+def test_a_named_output_is_never_mixed_with_what_it_holds(tmp_path):
+    assert open_output(tmp_path / "a" / "new").is_dir()
+    assert open_output(tmp_path / "a" / "new") == tmp_path / "a" / "new"
+    (tmp_path / "a" / "new" / "metrics.json").write_text("old")
+    with pytest.raises(RunError, match="holds something already"):
+        open_output(tmp_path / "a" / "new")
+    with pytest.raises(RunError, match="cannot be used"):
+        open_output(tmp_path / "a" / "new" / "metrics.json")
