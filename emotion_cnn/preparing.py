@@ -311,7 +311,7 @@ def data_folder(data: Path, *, replace: bool) -> Iterator[Path]:
             if not replace:
                 _refuse_occupied(data)
             # The lock stays in `staged` until all the renaming is done.
-            work = staged / "work"
+            work = staged / "import"
             new = work / "new"
             new.mkdir(parents=True)
             yield new

@@ -251,7 +251,7 @@ def test_one_bad_row_is_one(tmp_path, fails):
 
 def test_what_readers_make_in_a_clone_is_ignored_by_git():
     names = ("dataset.json", "votes.csv", "audit.json", "my.csv")
-    paths = (*names, ".faces.preparing/work/new/a.png", ".faces.prepared/new/a.png")
+    paths = (*names, ".faces.preparing/import/new/a.png", ".faces.prepared/new/a.png")
     if not (ROOT / ".git").exists():
         pytest.skip("no clone")
     command = ["git", "check-ignore", "--no-index", *paths]
