@@ -340,7 +340,7 @@ def test_where_results_cannot_go_is_found_before_the_work(
     output = tmp_path / "file" / "out"
     words = ("--mode", "audit", "--data", folder, "--output", output)
     assert main([str(word) for word in words]) == 2
-    assert "Choose another with --runs or --output" in capsys.readouterr().err
+    assert "Choose another with --output" in capsys.readouterr().err
 
 
 # --- leaving out, and judging without ------------------------------------------

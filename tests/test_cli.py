@@ -556,7 +556,7 @@ def test_output_folder_below_a_file(fails, tmp_path, faces, network):
     file.write_text("mine")
     flags = ("--weights", network, "--runs", tmp_path, "--output", file / "results")
     message = fails("--mode", "evaluate", "--data", faces, *flags)
-    assert f"{file} cannot be used" in message
+    assert f"{file / 'results'} cannot be used" in message
     assert "--output" in message
 
 

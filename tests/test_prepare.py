@@ -323,6 +323,10 @@ def test_a_failing_import_changes_nothing(table, tmp_path, fails):
 
 
 SLOWLY = """
+import signal
+# A shell that starts pytest in the background makes it ignore Ctrl-C, and that
+# is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import sys, time
 from emotion_cnn import preparing
 from emotion_cnn.cli import main
