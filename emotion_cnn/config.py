@@ -19,10 +19,16 @@ SAMPLE_DATA = "sample"
 """The value of `--data` that stands for the built-in drawn faces."""
 
 LABELS = ("original", "ferplus")
+"""Label sets; a network that answers for both does so in this order."""
+
+BOTH_LABELS = "both"
 LABEL_MODES = ("majority", "distribution")
 BACKENDS = ("tensorflow", "jax", "torch")
 _BACKEND = os.environ.get("KERAS_BACKEND") or "tensorflow"
-MODELS = ("baseline", "compact")
+MODELS = ("baseline", "compact", "residual")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("plateau", "cosine", "one-cycle")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 _PACKAGE_PARENT = Path(__file__).resolve().parent.parent
 ROOT = _PACKAGE_PARENT if (_PACKAGE_PARENT / "main.py").is_file() else Path.cwd()
@@ -105,10 +111,39 @@ class Recipe:
     model: str = setting("baseline", "network to train", choices=MODELS)
     epochs: int = setting(15, "passes over train/", minimum=1, maximum=100_000)
     batch_size: int = setting(64, "pictures per step", minimum=2, maximum=65_536)
-    learning_rate: float = setting(
-        5e-4, "Adam's learning rate at the start", minimum=1e-9, maximum=10
+    optimizer: str = setting(
+        "adam",
+        "Adam, AdamW, or SGD with Nesterov momentum",
+        choices=OPTIMIZERS,
     )
-    flip: bool = setting(True, "mirror training pictures at random")
+    learning_rate: float = setting(
+        5e-4,
+        "learning rate at the start; of a cosine or one-cycle schedule, the highest",
+        minimum=1e-9,
+        maximum=10,
+    )
+    momentum: float = setting(0.9, "momentum of SGD", minimum=0, maximum=0.999)
+    weight_decay: float = setting(
+        0.0,
+        "share of the weights, times the learning rate, that AdamW and SGD take off "
+        "at every step; not off biases and batch normalisation",
+        minimum=0,
+        maximum=1,
+    )
+    schedule: str = setting(
+        "plateau",
+        "how the learning rate goes: down when the validation loss stops falling "
+        "(ReduceLROnPlateau), down a cosine, or straight up and straight down "
+        "(one-cycle)",
+        choices=SCHEDULES,
+    )
+    warmup_epochs: float = setting(
+        0.0,
+        "with --schedule cosine or one-cycle: epochs in which the learning rate rises "
+        "from 0",
+        minimum=0,
+        maximum=100_000,
+    )
     plateau_factor: float = setting(
         0.1,
         "what ReduceLROnPlateau multiplies the learning rate by when the "
@@ -120,7 +155,86 @@ class Recipe:
         2, "epochs without a lower validation loss before that", minimum=1, maximum=1000
     )
     minimum_learning_rate: float = setting(
-        1e-5, "ReduceLROnPlateau goes no lower", minimum=0, maximum=10
+        1e-5, "no schedule goes lower, but for a warm-up", minimum=0, maximum=10
+    )
+    early_stopping: int = setting(
+        0,
+        "stop after so many epochs without a better validation accuracy; 0: never",
+        minimum=0,
+        maximum=100_000,
+    )
+    average_weights: float = setting(
+        0.0,
+        "momentum of an exponential moving average of the weights over steps, which "
+        "takes their place where the network is judged; 0: none",
+        minimum=0,
+        maximum=0.99999,
+    )
+    precision: str = setting(
+        "float32",
+        "numbers to compute with while training; weights stay float32. bfloat16 takes "
+        "half the time where the processor knows it (AVX-512, recent GPUs)",
+        choices=PRECISIONS,
+    )
+    flip: bool = setting(True, "mirror training pictures at random")
+    rotation: float = setting(
+        0.0, "turn them by up to so many degrees", minimum=0, maximum=180
+    )
+    shift: float = setting(
+        0.0, "move them by up to this share of their side", minimum=0, maximum=0.5
+    )
+    zoom: float = setting(
+        0.0, "enlarge or shrink them by up to this share", minimum=0, maximum=0.5
+    )
+    brightness: float = setting(
+        0.0, "lighten or darken them by up to this share of white", minimum=0, maximum=1
+    )
+    contrast: float = setting(
+        0.0, "change their contrast by up to this share", minimum=0, maximum=1
+    )
+    erasing: float = setting(
+        0.0, "chance that a rectangle of a picture is made gray", minimum=0, maximum=1
+    )
+    mixup: float = setting(
+        0.0,
+        "alpha of mixup, which blends pairs of pictures and their labels; 0: none",
+        minimum=0,
+        maximum=10,
+    )
+    cutmix: float = setting(
+        0.0,
+        "alpha of CutMix, which pastes a part of one picture into another; 0: none; "
+        "with mixup, batches take turns at random",
+        minimum=0,
+        maximum=10,
+    )
+    label_smoothing: float = setting(
+        0.0,
+        "share of a label that is spread over all emotions; votes stay as they are",
+        minimum=0,
+        maximum=0.9,
+    )
+    balance: float = setting(
+        0.0,
+        "from 0, every picture once an epoch, to 1, pictures drawn so that every "
+        "emotion comes as often as the others",
+        minimum=0,
+        maximum=1,
+    )
+    low_resolution: int = setting(
+        32, "side in pixels of the pictures in those epochs", minimum=16, maximum=47
+    )
+    low_resolution_epochs: int = setting(
+        0,
+        "epochs at the beginning that train on smaller pictures, for speed; needs a "
+        "network that averages: residual",
+        minimum=0,
+        maximum=100_000,
+    )
+    calibrate: bool = setting(
+        False,
+        "scale the finished network's logits by the temperature that suits the "
+        "validation pictures best, so that it is right as often as it is sure",
     )
 
     def __post_init__(self) -> None:
@@ -132,6 +246,25 @@ class Recipe:
                 f"--learning-rate ({self.learning_rate:g}); lower the one or raise "
                 "the other."
             )
+        if self.weight_decay and self.optimizer == "adam":
+            raise ConfigError(
+                "--weight-decay is for --optimizer adamw or sgd; choose one of them, "
+                "or leave it out."
+            )
+        if self.warmup_epochs and self.schedule == "plateau":
+            raise ConfigError(
+                "--warmup-epochs is for --schedule cosine or one-cycle; choose one of "
+                "them, or leave it out."
+            )
+        for flag, epochs in (
+            ("--warmup-epochs", self.warmup_epochs),
+            ("--low-resolution-epochs", self.low_resolution_epochs),
+        ):
+            if epochs and epochs >= self.epochs:
+                raise ConfigError(
+                    f"{flag} ({epochs:g}) is the beginning of --epochs "
+                    f"({self.epochs}); lower the one or raise the other."
+                )
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -179,7 +312,12 @@ class TrainConfig:
         choices=tuple(RECIPES),
     )
     settings: Mapping[str, Any] = field(default_factory=dict)
-    labels: str = setting("original", _LABELS_HELP, choices=LABELS)
+    labels: str = setting(
+        "original",
+        f"{_LABELS_HELP}; {BOTH_LABELS}: a network that answers for either, so that "
+        "evaluate chooses",
+        choices=(*LABELS, BOTH_LABELS),
+    )
     label_mode: str = setting(
         "majority",
         "with --labels ferplus: train on the emotion that most see, or on the "

@@ -52,14 +52,15 @@ class Split:
         labels: int64 `(n,)`, positions in `EMOTIONS`.
         names: The n paths relative to the data folder, with forward slashes, such
             as `test/happy/PrivateTest_123.jpg`.
-        crowd: float32 `(n, 7)`, the share of the crowd's votes for each of
-            `EMOTIONS`, to train on in place of `labels`; None without.
+        targets: What a network is to answer where that is not a one at the label:
+            float32 `(n, 7)`, or `(n, 2, 7)` for each set of labels. A row of zeros
+            asks for nothing.
     """
 
     images: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
-    crowd: np.ndarray | None = None
+    targets: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Returns the number of pictures."""
@@ -69,8 +70,8 @@ class Split:
         """Returns the pictures at `indices`, in that order, or those a mask picks."""
         positions = np.arange(len(self))[indices]
         names = tuple(self.names[position] for position in positions)
-        crowd = None if self.crowd is None else self.crowd[positions]
-        return Split(self.images[positions], self.labels[positions], names, crowd)
+        targets = None if self.targets is None else self.targets[positions]
+        return Split(self.images[positions], self.labels[positions], names, targets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,8 +337,8 @@ def fingerprint(*splits: Split) -> str:
             digest.update(name.encode(errors="surrogatepass") + b"\0")
         digest.update(split.labels.astype("<i8").tobytes())
         digest.update(np.ascontiguousarray(split.images).data)
-        if split.crowd is not None:
-            digest.update(split.crowd.astype("<f4").tobytes())
+        if split.targets is not None:
+            digest.update(split.targets.astype("<f4").tobytes())
     return digest.hexdigest()
 
 

@@ -100,15 +100,18 @@ def vote_shares(votes: np.ndarray) -> np.ndarray:
     Single votes do not count, nor do those for contempt, unknown, not a face.
 
     Args:
-        votes: Integers `(n, 10)`, columns as in `VOTE_COLUMNS`; in every row a
-            majority (`crowd_labels`) is for one of `EMOTIONS`.
+        votes: Integers `(n, 10)`, columns as in `VOTE_COLUMNS`.
 
     Returns:
-        float32 `(n, 7)`, in the order of `EMOTIONS`; rows sum to 1.
+        float32 `(n, 7)`, in the order of `EMOTIONS`; rows sum to 1. A row is all
+        zeros where no more than half of the votes that count are for the seven.
     """
     columns = [int(np.flatnonzero(k == _LABELS)[0]) for k in range(len(EMOTIONS))]
-    counts = drop_single_votes(votes)[:, columns]
-    return (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
+    votes = drop_single_votes(votes)
+    counts = votes[:, columns]
+    sums = counts.sum(axis=1, keepdims=True)
+    seen = 2 * sums > votes.sum(axis=1, keepdims=True)
+    return np.where(seen, counts / np.maximum(sums, 1), 0).astype(np.float32)
 
 
 def relabel(
@@ -119,7 +122,7 @@ def relabel(
     Args:
         split: Pictures with other labels.
         votes: The votes by the picture's name.
-        distribution: Whether to keep `vote_shares` too, as `Split.crowd`.
+        distribution: Whether to train on `vote_shares`, as `Split.targets`.
 
     Returns:
         The pictures that are left, and how many are left out for which reason.
@@ -138,6 +141,27 @@ def relabel(
         vote_shares(counts[kept]) if distribution else None,
     )
     return relabelled, {"no votes": int((~voted).sum()), **left_out}
+
+
+def add_votes(split: Split, votes: Mapping[str, Votes]) -> tuple[Split, int]:
+    """Makes pictures ask for both: their label, and how the crowd votes.
+
+    Args:
+        split: Pictures with their original labels.
+        votes: The votes by the picture's name.
+
+    Returns:
+        The same pictures with targets `(n, 2, 7)`: a one at the label, and
+        `vote_shares`, which are zeros where there are no votes; and the number of
+        pictures with such shares.
+    """
+    none = (0,) * len(VOTE_COLUMNS)
+    counts = np.array([votes.get(name, none) for name in split.names], dtype=np.int64)
+    shares = vote_shares(counts.reshape(-1, len(VOTE_COLUMNS)))
+    ones = np.eye(len(EMOTIONS), dtype=np.float32)[split.labels]
+    targets = np.stack([ones, shares], axis=1)
+    asked = Split(split.images, split.labels, split.names, targets)
+    return asked, int(shares.any(axis=1).sum())
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,11 +29,15 @@ from emotion_cnn.artifacts import (
     write_json,
 )
 from emotion_cnn.auditing import AUDIT_FILE, KnownTwins, read_known_twins
+from emotion_cnn.augmentation import with_augmentation
 from emotion_cnn.config import (
+    BOTH_LABELS,
+    LABELS,
     ROOT,
     SAMPLE_DATA,
     CurvesConfig,
     EvaluateConfig,
+    Recipe,
     ResumeConfig,
     TrainConfig,
 )
@@ -56,8 +60,8 @@ from emotion_cnn.errors import (
     TrainingError,
 )
 from emotion_cnn.evaluation import Metrics, compute_metrics, format_report
-from emotion_cnn.ferplus import VOTES_NAME, find_votes, relabel
-from emotion_cnn.model import ARCHITECTURES, build_model
+from emotion_cnn.ferplus import VOTES_NAME, Votes, add_votes, find_votes, relabel
+from emotion_cnn.model import ARCHITECTURES, build_model, divide_logits
 from emotion_cnn.pair import publish_pair, read_pair, write_pair
 from emotion_cnn.plotting import (
     confusion_matrix_figure,
@@ -66,10 +70,19 @@ from emotion_cnn.plotting import (
     reliability_figure,
 )
 from emotion_cnn.sample_faces import find_source, sample_splits, source_name
-from emotion_cnn.training import compile_model, fit, fix_randomness
+from emotion_cnn.training import (
+    compile_model,
+    computing_with,
+    fit,
+    fix_randomness,
+)
 
 PREDICTION_BATCH_SIZE = 256
-LABEL_NAMES = {"original": "original labels", "ferplus": "FER+ majority labels"}
+LABEL_NAMES = {
+    "original": "original labels",
+    "ferplus": "FER+ majority labels",
+    BOTH_LABELS: "original labels and FER+ votes",
+}
 
 
 def train(config: TrainConfig) -> RunFolder:
@@ -258,6 +271,14 @@ def _read_data(config: TrainConfig, source: str) -> tuple[Dataset, KnownTwins | 
             distribution=config.label_mode == "distribution",
         )
         notes += left_out
+    elif config.labels == BOTH_LABELS:
+        votes = _votes_of(source, config.labels)
+        train, of_train = add_votes(train, votes)
+        test, of_test = add_votes(test, votes)
+        notes += (
+            f"FER+ votes on {of_train:,} of {len(train):,} pictures of train/, "
+            f"{of_test:,} of {len(test):,} of test/",
+        )
     if twins and config.leave_out:
         count = len(train)
         train = twins.left_of(train)
@@ -290,12 +311,7 @@ def _relabelled(
     Raises:
         DataError: There are no votes, or none for an emotion in `train`.
     """
-    votes = None if source == SAMPLE_DATA else find_votes(Path(source))
-    if votes is None:
-        raise DataError(
-            f"--labels ferplus expects votes in {source_name(source)}, found no "
-            f"{VOTES_NAME}. Add them: --mode prepare --ferplus fer2013new.csv."
-        )
+    votes = _votes_of(source, "ferplus")
     relabelled, notes = [], []
     for part, split in splits.items():
         kept, left_out = relabel(split, votes, distribution=distribution)
@@ -313,6 +329,16 @@ def _relabelled(
         )
         relabelled.append(kept)
     return relabelled, tuple(notes)
+
+
+def _votes_of(source: str, labels: str) -> dict[str, Votes]:
+    votes = None if source == SAMPLE_DATA else find_votes(Path(source))
+    if votes is None:
+        raise DataError(
+            f"--labels {labels} expects votes in {source_name(source)}, found no "
+            f"{VOTES_NAME}. Add them: --mode prepare --ferplus fer2013new.csv."
+        )
+    return votes
 
 
 def _describe(data: Dataset) -> dict[str, Any]:
@@ -391,11 +417,17 @@ def _fit_and_judge(
     drawn_faces = config.data == SAMPLE_DATA
     recipe = config.resolve_recipe(drawn_faces=drawn_faces)
     fix_randomness(config.seed)
-    model = build_model(ARCHITECTURES[recipe.model])
-    compile_model(model, recipe)
+    label_sets = len(LABELS) if config.labels == BOTH_LABELS else 1
+    finished = build_model(ARCHITECTURES[recipe.model], label_sets=label_sets)
+    with computing_with(recipe.precision):
+        network = build_model(
+            ARCHITECTURES[recipe.model], label_sets=label_sets, for_training=True
+        )
+        model = with_augmentation(network, recipe)
+    compile_model(model, recipe, pictures=len(data.train))
     _check_one_batch(model, data.train.images[: recipe.batch_size])
     print(
-        f"Network: {recipe.model}, {model.count_params():,} parameters, on "
+        f"Network: {recipe.model}, {network.count_params():,} parameters, on "
         f"{keras.backend.backend()}\nRun: {run.path}"
     )
     with _resumable(run):
@@ -409,13 +441,14 @@ def _fit_and_judge(
             tensorboard=config.tensorboard,
         )
         write_figure(run.loss_curves, loss_curves_figure(history))
-        write_pair(run.path, model)
+        finished.set_weights(network.get_weights())
+        write_pair(run.path, finished)
         record = {
             "data": config.data,
-            "labels": config.labels,
+            "labels": "original" if config.labels == BOTH_LABELS else config.labels,
             "weights": str(run.path),
         }
-        _judge(model, data.test, run.path, record, twins)
+        _judge(finished, data.test, run.path, record, twins)
         if not drawn_faces:
             publish_pair(run.path, Path(config.publish))
             print(f"Published: model.json, model_weights.h5 in {config.publish}")

@@ -30,8 +30,9 @@ from emotion_cnn.artifacts import (
     write_history,
     write_training_state,
 )
+from emotion_cnn.augmentation import Resolution
 from emotion_cnn.config import Recipe
-from emotion_cnn.dataset import Split
+from emotion_cnn.dataset import IMAGE_SIZE, Split
 from emotion_cnn.errors import RunError, TrainingError
 from emotion_cnn.loader import TrainingBatches, targets
 
@@ -56,12 +57,97 @@ def fix_randomness(seed: int) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def compile_model(model: keras.Model, recipe: Recipe) -> None:
-    """Gives a network its loss, its metric and its optimiser."""
+@contextmanager
+def computing_with(precision: str) -> Iterator[None]:
+    """Builds networks that compute with such numbers; their weights stay float32."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(
+        precision if precision == "float32" else f"mixed_{precision}"
+    )
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+class WarmUpAndFall(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that rises evenly from 0 to its peak, then falls.
+
+    Sources: I. Loshchilov and F. Hutter, "SGDR", ICLR 2017 (arXiv 1608.03983), for
+    the cosine; L. N. Smith and N. Topin, "Super-Convergence" (arXiv 1708.07120), for
+    one cycle, here without its last phase.
+    """
+
+    def __init__(self, recipe: Recipe, batches: int) -> None:
+        """Lays out the whole run.
+
+        Args:
+            recipe: Its schedule is `cosine` or `one-cycle`.
+            batches: Steps in an epoch.
+        """
+        self._peak = recipe.learning_rate
+        self._least = recipe.minimum_learning_rate
+        self._is_cosine = recipe.schedule == "cosine"
+        self._rise = recipe.warmup_epochs * batches
+        self._fall = recipe.epochs * batches - self._rise
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the learning rate of a step, counted from 0."""
+        step = keras.ops.cast(step, "float32")
+        left = 1 - keras.ops.clip((step - self._rise) / self._fall, 0, 1)
+        if self._is_cosine:
+            left = (1 - keras.ops.cos(math.pi * left)) / 2
+        falling = keras.ops.maximum(self._peak * left, self._least)
+        rising = self._peak * (step + 1) / (self._rise + 1)
+        return keras.ops.where(step < self._rise, rising, falling)
+
+
+def accuracy_of_first_labels(wanted: Any, answers: Any) -> Any:
+    """Returns for each picture whether a network of several label sets is right.
+
+    Args:
+        wanted: Targets (batch, label sets, 7).
+        answers: Probabilities of the same shape.
+    """
+    return keras.metrics.categorical_accuracy(wanted[:, 0], answers[:, 0])
+
+
+def compile_model(model: keras.Model, recipe: Recipe, *, pictures: int) -> None:
+    """Gives a network its loss, its metric and its optimiser.
+
+    Args:
+        model: A network, with or without augmentation in front.
+        recipe: How to train it.
+        pictures: Number of pictures to train on; schedules go by it.
+    """
+    learning_rate: Any = recipe.learning_rate
+    if recipe.schedule != "plateau":
+        batches = math.ceil(pictures / recipe.batch_size)
+        learning_rate = WarmUpAndFall(recipe, batches)
+    options: dict[str, Any] = {"learning_rate": learning_rate}
+    if recipe.average_weights:
+        options |= {"use_ema": True, "ema_momentum": recipe.average_weights}
+    if recipe.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(**options)
+    elif recipe.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **options)
+    else:
+        optimizer = keras.optimizers.SGD(
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+            weight_decay=recipe.weight_decay or None,
+            **options,
+        )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    several = len(model.output_shape) == 3
     model.compile(
-        optimizer=keras.optimizers.Adam(recipe.learning_rate),
+        optimizer=optimizer,
         loss="categorical_crossentropy",
-        metrics=["accuracy"],
+        metrics=[
+            keras.metrics.MeanMetricWrapper(accuracy_of_first_labels, name="accuracy")
+            if several
+            else "accuracy"
+        ],
     )
     model.optimizer.build(model.trainable_variables)
 
@@ -96,34 +182,45 @@ def fit(
         TrainingError: The loss is no longer a number.
         RunError: The state in the run folder is damaged or does not fit.
     """
-    plateau = keras.callbacks.ReduceLROnPlateau(
-        monitor="val_loss",
-        factor=recipe.plateau_factor,
-        patience=recipe.plateau_patience,
-        min_lr=recipe.minimum_learning_rate,
-    )
-    state = TrainingState(model, run, plateau)
+    plateau = None
+    if recipe.schedule == "plateau":
+        plateau = keras.callbacks.ReduceLROnPlateau(
+            monitor="val_loss",
+            factor=recipe.plateau_factor,
+            patience=recipe.plateau_patience,
+            min_lr=recipe.minimum_learning_rate,
+        )
+    state = TrainingState(model, run, recipe, plateau)
     if run.state.exists():
         state.restore()
         # Found out now, not after hours of training; `fit` restores the rest.
         _load_best_weights(model, run, state)
-    batches = TrainingBatches(
-        train, batch_size=recipe.batch_size, flip=recipe.flip, seed=seed
-    )
+    batches = TrainingBatches(train, recipe=recipe, seed=seed)
     callbacks = [
         keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: batches.start_epoch(epoch)
         ),
+        LowResolutionFirst(recipe),
         StopAtLossThatIsNoNumber(),
-        plateau,
+        plateau or LearningRateLog(),
         state.checkpoint,
         # After the two callbacks whose counters it keeps.
         state,
         LiveChart(run.live_chart, state.history),
     ]
+    if recipe.average_weights:
+        averages = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+        # In place when the weights are kept, and gone when the state is.
+        callbacks.insert(callbacks.index(state.checkpoint), averages)
+        callbacks.insert(
+            callbacks.index(state),
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: averages.on_epoch_begin(epoch)
+            ),
+        )
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(run.tensorboard))
-    if state.epochs_done < recipe.epochs:
+    if not state.done:
         with _noticing_ctrl_c() as stop_after_ctrl_c:
             model.fit(
                 batches,
@@ -223,6 +320,35 @@ class StopAtLossThatIsNoNumber(keras.callbacks.Callback):
             )
 
 
+class LearningRateLog(keras.callbacks.Callback):
+    """Logs the learning rate, as `ReduceLROnPlateau` does where it is at work."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Adds that of the step to come."""
+        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        if logs is not None:
+            logs["learning_rate"] = float(rate)
+
+
+class LowResolutionFirst(keras.callbacks.Callback):
+    """Trains on small pictures for as many epochs as the recipe says."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Takes from the recipe how small, and how long."""
+        super().__init__()
+        self._recipe = recipe
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Sets the size of this epoch's pictures."""
+        early = epoch < self._recipe.low_resolution_epochs
+        size = self._recipe.low_resolution if early else IMAGE_SIZE
+        for layer in self.model.layers:
+            if isinstance(layer, Resolution) and layer.size != size:
+                layer.size = size
+                # The compiled step has the former size in it.
+                self.model.make_train_function(force=True)
+
+
 class TrainingState(keras.callbacks.Callback):
     """Keeps, after every epoch, all that continuing the run takes.
 
@@ -236,14 +362,16 @@ class TrainingState(keras.callbacks.Callback):
         self,
         model: keras.Model,
         run: RunFolder,
-        plateau: keras.callbacks.ReduceLROnPlateau,
+        recipe: Recipe,
+        plateau: keras.callbacks.ReduceLROnPlateau | None,
     ) -> None:
         """Starts at epoch 0.
 
         Args:
             model: A compiled network whose optimiser is built.
             run: Folder to keep the state and the history in.
-            plateau: The callback whose counters are kept.
+            recipe: Says when training is done.
+            plateau: The callback whose counters are kept, if there is one.
         """
         super().__init__()
         self.history: History = {name: [] for name in HISTORY_COLUMNS}
@@ -257,6 +385,7 @@ class TrainingState(keras.callbacks.Callback):
             save_weights_only=True,
         )
         self._run = run
+        self._recipe = recipe
         self._plateau = plateau
         self._plateau_counters: dict[str, Any] = {}
         self._restored: dict[str, np.ndarray] = {}
@@ -274,6 +403,13 @@ class TrainingState(keras.callbacks.Callback):
     def epochs_done(self) -> int:
         """Number of finished epochs."""
         return len(self.history["epoch"])
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are, or nothing was gained for too many of them."""
+        if self.epochs_done in (0, self._recipe.epochs):
+            return self.epochs_done > 0
+        return 0 < self._recipe.early_stopping <= self.epochs_done - self.best_epoch
 
     @property
     def best_epoch(self) -> int:
@@ -317,7 +453,8 @@ class TrainingState(keras.callbacks.Callback):
         if self.best_epoch == epoch + 1:
             # As the state that relies on them: a power cut must not part the two.
             force_to_disk(self._run.best_weights(self.best_epoch))
-        plateau = self._plateau
+        if self.done:
+            self.model.stop_training = True
         write_training_state(
             self._run.state,
             {
@@ -327,9 +464,9 @@ class TrainingState(keras.callbacks.Callback):
             {
                 "history": self.history,
                 "plateau": {
-                    "best": plateau.best,
-                    "wait": plateau.wait,
-                    "cooldown_counter": plateau.cooldown_counter,
+                    name: getattr(self._plateau, name)
+                    for name in ("best", "wait", "cooldown_counter")
+                    if self._plateau
                 },
                 "checkpoint_best": self.checkpoint.best,
             },
