@@ -12,7 +12,7 @@ from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
 
 from benchmarks.pictures import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
-from emotion_cnn.config import SAMPLE_DATA
+from emotion_cnn.config import SAMPLE_DATA, Recipe
 from emotion_cnn.dataset import IMAGE_SIZE, read_splits, split_dataset
 from emotion_cnn.loader import TrainingBatches
 
@@ -50,7 +50,9 @@ def measure(folder: Path, source: str, json: Path | None) -> None:
     start = time.perf_counter()
     train, test, _ = read_splits(folder, skip_bad=False)
     data = split_dataset(train, test, validation_share=0.1, seed=0)
-    batches = TrainingBatches(data.train, batch_size=BATCH_SIZE, flip=True, seed=0)
+    batches = TrainingBatches(
+        data.train, recipe=Recipe(batch_size=BATCH_SIZE), seed=0
+    )
     reading = time.perf_counter() - start
 
     reference = ImageDataGenerator(horizontal_flip=True).flow_from_directory(

@@ -131,8 +131,8 @@ def measure(data: Dataset, arguments: argparse.Namespace) -> None:
     validation = data.validation.select(np.arange(min(256, len(data.validation))))
 
     fix_randomness(0)
-    model = build_model(ARCHITECTURES[recipe.model])
-    compile_model(model, recipe)
+    model = build_model(ARCHITECTURES[recipe.model], for_training=True)
+    compile_model(model, recipe, pictures=len(train))
     pictures = keras.ops.convert_to_tensor(train.images[:batch_size], "float32")
     labels = keras.ops.convert_to_tensor(one_hot(train.labels[:batch_size]))
     warm_up = train.select(np.arange(WARM_UP_STEPS * batch_size))

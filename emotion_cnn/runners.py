@@ -37,7 +37,6 @@ from emotion_cnn.config import (
     SAMPLE_DATA,
     CurvesConfig,
     EvaluateConfig,
-    Recipe,
     ResumeConfig,
     TrainConfig,
 )
@@ -61,7 +60,7 @@ from emotion_cnn.errors import (
 )
 from emotion_cnn.evaluation import Metrics, compute_metrics, format_report
 from emotion_cnn.ferplus import VOTES_NAME, Votes, add_votes, find_votes, relabel
-from emotion_cnn.model import ARCHITECTURES, build_model, divide_logits
+from emotion_cnn.model import ARCHITECTURES, build_model
 from emotion_cnn.pair import publish_pair, read_pair, write_pair
 from emotion_cnn.plotting import (
     confusion_matrix_figure,

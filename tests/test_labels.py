@@ -8,6 +8,7 @@ from PIL import Image
 
 from emotion_cnn import training
 from emotion_cnn.cli import main
+from emotion_cnn.config import Recipe
 from emotion_cnn.dataset import Split, fingerprint
 from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.ferplus import VOTE_COLUMNS, relabel, vote_shares, write_votes
@@ -47,7 +48,7 @@ def test_relabelled_pictures_keep_their_pixels():
     kept, left_out = relabel(split, crowd, distribution=False)
     assert kept.names == ("c",)
     assert kept.labels.tolist() == [SAD]
-    assert kept.crowd is None
+    assert kept.targets is None
     np.testing.assert_array_equal(kept.images[0], split.images[2])
     assert {why: n for why, n in left_out.items() if n} == {
         "no votes": 1,
@@ -63,8 +64,8 @@ def test_a_distribution_is_what_training_aims_at():
     np.testing.assert_array_equal(targets(plain), one_hot(plain.labels))
     assert targets(soft)[0][[SAD, HAPPY]] == pytest.approx([0.6, 0.4])
     assert targets(soft.select([1]))[0][SAD] == 1
-    batches = TrainingBatches(soft, batch_size=2, flip=False, seed=0)
-    np.testing.assert_array_equal(np.sort(batches[0][1], 0), np.sort(soft.crowd, 0))
+    batches = TrainingBatches(soft, recipe=Recipe(batch_size=2, flip=False), seed=0)
+    np.testing.assert_array_equal(np.sort(batches[0][1], 0), np.sort(soft.targets, 0))
     assert fingerprint(soft) != fingerprint(plain)
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from keras._tf_keras.keras.preprocessing import image as keras_image
 
 from emotion_cnn import loader
+from emotion_cnn.config import Recipe
 from emotion_cnn.dataset import Split
 from emotion_cnn.loader import TrainingBatches, one_hot
 
@@ -24,7 +25,9 @@ def numbered_pictures(count: int) -> Split:
 
 def batches_of(count: int, *, batch_size=8, flip=True, seed=1, epoch=0):
     batches = TrainingBatches(
-        numbered_pictures(count), batch_size=batch_size, flip=flip, seed=seed
+        numbered_pictures(count),
+        recipe=Recipe(batch_size=batch_size, flip=flip),
+        seed=seed,
     )
     batches.start_epoch(epoch)
     return batches
@@ -92,7 +95,7 @@ def test_a_mirrored_picture_is_the_picture_mirrored():
     pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 48, 1), np.uint8)
     labels = np.zeros(40, np.int64)
     split = Split(pixels, labels, tuple(map(str, range(40))))
-    images, _ = TrainingBatches(split, batch_size=40, flip=True, seed=0)[0]
+    images, _ = TrainingBatches(split, recipe=Recipe(batch_size=40), seed=0)[0]
     originals = {each.tobytes() for each in pixels.astype("float32")}
     as_they_are = [each.tobytes() in originals for each in images]
     turned = [each[:, ::-1].tobytes() in originals for each in images]

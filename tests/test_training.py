@@ -82,7 +82,7 @@ def train(run: RunFolder, recipe: Recipe = RECIPE, *, seed: int = 1, **options):
     """Returns the network and its history."""
     fix_randomness(seed)
     model = build_model(TINY)
-    compile_model(model, recipe)
+    compile_model(model, recipe, pictures=len(TRAIN))
     options = {"tensorboard": False} | options
     history = fit(
         model, TRAIN, VALIDATION, recipe=recipe, seed=seed, run=run, **options
@@ -217,7 +217,7 @@ def test_validation_pictures_are_never_mirrored(handed_to_keras):
     np.testing.assert_array_equal(labels, one_hot(VALIDATION.labels))
 
 
-def test_training_pictures_are_mirrored_as_the_recipe_says(monkeypatch, run):
+def test_training_batches_are_made_as_the_recipe_says(monkeypatch, run):
     def record(split, **options):
         assert split is TRAIN
         made.append(options)
@@ -225,12 +225,11 @@ def test_training_pictures_are_mirrored_as_the_recipe_says(monkeypatch, run):
 
     made = []
     monkeypatch.setattr(training, "TrainingBatches", record)
-    for flip in (True, False):
+    recipes = [Recipe(batch_size=16, flip=flip) for flip in (True, False)]
+    for recipe in recipes:
         with pytest.raises(KeyboardInterrupt):
-            train(run, Recipe(batch_size=16, flip=flip), seed=5)
-    assert made == [
-        {"batch_size": 16, "flip": flip, "seed": 5} for flip in (True, False)
-    ]
+            train(run, recipe, seed=5)
+    assert made == [{"recipe": recipe, "seed": 5} for recipe in recipes]
 
 
 def test_every_batch_is_trained_on_once_in_its_own_epoch(monkeypatch, run):
@@ -248,7 +247,7 @@ def test_every_batch_is_trained_on_once_in_its_own_epoch(monkeypatch, run):
 
     monkeypatch.setattr(training, "TrainingBatches", Recording)
     train(run)
-    reference = TrainingBatches(TRAIN, batch_size=8, flip=True, seed=1)
+    reference = TrainingBatches(TRAIN, recipe=RECIPE, seed=1)
     for epoch in range(4):
         reference.start_epoch(epoch)
         for index in range(4):
