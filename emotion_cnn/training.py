@@ -407,9 +407,11 @@ class TrainingState(keras.callbacks.Callback):
     @property
     def done(self) -> bool:
         """Whether all epochs are, or nothing was gained for too many of them."""
-        if self.epochs_done in (0, self._recipe.epochs):
-            return self.epochs_done > 0
-        return 0 < self._recipe.early_stopping <= self.epochs_done - self.best_epoch
+        if not self.epochs_done:
+            return False
+        without_gain = self.epochs_done - self.best_epoch
+        stops_early = 0 < self._recipe.early_stopping <= without_gain
+        return self.epochs_done >= self._recipe.epochs or stops_early
 
     @property
     def best_epoch(self) -> int:

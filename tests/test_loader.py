@@ -169,3 +169,74 @@ def test_keras_generator_makes_the_batches(monkeypatch, flip):
     read(batches_of(20, flip=flip))
     assert made == [{"horizontal_flip": flip}]
     assert len(served) == 20
+
+
+def mixed(count: int = 64, **settings):
+    """Returns the pictures and targets of one batch, numbers in all pixels."""
+    images = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    split = Split(
+        np.broadcast_to(images, (count, 48, 48, 1)),
+        np.arange(count) % 7,
+        tuple(map(str, range(count))),
+    )
+    batches = TrainingBatches(
+        split, recipe=Recipe(batch_size=count, **settings), seed=3
+    )
+    again = TrainingBatches(split, recipe=Recipe(batch_size=count, **settings), seed=3)
+    assert same(batches[0], again[0])
+    return batches[0]
+
+
+def test_mixup_blends_pictures_and_labels_alike():
+    images, wanted = mixed(mixup=1.0)
+    assert (images == images[:, :1, :1]).all()
+    assert len(np.unique(images)) > 7
+    np.testing.assert_allclose(wanted.sum(axis=1), 1, atol=1e-6)
+    shares = np.unique(wanted[(wanted > 0).sum(axis=1) == 2].round(5))
+    # Zeros, and the two shares of this batch, which are one together.
+    assert len(shares) == 3
+    assert shares[1] + shares[2] == pytest.approx(1, abs=1e-4)
+
+
+def test_cutmix_pastes_a_rectangle_and_counts_its_pixels():
+    images, wanted = mixed(cutmix=1.0)
+    for picture, target in zip(images[..., 0], wanted, strict=True):
+        numbers, pixels = np.unique(picture, return_counts=True)
+        expected = np.zeros(7)
+        np.add.at(expected, numbers.astype(int) % 7, pixels / 48**2)
+        np.testing.assert_allclose(target, expected, atol=1e-6)
+    own = images[:, :1, :1] == images
+    inside = ~own[own.mean(axis=(1, 2, 3)) < 1][0, :, :, 0]
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    assert inside.sum() == len(rows) * len(columns)
+
+
+def test_with_both_the_batches_take_turns():
+    split = numbered_pictures(64)
+    recipe = Recipe(batch_size=2, mixup=1.0, cutmix=1.0)
+    batches = TrainingBatches(split, recipe=recipe, seed=0)
+    blended = [(batches[k][0].max(axis=(1, 2, 3)) % 1 > 0).any() for k in range(32)]
+    assert 4 < sum(blended) < 28
+
+
+def test_smoothing_spreads_labels_and_leaves_votes_alone():
+    split = numbered_pictures(4)
+    votes = np.array([[0.5, 0.5, 0, 0, 0, 0, 0], np.zeros(7)] * 2, np.float32)
+    both = np.stack([one_hot(split.labels), votes], axis=1)
+    asked = Split(split.images, split.labels, split.names, both)
+    recipe = Recipe(batch_size=4, flip=False, label_smoothing=0.14)
+    images, wanted = TrainingBatches(asked, recipe=recipe, seed=0)[0]
+    order = images.max(axis=(1, 2, 3)).astype(int) - 1
+    np.testing.assert_allclose(wanted[:, 0].max(axis=1), 0.86 + 0.02, atol=1e-6)
+    np.testing.assert_allclose(wanted[:, 0].min(axis=1), 0.02, atol=1e-6)
+    np.testing.assert_array_equal(wanted[:, 1], votes[order])
+
+
+@pytest.mark.parametrize(("balance", "share"), [(0.0, 0.1), (0.5, 0.25), (1.0, 0.5)])
+def test_balance_evens_out_how_often_emotions_come(balance, share):
+    images = np.zeros((1000, 48, 48, 1), np.uint8)
+    labels = np.repeat([1, 3], [100, 900])
+    split = Split(images, labels, tuple(map(str, range(1000))))
+    recipe = Recipe(batch_size=1000, balance=balance)
+    wanted = TrainingBatches(split, recipe=recipe, seed=0)[0][1]
+    assert wanted[:, 1].mean() == pytest.approx(share, abs=0.05 if balance else 0)

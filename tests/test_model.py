@@ -1,10 +1,18 @@
 """The networks: what they are made of, and what goes in and comes out."""
 
+import keras
 import numpy as np
 import pytest
 
 from emotion_cnn.config import MODELS
-from emotion_cnn.model import ARCHITECTURES, Architecture, Convolution, build_model
+from emotion_cnn.model import (
+    ARCHITECTURES,
+    Architecture,
+    Convolution,
+    FusedBatchNormalization,
+    build_model,
+    divide_logits,
+)
 
 UNIT = ["BatchNormalization", "ReLU"]
 BLOCK_END = ["MaxPooling2D", "Dropout"]
@@ -35,7 +43,8 @@ def test_config_offers_exactly_the_architectures():
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("baseline", 4_478_727), ("compact", 625_655)]
+    ("name", "count"),
+    [("baseline", 4_478_727), ("compact", 625_655), ("residual", 3_114_031)],
 )
 def test_parameter_count(models, name, count):
     assert models[name].count_params() == count
@@ -82,7 +91,7 @@ def test_compact_convolutions(models):
     assert {c.kernel_size for c in convolutions} == {(3, 3)}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["baseline", "compact"])
 def test_pooling_and_dropout(models, name):
     pools = layers_of(models[name], "MaxPooling2D")
     assert {(each.pool_size, each.strides) for each in pools} == {((2, 2), (2, 2))}
@@ -108,10 +117,114 @@ def test_rescaling_maps_gray_levels_to_0_1(baseline):
 
 def test_another_architecture_is_only_data():
     sizes = ((Convolution(2), Convolution(3, kernel=1)), (Convolution(4, kernel=5),))
-    model = build_model(Architecture(blocks=sizes, dense=(6,), dropout=0.5))
+    model = build_model(Architecture(sizes, dense=(6,), dropout=0.5, dense_dropout=0.4))
     convolutions = layers_of(model, "Conv2D")
     assert [c.filters for c in convolutions] == [2, 3, 4]
     assert [c.kernel_size for c in convolutions] == [(3, 3), (1, 1), (5, 5)]
     assert len(layers_of(model, "MaxPooling2D")) == 2
     assert [each.units for each in layers_of(model, "Dense")] == [6, 7]
-    assert {each.rate for each in layers_of(model, "Dropout")} == {0.5}
+    assert [each.rate for each in layers_of(model, "Dropout")] == [0.5, 0.5, 0.4]
+
+
+SMALL = Architecture(
+    blocks=((Convolution(2), Convolution(2)), (Convolution(4), Convolution(4))),
+    dense=(6,),
+    dropout=0.1,
+    dense_dropout=0.3,
+    residual=True,
+    squeeze=2,
+    average=True,
+    bias=False,
+)
+
+
+def test_what_an_architecture_can_ask_for():
+    model = build_model(SMALL)
+    assert len(layers_of(model, "Add")) == len(layers_of(model, "Multiply")) == 2
+    assert layers_of(model, "GlobalAveragePooling2D")[-1].output.shape == (None, 4)
+    assert not layers_of(model, "Flatten")
+    assert not any(each.use_bias for each in layers_of(model, "Conv2D"))
+    assert [each.rate for each in layers_of(model, "Dropout")] == [0.1, 0.1, 0.3]
+    # Two for the weighing of each block's channels come before the dense block's.
+    assert [each.units for each in layers_of(model, "Dense")] == [1, 2, 2, 4, 6, 7]
+
+
+def test_a_shortcut_carries_what_the_convolutions_after_it_lose():
+    model = build_model(SMALL)
+    second = layers_of(model, "BatchNormalization")[1]
+    second.set_weights([np.zeros_like(each) for each in second.get_weights()])
+    first, add = layers_of(model, "ReLU")[0], layers_of(model, "Add")[0]
+    inner = keras.Model(model.inputs, [first.output, add.output])
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1), np.uint8)
+    before, after = inner.predict_on_batch(pictures)
+    assert before.any()
+    np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("label_sets", [1, 2])
+@pytest.mark.parametrize("name", MODELS)
+def test_built_for_training_it_is_the_same_network(name, label_sets, pictures):
+    architecture = ARCHITECTURES[name]
+    keras.utils.set_random_seed(0)
+    trained = build_model(architecture, label_sets=label_sets, for_training=True)
+    finished = build_model(architecture, label_sets=label_sets)
+    finished.set_weights(trained.get_weights())
+    assert finished.input_shape == (None, 48, 48, 1)
+    np.testing.assert_allclose(
+        finished.predict_on_batch(pictures),
+        trained.predict_on_batch(pictures),
+        atol=1e-6,
+    )
+    assert "emotion_cnn" not in finished.to_json()
+
+
+def test_several_label_sets_have_probabilities_each(pictures):
+    probabilities = build_model(SMALL, label_sets=2).predict_on_batch(pictures)
+    assert probabilities.shape == (5, 2, 7)
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
+    assert np.abs(probabilities[:, 0] - probabilities[:, 1]).max() > 1e-3
+
+
+def test_a_network_that_averages_trains_on_pictures_of_any_size():
+    network = build_model(SMALL, for_training=True)
+    for size in (16, 33, 48):
+        assert network(np.zeros((2, size, size, 1), "float32")).shape == (2, 7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_fused_normalisation_is_that_of_keras(dtype):
+    generator = np.random.default_rng(0)
+    # As many values a channel as make n/(n-1) vanish in the tolerance.
+    inputs = generator.normal(3, 2, (16, 12, 12, 4)).astype("float32")
+    ours = FusedBatchNormalization(dtype=dtype)
+    theirs = keras.layers.BatchNormalization(dtype=dtype)
+    weights = [generator.uniform(0.5, 1.5, 4) for _ in range(4)]
+    outputs = []
+    for layer in (ours, theirs):
+        layer.build(inputs.shape)
+        layer.set_weights(weights)
+        outputs.append(
+            keras.ops.convert_to_numpy(
+                keras.ops.cast(layer(inputs, training=True), "float32")
+            )
+        )
+    tolerance = 1e-5 if dtype == "float32" else 0.05
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=tolerance)
+    for one, other, before in zip(
+        ours.get_weights(), theirs.get_weights(), weights, strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-2 if tolerance > 1e-3 else 1e-4)
+        assert one.shape == before.shape
+    assert not np.allclose(ours.get_weights()[2], weights[2], rtol=1e-3)
+
+
+@pytest.mark.parametrize("label_sets", [1, 2])
+def test_dividing_logits_is_temperature_scaling(label_sets, pictures):
+    model = build_model(SMALL, label_sets=label_sets)
+    logits = np.log(model.predict_on_batch(pictures).reshape(5, label_sets, 7))
+    temperatures = [2.0, 0.5][:label_sets]
+    divide_logits(model, temperatures)
+    expected = np.exp(logits / np.array(temperatures)[:, np.newaxis])
+    expected /= expected.sum(axis=-1, keepdims=True)
+    found = model.predict_on_batch(pictures).reshape(5, label_sets, 7)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
