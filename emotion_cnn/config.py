@@ -20,6 +20,7 @@ SAMPLE_DATA = "sample"
 
 LABELS = ("original", "ferplus")
 LABEL_MODES = ("majority", "distribution")
+TEST_TIME_AUGMENTATIONS = ("none", "flip", "ten-crop")
 BACKENDS = ("tensorflow", "jax", "torch")
 _BACKEND = os.environ.get("KERAS_BACKEND") or "tensorflow"
 MODELS = ("baseline", "compact")
@@ -274,6 +275,12 @@ class EvaluateConfig:
         metavar="PATH",
     )
     labels: str = setting("original", _LABELS_HELP, choices=LABELS)
+    tta: str = setting(
+        "none",
+        "test-time augmentation: average the probabilities of each picture and its "
+        "mirror image, or of ten crops",
+        choices=TEST_TIME_AUGMENTATIONS,
+    )
     skip_bad: bool = setting(False, _SKIP_BAD_HELP)
     audit: str | None = setting(
         None,
