@@ -500,7 +500,7 @@ def _judge(
     # FER2013's figures are published on PrivateTest: the pictures show that.
     shown_part = list(parts)[-1]
     if record["labels"] == "ferplus":
-        # Read again: after training on them the votes are hours away from here.
+        # Training and evaluation both come here, with relabelled pictures alone.
         votes = find_votes(Path(record["data"])) or {}
         agreed = np.flatnonzero(over_half_of_all_votes(test.names, votes))
         parts |= _narrowed(parts, agreed, ", over half of all votes")
