@@ -22,12 +22,13 @@ from emotion_cnn import runners
 from emotion_cnn.config import MODELS, SAMPLE_DATA
 from emotion_cnn.dataset import Split, read_test
 from emotion_cnn.model import ARCHITECTURES, build_model
+from emotion_cnn.prediction import BATCH_SIZE
 
 
 def seconds_of_predict(model: keras.Model, test: Split) -> float:
     """Returns how long a bare `predict` over all pictures takes."""
     start = time.perf_counter()
-    model.predict(test.images, batch_size=runners.PREDICTION_BATCH_SIZE, verbose=0)
+    model.predict(test.images, batch_size=BATCH_SIZE, verbose=0)
     return time.perf_counter() - start
 
 
@@ -86,10 +87,11 @@ def measure(test: Split, arguments: argparse.Namespace) -> None:
     record = {
         "data": arguments.data,
         "labels": "original",
+        "tta": "none",
         "weights": "random weights",
     }
     # As many pictures as make one whole batch and one as short as the last will be.
-    batch = runners.PREDICTION_BATCH_SIZE
+    batch = BATCH_SIZE
     warm_up = test.select(np.arange(min(len(test), batch + len(test) % batch)))
     seconds_of_predict(model, warm_up)
     seconds_of_judging(model, warm_up, record)

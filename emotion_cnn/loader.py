@@ -110,8 +110,8 @@ class TrainingBatches(keras.utils.PyDataset):
         mix, alpha = self._mixtures[generator.integers(len(self._mixtures))]
         partners = generator.permutation(len(images))
         share = generator.beta(alpha, alpha)
-        images, share = mix(images, images[partners], share, generator)
-        return images, share * wanted + (1 - share) * wanted[partners]
+        images, kept = mix(images, images[partners], share, generator)
+        return images, kept * wanted + (1 - kept) * wanted[partners]
 
 
 def _blend(

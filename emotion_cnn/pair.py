@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from emotion_cnn.artifacts import first_line, replacing, write_text
+from emotion_cnn.config import LABELS
 from emotion_cnn.dataset import IMAGE_SIZE
 from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.errors import ModelError
@@ -97,7 +98,8 @@ def read_pair(folder: Path) -> keras.Model:
         folder: Folder that holds both files.
 
     Returns:
-        A model from raw gray values (batch, 48, 48, 1) to seven probabilities.
+        A model from raw gray values (batch, 48, 48, 1) to probabilities, (batch, 7),
+        or (batch, 2, 7) where it answers for each of `LABELS`.
 
     Raises:
         ModelError: A file is missing, damaged, of Keras 2, does not fit the
@@ -130,10 +132,11 @@ def read_pair(folder: Path) -> keras.Model:
         ) from error
     gray = np.full((1, IMAGE_SIZE, IMAGE_SIZE, 1), 128, "float32")
     outputs = keras.ops.convert_to_numpy(model(gray, training=False))
-    if not (outputs >= 0).all() or abs(outputs.sum() - 1) > 1e-3:
+    if (outputs < 0).any() or not (abs(outputs.sum(axis=-1) - 1) < 1e-3).all():
         raise ModelError(
             f"Expected {folder / MODEL_NAME} to end in probabilities, seven numbers "
-            f"from 0 that sum to 1; found {outputs[0].tolist()} for a gray picture."
+            f"from 0 that sum to 1 in each answer; found "
+            f"{outputs[0].tolist()} for a gray picture."
         )
     return model
 
@@ -163,11 +166,12 @@ def _read_architecture(path: Path) -> keras.Model:
             f"build without running code from the file ({first_line(error)})."
         ) from error
     expected_input = (None, IMAGE_SIZE, IMAGE_SIZE, 1)
-    expected_output = (None, len(EMOTIONS))
-    if input_shape != expected_input or output_shape != expected_output:
+    one_head, two_heads = (None, len(EMOTIONS)), (None, len(LABELS), len(EMOTIONS))
+    if input_shape != expected_input or output_shape not in (one_head, two_heads):
         raise ModelError(
             f"{path} is a network from {input_shape} to {output_shape}; expected "
-            f"{expected_input} to {expected_output}: 48x48 gray pictures in, the "
-            f"seven emotions {', '.join(EMOTIONS)} out."
+            f"{expected_input} to {one_head} or {two_heads}: 48x48 gray pictures in, "
+            f"the seven emotions {', '.join(EMOTIONS)} out, once or for each of the "
+            f"labels {', '.join(LABELS)}."
         )
     return model

@@ -195,7 +195,9 @@ def draw_reliability_diagram(
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(xmax=1))
     axes.legend(
+        # Below the label of the axis: inside there is no place that bars never reach.
         loc="upper left",
+        bbox_to_anchor=(0, -0.1),
         title=f"expected calibration error: {expected_calibration_error:.2%}",
         alignment="left",
     )
@@ -259,7 +261,7 @@ def reliability_figure(
     bins: Sequence[ReliabilityBin], expected_calibration_error: float, *, title: str
 ) -> Figure:
     """Makes a figure of `draw_reliability_diagram`; n is added to the title."""
-    figure = Figure(figsize=(7, 7), layout="constrained")
+    figure = Figure(figsize=(7, 8), layout="constrained")
     axes = draw_reliability_diagram(bins, figure.subplots(), expected_calibration_error)
     axes.set_title(f"{title}, n = {sum(each.count for each in bins):,}")
     return figure

@@ -37,6 +37,7 @@ from emotion_cnn.config import (
     SAMPLE_DATA,
     CurvesConfig,
     EvaluateConfig,
+    Recipe,
     ResumeConfig,
     TrainConfig,
 )
@@ -49,6 +50,7 @@ from emotion_cnn.dataset import (
     read_test,
     split_dataset,
 )
+from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.environment import describe_environment
 from emotion_cnn.errors import (
     ConfigError,
@@ -58,9 +60,22 @@ from emotion_cnn.errors import (
     RunInterruptedError,
     TrainingError,
 )
-from emotion_cnn.evaluation import Metrics, compute_metrics, format_report
-from emotion_cnn.ferplus import VOTES_NAME, Votes, add_votes, find_votes, relabel
-from emotion_cnn.model import ARCHITECTURES, build_model
+from emotion_cnn.evaluation import (
+    Metrics,
+    compute_metrics,
+    fit_temperature,
+    format_report,
+)
+from emotion_cnn.ferplus import (
+    VOTES_NAME,
+    Votes,
+    add_votes,
+    find_votes,
+    over_half_of_all_votes,
+    relabel,
+)
+from emotion_cnn.loader import targets
+from emotion_cnn.model import ARCHITECTURES, build_model, divide_logits
 from emotion_cnn.pair import publish_pair, read_pair, write_pair
 from emotion_cnn.plotting import (
     confusion_matrix_figure,
@@ -68,6 +83,7 @@ from emotion_cnn.plotting import (
     mistakes_figure,
     reliability_figure,
 )
+from emotion_cnn.prediction import BATCH_SIZE, predict
 from emotion_cnn.sample_faces import find_source, sample_splits, source_name
 from emotion_cnn.training import (
     compile_model,
@@ -76,7 +92,6 @@ from emotion_cnn.training import (
     fix_randomness,
 )
 
-PREDICTION_BATCH_SIZE = 256
 LABEL_NAMES = {
     "original": "original labels",
     "ferplus": "FER+ majority labels",
@@ -99,6 +114,7 @@ def train(config: TrainConfig) -> RunFolder:
     source = find_source(config.data)
     drawn_faces = source == SAMPLE_DATA
     recipe = config.resolve_recipe(drawn_faces=drawn_faces)
+    _check_resolution(recipe)
     if not drawn_faces:
         _check_writable(Path(config.publish))
     for package in ("tensorflow", "tensorboard") if config.tensorboard else ():
@@ -195,8 +211,16 @@ def evaluate(config: EvaluateConfig) -> Path:
             if run
             else create_folder(Path(config.runs), f"{now}-evaluation")
         )
-    print(f"Judging {folder} on {len(test):,} pictures ({source_name(source)}).")
-    record = {"data": source, "labels": config.labels, "weights": str(folder)}
+    print(
+        f"Judging {folder} on {len(test):,} pictures ({source_name(source)}), "
+        f"test-time augmentation: {config.tta}."
+    )
+    record = {
+        "data": source,
+        "labels": config.labels,
+        "tta": config.tta,
+        "weights": str(folder),
+    }
     _judge(model, test, output, record, twins)
     return output
 
@@ -353,6 +377,15 @@ def _describe(data: Dataset) -> dict[str, Any]:
     }
 
 
+def _check_resolution(recipe: Recipe) -> None:
+    if recipe.low_resolution_epochs and not ARCHITECTURES[recipe.model].average:
+        able = ", ".join(name for name, each in ARCHITECTURES.items() if each.average)
+        raise ConfigError(
+            f"--low-resolution-epochs expects a network that takes pictures of any "
+            f"size; found --model {recipe.model}. Choose {able}, or leave it out."
+        )
+
+
 def _check_writable(folder: Path) -> None:
     """Finds out before hours of training whether the pair can be written."""
     probe = folder / ".writable"
@@ -441,12 +474,16 @@ def _fit_and_judge(
         )
         write_figure(run.loss_curves, loss_curves_figure(history))
         finished.set_weights(network.get_weights())
+        temperatures = _calibrate(finished, data) if recipe.calibrate else None
         write_pair(run.path, finished)
-        record = {
+        record: dict[str, Any] = {
             "data": config.data,
             "labels": "original" if config.labels == BOTH_LABELS else config.labels,
+            "tta": "none",
             "weights": str(run.path),
         }
+        if temperatures:
+            record["temperatures"] = temperatures
         _judge(finished, data.test, run.path, record, twins)
         if not drawn_faces:
             publish_pair(run.path, Path(config.publish))
@@ -455,6 +492,25 @@ def _fit_and_judge(
         run.state.unlink()
         run.remove_other_best_weights(None)
     return run
+
+
+def _calibrate(model: keras.Model, data: Dataset) -> dict[str, float]:
+    """Fits a temperature for each label set on validation, and builds it in."""
+    wanted = targets(data.validation).reshape(len(data.validation), -1, len(EMOTIONS))
+    temperatures = {}
+    for head, labels in enumerate(LABELS[: wanted.shape[1]]):
+        # A picture has a label where one emotion has more than half of it.
+        labelled = np.flatnonzero(wanted[:, head].max(axis=1) > 0.5)
+        probabilities = predict(model, data.validation.images[labelled], labels=labels)
+        temperatures[labels] = fit_temperature(
+            wanted[labelled, head].argmax(axis=1), probabilities
+        )
+        print(
+            f"Temperature {temperatures[labels]:.3f}, fitted on {len(labelled):,} "
+            "validation pictures"
+        )
+    divide_logits(model, list(temperatures.values()))
+    return temperatures
 
 
 def _check_one_batch(model: keras.Model, images: np.ndarray) -> None:
@@ -507,26 +563,32 @@ def _judge(
     twins: KnownTwins | None,
 ) -> None:
     """Predicts every picture, prints the report and writes all of it."""
-    options = {"batch_size": PREDICTION_BATCH_SIZE, "verbose": 0}
+    options = {"labels": record["labels"], "tta": record["tta"]}
     # The first batch is when Keras builds its function, which is no speed.
-    model.predict(test.images[:PREDICTION_BATCH_SIZE], **options)
+    predict(model, test.images[:BATCH_SIZE], **options)
     start = time.perf_counter()
-    probabilities = model.predict(test.images, **options)
+    probabilities = predict(model, test.images, **options)
     rate = len(test) / (time.perf_counter() - start)
     labels = LABEL_NAMES[record["labels"]]
     parts = {"test": np.arange(len(test))} | official_parts(test)
     # FER2013's figures are published on PrivateTest: the pictures show that.
     shown_part = list(parts)[-1]
+    if record["labels"] == "ferplus":
+        # Training and evaluation both come here, with relabelled pictures alone.
+        votes = find_votes(Path(record["data"])) or {}
+        agreed = np.flatnonzero(over_half_of_all_votes(test.names, votes))
+        parts |= _narrowed(parts, agreed, ", over half of all votes")
     if twins:
         record = {**record, "audit": str(twins.path)}
-        parts |= _parts_without_twins(parts, twins.places_without(test))
+        without = twins.places_without(test)
+        parts |= _narrowed(parts, without, " without twins in train")
     metrics = {
         name: compute_metrics(test.labels[places], probabilities[places])
         for name, places in parts.items()
     }
     report = (
         f"{record['weights']}, judged on {source_name(record['data'])},\n"
-        f"{labels}\n\n"
+        f"{labels}, test-time augmentation: {record['tta']}\n\n"
         f"{format_report(metrics)}\n\n{rate:,.0f} pictures per second\n"
     )
     print(report)
@@ -552,13 +614,12 @@ def _judge(
     print(f"Results: {folder}")
 
 
-def _parts_without_twins(
-    parts: Mapping[str, np.ndarray], without: np.ndarray
+def _narrowed(
+    parts: Mapping[str, np.ndarray], to: np.ndarray, added_name: str
 ) -> dict[str, np.ndarray]:
-    """Returns what of each part has no twin in train, where there is any."""
+    """Returns what of each part is among some pictures, where there is any."""
     left = {
-        f"{name} without twins in train": np.intersect1d(places, without)
-        for name, places in parts.items()
+        name + added_name: np.intersect1d(places, to) for name, places in parts.items()
     }
     return {name: places for name, places in left.items() if len(places)}
 

@@ -194,9 +194,15 @@ def test_flip_can_be_asked_for(runners):
 
 def test_flags_of_evaluate_reach_the_runner(runners):
     arguments = ["--mode=evaluate", "--weights=w", "--output=o", "--runs=r"]
-    assert cli.main([*arguments, "--data=sample", "--skip-bad"]) == 0
+    flags = ["--data=sample", "--skip-bad", "--tta=ten-crop"]
+    assert cli.main([*arguments, *flags]) == 0
     expected = EvaluateConfig(
-        data="sample", weights="w", output="o", runs="r", skip_bad=True
+        data="sample",
+        weights="w",
+        output="o",
+        runs="r",
+        skip_bad=True,
+        tta="ten-crop",
     )
     assert runners.calls == [("evaluate", expected)]
 

@@ -109,6 +109,7 @@ def test_a_setting_that_suits_the_recipe_of_the_drawn_faces_is_not_refused():
         (lambda: TrainConfig(recipe="x"), ("--recipe", "default, sample", "'x'")),
         (lambda: TrainConfig(backend="x"), ("--backend", "tensorflow, jax, torch")),
         (lambda: EvaluateConfig(backend="x"), ("--backend", "jax", "'x'")),
+        (lambda: EvaluateConfig(tta="x"), ("--tta", "none, flip, ten-crop", "'x'")),
     ],
 )
 def test_a_name_that_does_not_exist_is_met_with_those_that_do(build, words):

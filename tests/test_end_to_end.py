@@ -194,9 +194,11 @@ def jax_results(clone, tmp_path_factory):
     train += ["--epochs", "2", "--batch-size", "16"]
     train += ["--runs", str(folder / "runs"), "--publish", str(folder)]
     judge = ["--mode", "evaluate", "--backend", "jax", "--weights", str(clone.run)]
+    ten_crop = [*judge, "--tta", "ten-crop", "--output", str(folder / "ten_crop")]
     judge += ["--output", str(folder / "of_tensorflow")]
-    results = clone.several(train, judge, PYTHONPATH=str(folder), **JAX_QUICKLY)
-    assert [code for code, _, _ in results] == [0, 0], results
+    commands = (train, judge, ten_crop)
+    results = clone.several(*commands, PYTHONPATH=str(folder), **JAX_QUICKLY)
+    assert [code for code, _, _ in results] == [0, 0, 0], results
     return folder
 
 
@@ -209,14 +211,20 @@ def jax_run(jax_results):
 @pytest.fixture(scope="module")
 def evaluations(clone, jax_results, jax_run):
     """Folders with what TensorFlow finds of the published pair and of JAX' run."""
-    of_jax = jax_results / "of_jax"
-    (code, output, _), (jax_code, _, _) = clone.several(
+    of_jax, ten_crop = jax_results / "of_jax", jax_results / "ten_crop_on_tensorflow"
+    results = clone.several(
         ["--mode", "evaluate"],
         ["--mode", "evaluate", "--weights", str(jax_run), "--output", str(of_jax)],
+        ["--mode", "evaluate", "--tta", "ten-crop", "--output", str(ten_crop)],
     )
-    assert (code, jax_code) == (0, 0)
+    assert [code for code, _, _ in results] == [0, 0, 0], results
     (folder,) = clone.runs.glob("*-evaluation")
-    return {"published": folder, "jax": of_jax, "output": output}
+    return {
+        "published": folder,
+        "jax": of_jax,
+        "ten_crop": ten_crop,
+        "outputs": [output for _, output, _ in results],
+    }
 
 
 # Train, and evaluate what was trained
@@ -343,10 +351,25 @@ def test_predictions_recount_to_the_metrics(clone, evaluations):
 
 def test_the_report_is_printed_and_kept(evaluations):
     report = (evaluations["published"] / "report.txt").read_text()
-    assert report in evaluations["output"]
+    assert report in evaluations["outputs"][0]
     accuracy = read_json(evaluations["published"] / "metrics.json")["parts"]["test"]
     assert f"{accuracy['accuracy']:.2%}" in report
     assert "pictures per second" in report
+    assert "test-time augmentation: none" in report
+
+
+def test_test_time_augmentation_is_used_and_said(evaluations):
+    plain, ten_crop = evaluations["published"], evaluations["ten_crop"]
+    assert read_json(plain / "metrics.json")["tta"] == "none"
+    assert read_json(ten_crop / "metrics.json")["tta"] == "ten-crop"
+    used = "test-time augmentation: ten-crop"
+    assert used in (ten_crop / "report.txt").read_text()
+    assert evaluations["outputs"][2].splitlines()[0].endswith(used + ".")
+    losses = {
+        read_json(folder / "metrics.json")["parts"]["test"]["log_loss"]
+        for folder in (plain, ten_crop)
+    }
+    assert len(losses) == 2
 
 
 # JAX
@@ -363,14 +386,13 @@ def test_jax_trains_without_tensorflow(jax_results, jax_run):
     assert validation["log_loss"] == pytest.approx(best["val_loss"], abs=1e-5)
 
 
-@pytest.mark.parametrize("trained_on", ["tensorflow", "jax"])
-def test_both_backends_find_the_same(
-    clone, jax_results, jax_run, evaluations, trained_on
-):
-    if trained_on == "jax":
-        folders = jax_run, evaluations["jax"]
-    else:
-        folders = clone.run, jax_results / "of_tensorflow"
+@pytest.mark.parametrize("judged", ["run of tensorflow", "run of jax", "ten crops"])
+def test_both_backends_find_the_same(clone, jax_results, jax_run, evaluations, judged):
+    folders = {
+        "run of tensorflow": (clone.run, jax_results / "of_tensorflow"),
+        "run of jax": (jax_run, evaluations["jax"]),
+        "ten crops": (evaluations["ten_crop"], jax_results / "ten_crop"),
+    }[judged]
     one, other = (read_json(folder / "metrics.json")["parts"] for folder in folders)
     for part in ("test", "PublicTest", "PrivateTest"):
         assert one[part]["n"] == other[part]["n"]

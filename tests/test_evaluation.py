@@ -13,9 +13,11 @@ from emotion_cnn.evaluation import (
     EmotionMetrics,
     compute_metrics,
     expected_calibration_error,
+    fit_temperature,
     format_report,
     reliability_bins,
     wilson_interval,
+    with_temperature,
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -191,6 +193,66 @@ def test_bins_hold_their_upper_edge_and_cover_zero_to_one():
 
     at_edge = reliability_bins(np.array([bins[4].upper]), np.array([True]))
     assert at_edge[4].count == 1
+
+
+@pytest.fixture
+def calibrated():
+    """Twenty pictures; each emotion is the label as often as it is said to be."""
+    counts = np.array([8, 4, 2, 2, 2, 1, 1])
+    return np.repeat(np.arange(7), counts), np.tile(counts / 20, (20, 1))
+
+
+def test_the_temperature_of_calibrated_probabilities_is_one(calibrated):
+    assert fit_temperature(*calibrated) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.5, 2, 4, 15])
+def test_the_temperature_undoes_a_scale_of_the_logits(calibrated, scale):
+    labels, probabilities = calibrated
+    powers = probabilities**scale
+    scaled = powers / powers.sum(axis=1, keepdims=True)
+    temperature = fit_temperature(labels, scaled)
+    assert temperature == pytest.approx(scale, rel=1e-3)
+    np.testing.assert_allclose(
+        with_temperature(scaled, temperature), probabilities, atol=1e-3
+    )
+
+
+def test_the_temperature_has_the_least_log_loss():
+    labels, probabilities = random_predictions(300)
+    probabilities[np.arange(150), labels[:150]] += 1
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    fitted = fit_temperature(labels, probabilities)
+
+    def loss(temperature):
+        after = with_temperature(probabilities, temperature)
+        return compute_metrics(labels, after).log_loss
+
+    assert 1 < fitted < 20
+    assert loss(fitted) < min(loss(0.99 * fitted), loss(1.01 * fitted), loss(1))
+
+
+def test_a_temperature_by_hand_leaves_the_order():
+    # Square roots of 0.64, 0.16, 0.16, 0.04 are 0.8, 0.4, 0.4, 0.2, which sum to 1.8.
+    rows = np.array([[0.64, 0.16, 0.16, 0.04, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0]])
+    warmer = with_temperature(rows, 2)
+    assert warmer.dtype == np.float64
+    assert warmer[0] == pytest.approx(np.array([8, 4, 4, 2, 0, 0, 0]) / 18)
+    assert warmer.sum(axis=1) == pytest.approx(1)
+    assert with_temperature(rows, 1) == pytest.approx(rows)
+
+
+@pytest.mark.parametrize(
+    ("labels", "end"), [(np.arange(7), 0.05), ((np.arange(7) + 1) % 7, 20)]
+)
+def test_the_temperature_stays_within_its_range(labels, end):
+    probabilities = (np.ones((7, 7)) + np.eye(7)) / 8
+    assert fit_temperature(labels, probabilities) == pytest.approx(end, rel=1e-3)
+
+
+def test_a_temperature_is_not_fitted_to_nothing():
+    with pytest.raises(ValueError, match="at least one picture"):
+        fit_temperature(np.zeros(0, int), np.zeros((0, 7)))
 
 
 def test_metrics_survive_a_json_round_trip(six_pictures):

@@ -13,6 +13,7 @@ from emotion_cnn.ferplus import (
     crowd_labels,
     drop_single_votes,
     majority_columns,
+    over_half_of_all_votes,
     parse_votes,
     read_ferplus,
     read_ferplus_rows,
@@ -74,6 +75,37 @@ def test_single_votes_are_dropped():
 def test_a_majority_is_over_half_of_the_votes_that_count(counts, winner):
     expected = -1 if winner is None else VOTE_COLUMNS.index(winner)
     assert majority_columns(table(votes(**counts))).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_over_half"),
+    [
+        ({"fear": 10}, True),
+        ({"fear": 6, "sadness": 4}, True),
+        ({"fear": 6, "sadness": 1, "contempt": 1, "unknown": 1, "NF": 1}, True),
+        ({"fear": 5, "sadness": 5}, False),
+        # A majority once single votes are dropped, but five of all ten.
+        ({"fear": 5, "sadness": 4, "anger": 1}, False),
+        ({"fear": 5, "NF": 1, "anger": 1, "contempt": 1, "unknown": 2}, False),
+        # Not all pictures have ten.
+        ({"fear": 5, "sadness": 4}, True),
+        # No emotion of the seven.
+        ({"NF": 10}, False),
+        ({"contempt": 6, "fear": 4}, False),
+        ({}, False),
+    ],
+)
+def test_over_half_of_all_votes(counts, is_over_half):
+    found = over_half_of_all_votes(["a"], {"a": votes(**counts)})
+    assert found.dtype == bool
+    assert found.tolist() == [is_over_half]
+
+
+def test_over_half_of_all_votes_goes_by_names():
+    given = {"b": votes(fear=10), "c": votes(fear=5, anger=5), "d": votes(anger=9)}
+    found = over_half_of_all_votes(("d", "c", "no votes", "b"), given)
+    assert found.tolist() == [True, False, False, True]
+    assert over_half_of_all_votes((), given).shape == (0,)
 
 
 def test_crowd_labels_are_those_of_the_tool_and_the_rest_is_counted():

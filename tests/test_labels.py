@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.ferplus import VOTE_COLUMNS, relabel, vote_shares, write_votes
 from emotion_cnn.loader import TrainingBatches, one_hot, targets
 from emotion_cnn.model import ARCHITECTURES, Architecture, Convolution
+from emotion_cnn.pair import write_pair
 
 TINY = Architecture(blocks=4 * ((Convolution(2),),), dense=(4, 4))
 SAD, HAPPY = EMOTIONS.index("sad"), EMOTIONS.index("happy")
@@ -89,6 +91,9 @@ def folder(tmp_path, monkeypatch, own_environment):
                     column = VOTE_COLUMNS.index("sadness")
                 counts = [0] * 10
                 counts[column], counts[9] = 8, 2
+                if (emotion, kind) == ("happy", "PublicTest"):
+                    # A majority without the single vote, but half of all ten.
+                    counts[column], counts[8], counts[9] = 5, 1, 4
                 crowd[name] = tuple(counts)
     del crowd["test/fear/PrivateTest_1.png"]
     write_votes(tmp_path / "data" / "votes.csv", crowd)
@@ -123,7 +128,14 @@ def test_training_and_judging_by_the_crowd(folder, monkeypatch, capsys):
     metrics = json.loads((path / "metrics.json").read_text())
     assert metrics["labels"] == "ferplus"
     assert metrics["parts"]["test"]["n"] == 13
-    assert metrics["parts"]["PrivateTest"]["n"] == 6
+    assert {name: part["n"] for name, part in metrics["parts"].items()} == {
+        "test": 13,
+        "PublicTest": 7,
+        "PrivateTest": 6,
+        "test, over half of all votes": 12,
+        "PublicTest, over half of all votes": 6,
+        "PrivateTest, over half of all votes": 6,
+    }
     assert metrics["parts"]["test"]["emotions"]["sad"]["support"] == 4
     output = capsys.readouterr().out
     assert "FER+ majority labels" in output
@@ -141,6 +153,40 @@ def test_labels_are_chosen_when_judging(folder, capsys):
         metrics = json.loads((output / "metrics.json").read_text())
         assert metrics["labels"] == labels
         assert metrics["parts"]["test"]["emotions"]["sad"]["support"] == sad
+        narrowed = "PrivateTest, over half of all votes" in metrics["parts"]
+        assert narrowed == (labels == "ferplus")
+
+
+def test_where_the_crowd_agrees_is_reported_without_twins_too(folder, network):
+    data, audit = folder / "data", folder / "audit"
+    twin = data / "test" / "sad" / "PrivateTest_1.png"
+    twin.write_bytes((data / "train" / "sad" / "Training_0.png").read_bytes())
+    assert run(folder, "--mode=audit", f"--output={audit}") == 0
+    judged = ("--mode=evaluate", f"--weights={network}", "--labels=ferplus")
+    output = folder / "judged"
+    assert run(folder, *judged, f"--audit={audit}", f"--output={output}") == 0
+    parts = json.loads((output / "metrics.json").read_text())["parts"]
+    counts = {name: part["n"] for name, part in parts.items()}
+    assert counts["PrivateTest, over half of all votes"] == 6
+    assert counts["PrivateTest without twins in train"] == 5
+    assert counts["PrivateTest, over half of all votes without twins in train"] == 5
+    assert counts["test, over half of all votes without twins in train"] == 11
+
+
+def test_labels_choose_the_head_of_a_network_with_two(folder):
+    """One head always says happy, the other sad."""
+    pixels = keras.Input((48, 48, 1))
+    dense = keras.layers.Dense(14, kernel_initializer="zeros")
+    outputs = keras.layers.Reshape((2, 7))(dense(keras.layers.Flatten()(pixels)))
+    model = keras.Model(pixels, keras.layers.Softmax()(outputs))
+    dense.bias.assign(np.eye(14)[HAPPY] + np.eye(14)[7 + SAD])
+    write_pair(folder, model)
+    for labels, emotion in (("original", "happy"), ("ferplus", "sad")):
+        output = folder / labels
+        judged = ("--mode=evaluate", f"--weights={folder}", f"--labels={labels}")
+        assert run(folder, *judged, "--tta=flip", f"--output={output}") == 0
+        parts = json.loads((output / "metrics.json").read_text())["parts"]
+        assert parts["test"]["emotions"][emotion]["recall"] == 1
 
 
 def test_no_votes_are_an_error(folder, fails):

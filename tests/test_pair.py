@@ -382,8 +382,40 @@ def test_a_network_of_other_shapes(tmp_path, side, channels, classes, found):
     write_pair(tmp_path, network_of(*top, side=side, channels=channels))
     message = refusal(tmp_path)
     assert f"is a network from {found}" in message
-    assert "expected (None, 48, 48, 1) to (None, 7)" in message
+    assert "expected (None, 48, 48, 1) to (None, 7) or (None, 2, 7)" in message
     assert "seven emotions angry, disgust" in message
+    assert "each of the labels original, ferplus" in message
+
+
+def heads(count: int, *, activation: str) -> tuple[keras.Layer, ...]:
+    """Layers that end in so many answers; biases differ, so that none is the other."""
+    dense = layers.Dense(7 * count, bias_initializer="random_normal")
+    shape = layers.Reshape((count, 7))
+    return layers.Flatten(), dense, shape, layers.Activation(activation)
+
+
+def test_a_network_of_two_heads_is_read(tmp_path):
+    model = network_of(*heads(2, activation="softmax"))
+    write_pair(tmp_path, model)
+    found = predictions(read_pair(tmp_path))
+    assert found.shape == (5, 2, 7)
+    assert np.array_equal(found, predictions(model))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_network_of_another_number_of_heads(tmp_path, count):
+    write_pair(tmp_path, network_of(*heads(count, activation="softmax")))
+    assert f"to (None, {count}, 7); expected" in refusal(tmp_path)
+
+
+def test_each_head_ends_in_probabilities(tmp_path):
+    """All numbers of both heads may sum to 1 times 2 without either doing so."""
+    both = (layers.Flatten(), layers.Dense(14, activation="softmax"))
+    twice = (layers.Rescaling(2.0), layers.Reshape((2, 7)))
+    model = network_of(*both, *twice)
+    model.layers[-3].bias.assign(np.arange(14.0))
+    write_pair(tmp_path, model)
+    assert "seven numbers from 0 that sum to 1 in each answer" in refusal(tmp_path)
 
 
 def test_a_network_of_two_inputs(tmp_path):

@@ -157,6 +157,18 @@ def test_reliability_diagram_shows_each_filled_bin():
     assert figure.axes[0].get_title() == "PublicTest, n = 4"
 
 
+def test_the_legend_of_a_reliability_diagram_covers_nothing():
+    confidence = np.linspace(0.01, 0.99, 99)
+    bins = reliability_bins(confidence, np.ones(99, bool))
+    figure = reliability_figure(bins, 0.5, title="tall bars everywhere")
+    figure.draw_without_rendering()
+    [axes] = figure.axes
+    legend = axes.get_legend().get_window_extent()
+    assert legend.y1 < axes.xaxis.label.get_window_extent().y0
+    assert figure.bbox.y0 <= legend.y0
+    assert figure.bbox.x0 <= legend.x0 < legend.x1 <= figure.bbox.x1
+
+
 @pytest.fixture
 def five_pictures():
     """Mistakes are pictures 1 (60%), 3 (90%) and 4 (70%); picture i has gray 10 i."""

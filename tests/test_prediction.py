@@ -1,0 +1,130 @@
+"""Which head answers, and test-time augmentation against views made by hand."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from PIL import Image
+
+from emotion_cnn import prediction
+from emotion_cnn.config import LABELS, TEST_TIME_AUGMENTATIONS
+from emotion_cnn.prediction import predict
+
+
+def network(*between: keras.Layer, heads: int = 1) -> keras.Model:
+    """A network whose weights are drawn anew and depend on the number of heads."""
+    shape = (7,) if heads == 1 else (heads, 7)
+    top = [layers.Flatten(), layers.Dense(7 * heads), layers.Reshape(shape)]
+    pixels = [keras.Input((48, 48, 1)), layers.Rescaling(1 / 255)]
+    model = keras.Sequential([*pixels, *between, *top, layers.Softmax()])
+    generator = np.random.default_rng(heads)
+    model.set_weights([generator.normal(0, 0.1, w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def one_head():
+    return network()
+
+
+@pytest.fixture(scope="module")
+def two_heads():
+    return network(heads=2)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    shape = (5, 48, 48, 1)
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
+def answers(model: keras.Model, pictures: np.ndarray) -> np.ndarray:
+    return model.predict(pictures.astype("float32"), verbose=0)
+
+
+def mirrored(pictures: np.ndarray) -> np.ndarray:
+    return pictures[:, :, ::-1]
+
+
+def ten_crops(pictures: np.ndarray) -> list[np.ndarray]:
+    """The views as Pillow makes them, which knows nothing of Keras."""
+    views = []
+    for top, left in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)):
+        crop = pictures[:, top : top + 44, left : left + 44, 0].astype("float32")
+        images = [Image.fromarray(each) for each in crop]
+        resized = [each.resize((48, 48), Image.Resampling.BILINEAR) for each in images]
+        view = np.stack([np.asarray(each) for each in resized])[..., None]
+        views += [view, mirrored(view)]
+    return views
+
+
+def test_the_augmentations_are_those_of_the_command_line():
+    assert tuple(prediction._VIEWS) == TEST_TIME_AUGMENTATIONS
+
+
+def test_without_augmentation_a_network_answers_as_it_is(one_head, pictures):
+    found = predict(one_head, pictures, labels="original")
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, answers(one_head, pictures), atol=1e-6)
+    as_floats = predict(one_head, pictures.astype("float64"), labels="original")
+    np.testing.assert_array_equal(as_floats, found)
+
+
+@pytest.mark.parametrize("tta", TEST_TIME_AUGMENTATIONS)
+def test_each_label_set_has_its_head(two_heads, pictures, tta):
+    both = [predict(two_heads, pictures, labels=each, tta=tta) for each in LABELS]
+    assert [each.shape for each in both] == [(5, 7), (5, 7)]
+    assert abs(both[0] - both[1]).max() > 0.01
+    if tta == "none":
+        expected = answers(two_heads, pictures).swapaxes(0, 1)
+        np.testing.assert_allclose(both, expected, atol=1e-6)
+
+
+def test_one_head_answers_for_any_label_set(one_head, pictures):
+    original, ferplus = (predict(one_head, pictures, labels=each) for each in LABELS)
+    np.testing.assert_array_equal(original, ferplus)
+
+
+@pytest.mark.parametrize(
+    ("tta", "views_of"),
+    [("flip", lambda given: [given, mirrored(given)]), ("ten-crop", ten_crops)],
+)
+@pytest.mark.parametrize("heads", [1, 2])
+def test_probabilities_are_averaged_over_the_views(pictures, tta, views_of, heads):
+    model = network(heads=heads)
+    found = predict(model, pictures, labels="ferplus", tta=tta)
+    expected = np.mean([answers(model, view) for view in views_of(pictures)], axis=0)
+    expected = expected if heads == 1 else expected[:, 1]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert abs(found - predict(model, pictures, labels="ferplus")).max() > 0.01
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("tta", ["flip", "ten-crop"])
+def test_a_mirrored_picture_is_judged_the_same(one_head, pictures, tta):
+    found, of_mirror_images = (
+        predict(one_head, each, labels="original", tta=tta)
+        for each in (pictures, mirrored(pictures))
+    )
+    np.testing.assert_allclose(of_mirror_images, found, atol=1e-6)
+
+
+@pytest.mark.parametrize("tta", TEST_TIME_AUGMENTATIONS)
+def test_batches_are_bounded_and_do_not_show(one_head, pictures, tta, monkeypatch):
+    many = np.concatenate([pictures] * 11)
+    whole = predict(one_head, many, labels="original", tta=tta)
+    sizes = []
+    predict_on_batch = one_head.predict_on_batch
+
+    def noting_the_size(views):
+        sizes.append(len(views))
+        return predict_on_batch(views)
+
+    monkeypatch.setattr(prediction, "BATCH_SIZE", 20)
+    monkeypatch.setattr(one_head, "predict_on_batch", noting_the_size)
+    in_batches = predict(one_head, many, labels="original", tta=tta)
+    assert len(sizes) > 1
+    assert max(sizes) == 20
+    np.testing.assert_allclose(in_batches, whole, atol=1e-6)
+    np.testing.assert_allclose(in_batches[5:10], in_batches[:5], atol=1e-6)
