@@ -133,7 +133,7 @@ def compile_model(model: keras.Model, recipe: Recipe, *, pictures: int) -> None:
         optimizer = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **options)
     else:
         optimizer = keras.optimizers.SGD(
-            momentum=recipe.momentum,
+            momentum=float(recipe.momentum),
             nesterov=recipe.momentum > 0,
             weight_decay=recipe.weight_decay or None,
             **options,

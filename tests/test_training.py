@@ -169,7 +169,7 @@ def test_the_default_recipe():
 
 def test_compiled_with_adam_and_cross_entropy():
     model = build_model(TINY)
-    compile_model(model, Recipe())
+    compile_model(model, Recipe(), pictures=64)
     assert type(model.optimizer) is keras.optimizers.Adam
     assert float(model.optimizer.learning_rate) == pytest.approx(5e-4)
     assert model.loss == "categorical_crossentropy"

@@ -1,0 +1,292 @@
+"""What a recipe can ask of training: schedules, optimisers, averages, sizes.
+
+Passes on every backend: `test_end_to_end.py` runs a part of it once more on JAX.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from emotion_cnn import training
+from emotion_cnn.artifacts import RunFolder, read_history
+from emotion_cnn.augmentation import Resolution, with_augmentation
+from emotion_cnn.config import RECIPES, Recipe
+from emotion_cnn.dataset import IMAGE_SIZE, Split
+from emotion_cnn.model import Architecture, Convolution, build_model
+from emotion_cnn.training import (
+    StopAtLossThatIsNoNumber,
+    WarmUpAndFall,
+    accuracy_of_first_labels,
+    compile_model,
+    computing_with,
+    fit,
+    fix_randomness,
+)
+
+TINY = Architecture(
+    blocks=((Convolution(2), Convolution(2)),),
+    dense=(4,),
+    residual=True,
+    squeeze=2,
+    average=True,
+    bias=False,
+)
+EVERYTHING = Recipe(
+    epochs=4,
+    batch_size=8,
+    optimizer="sgd",
+    learning_rate=0.05,
+    weight_decay=0.01,
+    schedule="one-cycle",
+    warmup_epochs=1.5,
+    average_weights=0.9,
+    precision="bfloat16",
+    rotation=10,
+    shift=0.1,
+    zoom=0.1,
+    brightness=0.1,
+    contrast=0.1,
+    erasing=0.5,
+    mixup=0.5,
+    cutmix=0.5,
+    label_smoothing=0.1,
+    balance=0.5,
+    low_resolution_epochs=2,
+)
+
+
+def noise(count: int, seed: int) -> Split:
+    """Pictures that ask for two sets of labels, the second one not always."""
+    generator = np.random.default_rng(seed)
+    images = generator.integers(0, 256, (count, 48, 48, 1), np.uint8)
+    labels = np.arange(count, dtype=np.int64) % 7
+    votes = generator.dirichlet(np.ones(7), count).astype("float32")
+    votes[::5] = 0
+    wanted = np.stack([np.eye(7, dtype="float32")[labels], votes], axis=1)
+    return Split(images, labels, tuple(f"train/{k}" for k in range(count)), wanted)
+
+
+TRAIN, VALIDATION = noise(28, 0), noise(14, 1)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Leaves out the charts, which take longer than the tiny network."""
+    monkeypatch.setattr(training, "LiveChart", lambda *_: keras.callbacks.Callback())
+
+
+@pytest.fixture
+def run(tmp_path):
+    return new_run(tmp_path, "run")
+
+
+def new_run(parent: Path, name: str) -> RunFolder:
+    (parent / name).mkdir()
+    return RunFolder(parent / name)
+
+
+def train(run: RunFolder, recipe: Recipe):
+    """Returns the network, the model around it, and the history."""
+    fix_randomness(1)
+    with computing_with(recipe.precision):
+        network = build_model(TINY, label_sets=2, for_training=True)
+        model = with_augmentation(network, recipe)
+    compile_model(model, recipe, pictures=len(TRAIN))
+    history = fit(
+        model, TRAIN, VALIDATION, recipe=recipe, seed=1, run=run, tensorboard=False
+    )
+    return network, model, history
+
+
+def compiled(recipe: Recipe):
+    model = build_model(TINY)
+    compile_model(model, recipe, pictures=80)
+    return model
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        EVERYTHING,
+        replace(EVERYTHING, optimizer="adamw", schedule="cosine"),
+        Recipe(epochs=4, batch_size=8, average_weights=0.5, learning_rate=0.03),
+    ],
+    ids=["everything", "adamw and cosine", "averages and plateau"],
+)
+def test_resumed_equals_uninterrupted(monkeypatch, tmp_path, recipe):
+    expected, other = new_run(tmp_path, "whole"), new_run(tmp_path, "resumed")
+    network, _, _ = train(expected, recipe)
+    on_train_batch_end = StopAtLossThatIsNoNumber.on_train_batch_end
+    presses = [(2, 2), (3, 1)]
+
+    def hooked(self, index, logs=None):
+        on_train_batch_end(self, index, logs)
+        if (self._epoch, index + 1) in presses[:1]:
+            presses.pop(0)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StopAtLossThatIsNoNumber, "on_train_batch_end", hooked)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train(other, recipe)
+    again, _, _ = train(other, recipe)
+    assert not presses
+    assert other.history.read_bytes() == expected.history.read_bytes()
+    for one, another in zip(network.get_weights(), again.get_weights(), strict=True):
+        assert np.array_equal(one, another)
+
+
+def test_history_holds_the_learning_rate_of_a_schedule(run):
+    recipe = replace(EVERYTHING, minimum_learning_rate=0.001)
+    _, _, history = train(run, recipe)
+    # Four batches an epoch, six of sixteen to rise in: half-way down at eleven.
+    assert history["learning_rate"] == pytest.approx(
+        [0.05 * 5 / 7, 0.05 * 0.8, 0.05 * 0.4, 0.001]
+    )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "quarter"), [("one-cycle", 0.75), ("cosine", 0.85355)], ids=str
+)
+def test_a_schedule_rises_to_its_peak_and_falls(schedule, quarter):
+    recipe = Recipe(
+        epochs=11,
+        learning_rate=0.2,
+        schedule=schedule,
+        warmup_epochs=1,
+        minimum_learning_rate=0.002,
+    )
+    rates = [float(WarmUpAndFall(recipe, 10)(step)) for step in range(120)]
+    assert rates[:10] == pytest.approx([0.2 * (k + 1) / 11 for k in range(10)])
+    assert rates[10] == max(rates) == pytest.approx(0.2)
+    assert rates[35] == pytest.approx(0.2 * quarter, rel=1e-4)
+    assert rates[60] == pytest.approx(0.1)
+    assert np.all(np.diff(rates[10:]) <= 0)
+    assert rates[109:] == pytest.approx(11 * [0.002])
+
+
+def test_optimisers():
+    decayed = {"weight_decay": 0.01}
+    sgd = compiled(Recipe(optimizer="sgd", momentum=0.8, **decayed)).optimizer
+    assert type(sgd) is keras.optimizers.SGD
+    assert (sgd.momentum, sgd.nesterov, sgd.weight_decay) == (0.8, True, 0.01)
+    adamw = compiled(Recipe(optimizer="adamw", **decayed)).optimizer
+    assert type(adamw) is keras.optimizers.AdamW
+    assert adamw.weight_decay == 0.01
+    assert compiled(Recipe(optimizer="sgd", momentum=0)).optimizer.nesterov is False
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_decay_takes_off_kernels_alone(optimizer):
+    recipe = Recipe(optimizer=optimizer, weight_decay=0.5, learning_rate=0.1)
+    model = compiled(recipe)
+    before = {v.path: keras.ops.convert_to_numpy(v) for v in model.trainable_variables}
+    zeros = [keras.ops.zeros_like(v) for v in model.trainable_variables]
+    model.optimizer.apply(zeros, model.trainable_variables)
+    for variable in model.trainable_variables:
+        factor = 0.95 if variable.name == "kernel" else 1
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(variable),
+            factor * before[variable.path],
+            rtol=1e-5,
+        )
+
+
+def test_averaged_weights_are_judged_and_kept(monkeypatch, run):
+    """With a momentum near 1 the average stays at the first step's weights."""
+    raw = []
+    on_epoch_end = training.TrainingState.on_epoch_end
+
+    def hooked(self, epoch, logs=None):
+        raw.append(self.model.get_weights())
+        on_epoch_end(self, epoch, logs)
+
+    monkeypatch.setattr(training.TrainingState, "on_epoch_end", hooked)
+    recipe = Recipe(epochs=3, batch_size=8, learning_rate=0.05, average_weights=0.99999)
+    _, model, history = train(run, recipe)
+    kept = model.get_weights()[0]
+    assert np.abs(raw[2][0] - raw[0][0]).max() > 0.03
+    best = int(np.argmax(history["val_accuracy"]))
+    assert np.abs(raw[best][0] - kept).max() > 0.01
+    loss, accuracy = model.evaluate(VALIDATION.images, VALIDATION.targets, verbose=0)
+    assert history["val_accuracy"][best] == pytest.approx(accuracy, abs=1e-6)
+    assert history["val_loss"][best] == pytest.approx(loss, abs=1e-5)
+
+
+def test_small_pictures_at_first(monkeypatch, run):
+    sizes = []
+    on_train_batch_end = StopAtLossThatIsNoNumber.on_train_batch_end
+
+    def hooked(self, index, logs=None):
+        on_train_batch_end(self, index, logs)
+        (layer,) = [each for each in self.model.layers if type(each) is Resolution]
+        sizes.append(layer.size)
+
+    seen = set()
+    call = Resolution.call
+
+    def noted(self, images, training=None):
+        outputs = call(self, images, training=training)
+        if training:
+            seen.add(outputs.shape[1])
+        return outputs
+
+    monkeypatch.setattr(StopAtLossThatIsNoNumber, "on_train_batch_end", hooked)
+    monkeypatch.setattr(Resolution, "call", noted)
+    train(run, replace(EVERYTHING, epochs=3, low_resolution=20))
+    assert sizes == 8 * [20] + 4 * [IMAGE_SIZE]
+    assert {20, IMAGE_SIZE} <= seen
+
+
+def test_stops_early_and_has_nothing_left_to_resume(monkeypatch, run):
+    accuracies = iter([0.3, 0.5, 0.4, 0.5, 0.6, 0.7])
+    monkeypatch.setattr(
+        keras.Model,
+        "evaluate",
+        lambda *_, **__: {"loss": 1.0, "accuracy": next(accuracies)},
+    )
+    recipe = Recipe(epochs=6, batch_size=8, early_stopping=2)
+    _, _, history = train(run, recipe)
+    assert history["val_accuracy"] == [0.3, 0.5, 0.4, 0.5]
+    assert len(read_history(run.history)["epoch"]) == 4
+    _, _, again = train(run, recipe)
+    assert again == history
+
+
+def test_accuracy_is_that_of_the_first_labels(run):
+    wanted = np.eye(7, dtype="float32")[[[0, 3], [1, 4], [2, 5]]]
+    answers = np.eye(7, dtype="float32")[[[0, 6], [1, 6], [6, 5]]]
+    right = keras.ops.convert_to_numpy(accuracy_of_first_labels(wanted, answers))
+    assert right.tolist() == [1, 1, 0]
+    network, _, history = train(run, Recipe(epochs=1, batch_size=8))
+    answers = network.predict(VALIDATION.images, verbose=0)[:, 0].argmax(axis=1)
+    assert history["val_accuracy"][0] == pytest.approx(
+        (answers == VALIDATION.labels).mean(), abs=1e-6
+    )
+
+
+def test_pictures_without_votes_ask_nothing_of_the_second_head(run):
+    network, model, _ = train(run, Recipe(epochs=1, batch_size=8))
+    wanted = VALIDATION.targets.copy()
+    loss = model.evaluate(VALIDATION.images, wanted, verbose=0)[0]
+    answers = np.log(network.predict(VALIDATION.images, verbose=0))
+    assert loss == pytest.approx(-(wanted * answers).sum(axis=2).mean(), rel=1e-4)
+
+
+def test_precision_is_of_the_numbers_not_of_the_weights():
+    with computing_with("bfloat16"):
+        model = build_model(TINY, for_training=True)
+    assert {str(weight.dtype) for weight in model.weights} == {"float32"}
+    convolution = next(each for each in model.layers if "conv" in each.name)
+    assert convolution.compute_dtype == "bfloat16"
+    assert model.layers[-1].compute_dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_compiles(name):
+    recipe = RECIPES[name]
+    assert compiled(recipe).optimizer.built
