@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -122,7 +123,9 @@ def _add_flag(
             if isinstance(declared.default, (int, float))
             else str
         )
-        options["choices"] = declared.metadata["choices"]
+        # Those of all modes; the config of the mode refuses what it does not know.
+        choices = [d.metadata["choices"] or () for d in by_mode.values()]
+        options["choices"] = tuple(dict.fromkeys(chain(*choices))) or None
         options["metavar"] = declared.metadata["metavar"]
     group.add_argument(flag_name(declared.name), **options)
 
@@ -134,7 +137,7 @@ def _help_text(declared: dataclasses.Field[Any]) -> str:
         help_text += f" (default: {default}; of the recipe sample: {of_sample})"
     elif default is True:
         help_text += " (default: yes)"
-    elif default not in (None, "", False):
+    elif default is not False and default not in (None, ""):
         shown = str(default).replace(str(ROOT), "the project's folder", 1)
         help_text += f" (default: {shown})"
     return help_text.replace("%", "%%")

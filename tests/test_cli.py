@@ -115,11 +115,22 @@ def test_help_explains_every_setting(help_text, declared):
     assert without_spaces(expected) in without_spaces(help_text)
 
 
+def test_a_choice_of_another_mode_is_refused(fails):
+    message = fails("--mode=evaluate", "--labels=both")
+    assert message == "--labels is one of original, ferplus; found 'both'.\n"
+
+
+def test_small_pictures_need_a_network_that_takes_them(fails):
+    message = fails("--mode=train", "--data=sample", "--low-resolution-epochs=2")
+    assert "found --model compact. Choose residual" in message
+
+
 def test_help_names_the_modes_and_choices(help_text):
     assert "--mode {train,evaluate,audit,curves,prepare}" in help_text
     for declared in SETTINGS:
-        if declared.metadata["choices"]:
-            assert "{" + ",".join(declared.metadata["choices"]) + "}" in help_text
+        if choices := declared.metadata["choices"]:
+            # Another mode may allow the same flag more of them.
+            assert "{" + ",".join(choices) in help_text
     assert "--no-flip" in help_text
 
 

@@ -103,6 +103,28 @@ def test_a_setting_that_suits_the_recipe_of_the_drawn_faces_is_not_refused():
 
 
 @pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"weight_decay": 0.1}, ("--weight-decay", "adamw or sgd")),
+        ({"warmup_epochs": 1}, ("--warmup-epochs", "cosine or one-cycle")),
+        (
+            {"warmup_epochs": 15, "schedule": "cosine"},
+            ("--warmup-epochs (15)", "--epochs (15)"),
+        ),
+        ({"low_resolution_epochs": 20}, ("--low-resolution-epochs (20)", "(15)")),
+        ({"mixup": -1}, ("--mixup", "from 0 to 10", "-1")),
+        ({"optimizer": "lion"}, ("--optimizer", "adam, adamw, sgd", "'lion'")),
+        ({"precision": "int8"}, ("--precision", "bfloat16", "'int8'")),
+    ],
+)
+def test_settings_that_do_not_agree(settings, words):
+    with pytest.raises(ConfigError) as caught:
+        Recipe(**settings)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("build", "words"),
     [
         (lambda: Recipe(model="huge"), ("--model", "baseline, compact", "'huge'")),

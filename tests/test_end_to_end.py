@@ -403,11 +403,14 @@ def test_both_backends_find_the_same(clone, jax_results, jax_run, evaluations, j
 def test_resume_and_nan_on_jax(tmp_path):
     """The same tests of training as on TensorFlow, a few of them."""
     chosen = "resumed_equals or counters_of or stops_at_its_batch"
-    tests = Path(__file__).with_name("test_training.py")
+    tests = [
+        str(Path(__file__).with_name(name))
+        for name in ("test_training.py", "test_recipes.py")
+    ]
     finished = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-            *(str(tests), "-k", chosen),
+            *(*tests, "-k", chosen),
         ],
         cwd=CHECKOUT,
         env=os.environ
@@ -419,7 +422,7 @@ def test_resume_and_nan_on_jax(tmp_path):
         timeout=TIME_LIMIT,
     )
     assert finished.returncode == 0, finished.stdout
-    assert "6 passed" in finished.stdout
+    assert "9 passed" in finished.stdout
 
 
 # Interrupted, and continued

@@ -10,12 +10,20 @@ from PIL import Image
 from emotion_cnn import training
 from emotion_cnn.cli import main
 from emotion_cnn.config import Recipe
-from emotion_cnn.dataset import Split, fingerprint
+from emotion_cnn.dataset import Split, fingerprint, official_parts, read_test
 from emotion_cnn.emotions import EMOTIONS
-from emotion_cnn.ferplus import VOTE_COLUMNS, relabel, vote_shares, write_votes
+from emotion_cnn.evaluation import fit_temperature
+from emotion_cnn.ferplus import (
+    VOTE_COLUMNS,
+    add_votes,
+    relabel,
+    vote_shares,
+    write_votes,
+)
 from emotion_cnn.loader import TrainingBatches, one_hot, targets
 from emotion_cnn.model import ARCHITECTURES, Architecture, Convolution
-from emotion_cnn.pair import write_pair
+from emotion_cnn.pair import read_pair, write_pair
+from emotion_cnn.prediction import predict
 
 TINY = Architecture(blocks=4 * ((Convolution(2),),), dense=(4, 4))
 SAD, HAPPY = EMOTIONS.index("sad"), EMOTIONS.index("happy")
@@ -187,6 +195,75 @@ def test_labels_choose_the_head_of_a_network_with_two(folder):
         assert run(folder, *judged, "--tta=flip", f"--output={output}") == 0
         parts = json.loads((output / "metrics.json").read_text())["parts"]
         assert parts["test"]["emotions"][emotion]["recall"] == 1
+
+
+def test_one_network_learns_both_and_evaluate_chooses(folder, monkeypatch, capsys):
+    aimed_at = []
+    fit = training.TrainingBatches.__init__
+
+    def noting(self, split, **options):
+        aimed_at.append(targets(split))
+        fit(self, split, **options)
+
+    monkeypatch.setattr(training.TrainingBatches, "__init__", noting)
+    path = trained(folder, "--labels=both", "--calibrate")
+    assert aimed_at[0].shape == (28, 2, 7)
+    # The folder says angry, the crowd sad.
+    assert aimed_at[0].sum(axis=0)[:, SAD].tolist() == [4, 6]
+    output = capsys.readouterr().out
+    assert "FER+ votes on 28 of 28 pictures of train/, 13 of 14 of test/" in output
+    metrics = json.loads((path / "metrics.json").read_text())
+    assert metrics["labels"] == "original"
+    assert metrics["parts"]["test"]["n"] == 14
+    assert list(metrics["temperatures"]) == ["original", "ferplus"]
+    assert output.count("Temperature ") == 2
+    assert json.loads((path / "config.json").read_text())["labels"] == "both"
+    probabilities = []
+    for labels, count in (("original", 14), ("ferplus", 13)):
+        judged = ("--mode=evaluate", f"--weights={path}", f"--labels={labels}")
+        assert run(folder, *judged, f"--output={folder / labels}") == 0
+        found = json.loads((folder / labels / "metrics.json").read_text())
+        assert found["parts"]["test"]["n"] == count
+        rows = (folder / labels / "predictions.csv").read_text().splitlines()
+        probabilities.append(rows[1].split(",")[3:])
+    assert probabilities[0] != probabilities[1]
+
+
+def test_a_calibrated_network_needs_no_more_temperature(folder):
+    path = trained(folder, "--calibrate", "--learning-rate=0.01")
+    temperature = json.loads((path / "metrics.json").read_text())["temperatures"]
+    test, _ = read_test(folder / "data", skip_bad=False)
+    validation = test.select(official_parts(test)["PublicTest"])
+    network = read_pair(path)
+    again = fit_temperature(
+        validation.labels, predict(network, validation.images, labels="original")
+    )
+    assert again == pytest.approx(1, abs=0.01)
+    # The noise these pictures are cannot be learned: the network was too sure.
+    assert temperature["original"] > 1.5
+
+
+def test_both_without_votes_is_an_error(folder, fails):
+    (folder / "data" / "votes.csv").unlink()
+    message = fails("--mode=train", "--labels=both", "--data", folder / "data")
+    assert "--labels both expects votes" in message
+
+
+def test_votes_beside_labels():
+    counts = {
+        "a": votes(sadness=6, happiness=3, fear=1),
+        "b": votes(sadness=4, contempt=6),
+        "c": votes(sadness=3, fear=3, contempt=4),
+    }
+    asked, voted = add_votes(pictures("a", "b", "c", "d"), counts)
+    assert voted == 2
+    assert asked.targets.shape == (4, 2, 7)
+    assert asked.targets.dtype == np.float32
+    assert (asked.targets[:, 0] == one_hot(asked.labels)).all()
+    assert asked.targets[0, 1][[SAD, HAPPY]] == pytest.approx([2 / 3, 1 / 3])
+    # Most of b's crowd see contempt, and d has none: nothing is asked of them.
+    assert asked.targets[[1, 3], 1].sum() == 0
+    assert asked.targets[2, 1].sum() == pytest.approx(1)
 
 
 def test_no_votes_are_an_error(folder, fails):
