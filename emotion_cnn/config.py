@@ -211,7 +211,8 @@ class Recipe:
     )
     label_smoothing: float = setting(
         0.0,
-        "share of a label that is spread over all emotions; votes stay as they are",
+        "share of a label that is spread over all emotions; votes that differ stay as "
+        "they are",
         minimum=0,
         maximum=0.9,
     )

@@ -28,7 +28,9 @@ def targets(split: Split) -> np.ndarray:
 
 
 def _smoothed(wanted: np.ndarray, share: float) -> np.ndarray:
-    """Spreads a share of each label, and of no votes, evenly over the emotions.
+    """Spreads a share of each label evenly over the emotions.
+
+    Votes that differ say themselves how sure they are, and stay as they are.
 
     Source: C. Szegedy et al., "Rethinking the Inception Architecture for Computer
     Vision", CVPR 2016 (arXiv 1512.00567), section 7.

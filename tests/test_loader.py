@@ -219,7 +219,7 @@ def test_with_both_the_batches_take_turns():
     assert 4 < sum(blended) < 28
 
 
-def test_smoothing_spreads_labels_and_leaves_votes_alone():
+def test_smoothing_spreads_labels_and_leaves_votes_that_differ_alone():
     split = numbered_pictures(4)
     votes = np.array([[0.5, 0.5, 0, 0, 0, 0, 0], np.zeros(7)] * 2, np.float32)
     both = np.stack([one_hot(split.labels), votes], axis=1)
