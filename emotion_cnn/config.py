@@ -143,7 +143,7 @@ class Recipe:
         "with --schedule cosine or one-cycle: epochs in which the learning rate rises "
         "from 0",
         minimum=0,
-        maximum=100_000,
+        maximum=99_999,
     )
     plateau_factor: float = setting(
         0.1,
@@ -231,7 +231,7 @@ class Recipe:
         "epochs at the beginning that train on smaller pictures, for speed; needs a "
         "network that averages: residual",
         minimum=0,
-        maximum=100_000,
+        maximum=99_999,
     )
     calibrate: bool = setting(
         False,
