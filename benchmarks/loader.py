@@ -50,9 +50,7 @@ def measure(folder: Path, source: str, json: Path | None) -> None:
     start = time.perf_counter()
     train, test, _ = read_splits(folder, skip_bad=False)
     data = split_dataset(train, test, validation_share=0.1, seed=0)
-    batches = TrainingBatches(
-        data.train, recipe=Recipe(batch_size=BATCH_SIZE), seed=0
-    )
+    batches = TrainingBatches(data.train, recipe=Recipe(batch_size=BATCH_SIZE), seed=0)
     reading = time.perf_counter() - start
 
     reference = ImageDataGenerator(horizontal_flip=True).flow_from_directory(
