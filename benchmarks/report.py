@@ -92,11 +92,16 @@ def show(
         )
 
 
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def _cells(row: Row) -> str:
     reference = ratio = target = ""
     if row.reference is not None:
-        reference, ratio = f"{row.reference:,.4g} {row.unit}", f"{row.value:.3g}"
+        reference, ratio = f"{_number(row.reference)} {row.unit}", f"{row.value:.3g}"
     if row.met is not None:
         bound = f">= {row.at_least:g}" if row.at_least else f"<= {row.at_most:g}"
         target = f"{bound} {'met' if row.met else 'MISSED'}"
-    return f"{f'{row.tool:,.4g} {row.unit}':>15}  {reference:>15}  {ratio:>7}  {target}"
+    tool = f"{_number(row.tool)} {row.unit}"
+    return f"{tool:>15}  {reference:>15}  {ratio:>7}  {target}"

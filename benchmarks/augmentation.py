@@ -1,0 +1,126 @@
+"""How fast pictures are augmented, against how fast a training step takes them in.
+
+One process, the two in turns.
+"""
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from benchmarks.pictures import DATA_HELP, data_folder
+from benchmarks.report import Row, argument_parser, show
+from benchmarks.steps import (
+    EPOCH_STEPS,
+    WARM_UP_STEPS,
+    compiled_model,
+    time_bare_steps,
+)
+from emotion_cnn.augmentation import with_augmentation
+from emotion_cnn.config import SAMPLE_DATA, Recipe
+from emotion_cnn.dataset import IMAGE_SIZE, Split, read_splits
+from emotion_cnn.loader import TrainingBatches
+
+CONSUMER = Recipe(model="compact", batch_size=128)
+AUGMENTATION = Recipe(
+    batch_size=CONSUMER.batch_size,
+    rotation=12,
+    shift=0.1,
+    zoom=0.12,
+    brightness=0.15,
+    contrast=0.3,
+    erasing=0.3,
+    mixup=0.2,
+)
+
+
+class AsInTraining(keras.layers.Layer):
+    """Lets Keras' `predict`, compiled like a training step, change the pictures."""
+
+    def __init__(self, augmentation: keras.Model) -> None:
+        """Takes the layers that change them."""
+        super().__init__()
+        self.augmentation = augmentation
+
+    def call(self, images: Any) -> Any:
+        """Returns the pictures as a network in training gets them."""
+        return self.augmentation(images, training=True)
+
+
+def augmenting_model(recipe: Recipe) -> keras.Model:
+    """Builds what changes pictures by a recipe, and nothing behind it."""
+    inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1))
+    nothing = keras.Model(inputs, keras.layers.Identity()(inputs))
+    augmentation = with_augmentation(nothing, recipe)
+    return keras.Model(inputs, AsInTraining(augmentation)(inputs))
+
+
+def time_pipeline(batches: TrainingBatches, model: keras.Model, steps: int) -> float:
+    """Returns the seconds that so many batches take, one after the other."""
+    start = time.perf_counter()
+    for step in range(steps):
+        images, _ = batches[step % len(batches)]
+        model.predict_on_batch(images)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measures, and prints the table."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--data", default=SAMPLE_DATA, metavar="FOLDER", help=DATA_HELP)
+    parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
+    arguments = parser.parse_args()
+    with data_folder(arguments.data) as folder:
+        train, _, _ = read_splits(folder, skip_bad=False)
+    measure(train, arguments)
+
+
+def measure(train: Split, arguments: argparse.Namespace) -> None:
+    """Measures both, in turns.
+
+    Args:
+        train: Pictures to augment.
+        arguments: What the command line says.
+    """
+    batch_size = CONSUMER.batch_size
+    # Whole batches alone: a short last one would be compiled for anew.
+    train = train.select(np.arange(len(train) // batch_size * batch_size))
+    batches = TrainingBatches(train, recipe=AUGMENTATION, seed=0)
+    consumer = compiled_model(CONSUMER, pictures=len(train))
+    augmentation = augmenting_model(AUGMENTATION)
+    pictures, labels = (keras.ops.convert_to_tensor(part) for part in batches[0])
+    time_pipeline(batches, augmentation, WARM_UP_STEPS)
+    time_bare_steps(consumer, pictures, labels, WARM_UP_STEPS)
+
+    made, taken = [], []
+    for _ in range(arguments.rounds):
+        made.append(time_pipeline(batches, augmentation, EPOCH_STEPS))
+        taken.append(time_bare_steps(consumer, pictures, labels, EPOCH_STEPS))
+    count = EPOCH_STEPS * batch_size
+    show(
+        f"Augmented pictures against a bare training step: {CONSUMER.model}, batches "
+        f"of {batch_size}\npictures of {arguments.data}",
+        [
+            Row(
+                "pictures with all augmentation",
+                "images/s",
+                count / statistics.median(made),
+                count / statistics.median(taken),
+                at_least=5,
+            )
+        ],
+        notes=[
+            f"Medians of {arguments.rounds} rounds of {EPOCH_STEPS} batches, in turns, "
+            "both warmed up.",
+            "Augmentation: mirroring, mixup; rotation, shift, zoom; brightness, "
+            "contrast, erasing.",
+        ],
+        json=arguments.json,
+    )
+
+
+if __name__ == "__main__":
+    main()
