@@ -2,7 +2,8 @@
 
     python -m benchmarks.training_rate (tool | plain-torch) MODEL PRECISION SECONDS
 
-Prints images/s and the number of parameters as JSON. The environment says which backend, and how many threads.
+Prints images/s and the number of parameters as JSON. The environment says which
+backend, and how many threads.
 """
 
 import json
