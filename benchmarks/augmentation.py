@@ -4,6 +4,7 @@ One process, the two in turns.
 """
 
 import argparse
+import dataclasses
 import statistics
 import time
 from typing import Any
@@ -20,20 +21,14 @@ from benchmarks.steps import (
     time_bare_steps,
 )
 from emotion_cnn.augmentation import with_augmentation
-from emotion_cnn.config import SAMPLE_DATA, Recipe
+from emotion_cnn.config import RECIPES, SAMPLE_DATA, Recipe
 from emotion_cnn.dataset import IMAGE_SIZE, Split, read_splits
 from emotion_cnn.loader import TrainingBatches
 
 CONSUMER = Recipe(model="compact", batch_size=128)
-AUGMENTATION = Recipe(
-    batch_size=CONSUMER.batch_size,
-    rotation=12,
-    shift=0.1,
-    zoom=0.12,
-    brightness=0.15,
-    contrast=0.3,
-    erasing=0.3,
-    mixup=0.2,
+# All that the recipe `best` changes, on pictures at full size, and mixup.
+AUGMENTATION = dataclasses.replace(
+    RECIPES["best"], mixup=0.2, low_resolution_epochs=0, batch_size=CONSUMER.batch_size
 )
 
 
