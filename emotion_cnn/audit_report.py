@@ -153,7 +153,7 @@ def _twins(audit: Audit, pictures: Mapping[str, np.ndarray]) -> str:
         counts = audit.twin_counts[place]
         rows.append(f"<tr>{_cells(title, [f'{c.pictures:,}' for c in counts])}</tr>")
         for what, numbers in (
-            ("with mirrored twins alone", [c.mirrored_only for c in counts]),
+            ("and by mirrored ones alone", [c.mirrored_only for c in counts]),
             ("with a twin of another label", [c.conflicting for c in counts]),
         ):
             cells = _cells(what, [f"{number:,}" for number in numbers])

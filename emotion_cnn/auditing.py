@@ -85,7 +85,7 @@ class TwinCount:
     Attributes:
         rmse: Greatest distance that counts, in grey levels.
         pictures: Those with a twin the same way round.
-        mirrored_only: Those that have mirrored twins alone.
+        mirrored_only: Those beside them that have mirrored twins alone.
         conflicting: Those of both that have a twin with another label.
     """
 
@@ -465,7 +465,7 @@ def _twin_table(audit: Audit) -> str:
         rows = audit.twin_counts[place]
         for what, counts in (
             (title, [row.pictures for row in rows]),
-            ("  with mirrored twins alone", [row.mirrored_only for row in rows]),
+            ("  and by mirrored ones alone", [row.mirrored_only for row in rows]),
             ("  with a twin of another label", [row.conflicting for row in rows]),
         ):
             lines.append(f"{what:<50}" + "".join(f"{count:>10,}" for count in counts))

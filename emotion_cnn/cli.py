@@ -114,8 +114,10 @@ def _add_flag(
         )
     }
     if isinstance(declared.default, bool):
+        # What a named recipe may have switched on can be switched off.
+        of_recipe = hasattr(Recipe, declared.name)
         options["action"] = (
-            argparse.BooleanOptionalAction if declared.default else "store_true"
+            argparse.BooleanOptionalAction if of_recipe else "store_true"
         )
     else:
         options["type"] = (

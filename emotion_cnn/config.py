@@ -173,8 +173,8 @@ class Recipe:
     )
     precision: str = setting(
         "float32",
-        "numbers to compute with while training; weights stay float32. bfloat16 takes "
-        "half the time where the processor knows it (AVX-512, recent GPUs)",
+        "numbers to compute with while training; weights stay float32. bfloat16 is "
+        "half as fast again where the processor knows it (AVX-512, recent GPUs)",
         choices=PRECISIONS,
     )
     flip: bool = setting(True, "mirror training pictures at random")
@@ -391,8 +391,9 @@ class TrainConfig:
         self.resolve_recipe(drawn_faces=self.data == SAMPLE_DATA)
         if self.label_mode == "distribution" and self.labels != "ferplus":
             raise ConfigError(
-                "--label-mode distribution is about votes, which --labels original has "
-                "none of; add --labels ferplus."
+                "--label-mode distribution is for --labels ferplus, found --labels "
+                f"{self.labels}; choose ferplus, or leave it out ({BOTH_LABELS} means "
+                "the distribution anyway)."
             )
 
     def recipe_name(self, *, drawn_faces: bool) -> str:

@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -50,7 +50,6 @@ from emotion_cnn.dataset import (
     read_test,
     split_dataset,
 )
-from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.environment import describe_environment
 from emotion_cnn.errors import (
     ConfigError,
@@ -61,6 +60,7 @@ from emotion_cnn.errors import (
     TrainingError,
 )
 from emotion_cnn.evaluation import (
+    TEMPERATURES,
     Metrics,
     compute_metrics,
     fit_temperature,
@@ -449,7 +449,8 @@ def _fit_and_judge(
     drawn_faces = config.data == SAMPLE_DATA
     recipe = config.resolve_recipe(drawn_faces=drawn_faces)
     fix_randomness(config.seed)
-    label_sets = len(LABELS) if config.labels == BOTH_LABELS else 1
+    labels = LABELS if config.labels == BOTH_LABELS else (config.labels,)
+    label_sets = len(labels)
     finished = build_model(ARCHITECTURES[recipe.model], label_sets=label_sets)
     with computing_with(recipe.precision):
         network = build_model(
@@ -474,7 +475,9 @@ def _fit_and_judge(
         )
         write_figure(run.loss_curves, loss_curves_figure(history))
         finished.set_weights(network.get_weights())
-        temperatures = _calibrate(finished, data) if recipe.calibrate else None
+        temperatures = (
+            _calibrate(finished, data.validation, labels) if recipe.calibrate else None
+        )
         write_pair(run.path, finished)
         record: dict[str, Any] = {
             "data": config.data,
@@ -494,21 +497,29 @@ def _fit_and_judge(
     return run
 
 
-def _calibrate(model: keras.Model, data: Dataset) -> dict[str, float]:
+def _calibrate(
+    model: keras.Model, validation: Split, label_sets: Sequence[str]
+) -> dict[str, float]:
     """Fits a temperature for each label set on validation, and builds it in."""
-    wanted = targets(data.validation).reshape(len(data.validation), -1, len(EMOTIONS))
+    wanted = targets(validation).reshape(len(validation), len(label_sets), -1)
     temperatures = {}
-    for head, labels in enumerate(LABELS[: wanted.shape[1]]):
+    for head, labels in enumerate(label_sets):
         # A picture has a label where one emotion has more than half of it.
         labelled = np.flatnonzero(wanted[:, head].max(axis=1) > 0.5)
-        probabilities = predict(model, data.validation.images[labelled], labels=labels)
+        if not len(labelled):
+            print(f"Not calibrated for {LABEL_NAMES[labels]}: validation has none.")
+            temperatures[labels] = 1.0
+            continue
+        probabilities = predict(model, validation.images[labelled], labels=labels)
         temperatures[labels] = fit_temperature(
             wanted[labelled, head].argmax(axis=1), probabilities
         )
         print(
-            f"Temperature {temperatures[labels]:.3f}, fitted on {len(labelled):,} "
-            "validation pictures"
+            f"Temperature for {LABEL_NAMES[labels]}: {temperatures[labels]:.3f}, "
+            f"fitted on {len(labelled):,} validation pictures"
         )
+        if not 1.01 * TEMPERATURES[0] < temperatures[labels] < 0.99 * TEMPERATURES[1]:
+            print("  That is as far as it goes: the network may have learned nothing.")
     divide_logits(model, list(temperatures.values()))
     return temperatures
 

@@ -132,6 +132,7 @@ def test_help_names_the_modes_and_choices(help_text):
             # Another mode may allow the same flag more of them.
             assert "{" + ",".join(choices) in help_text
     assert "--no-flip" in help_text
+    assert "--no-calibrate" in help_text
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,8 @@ def test_one_network_learns_both_and_evaluate_chooses(folder, monkeypatch, capsy
     assert metrics["labels"] == "original"
     assert metrics["parts"]["test"]["n"] == 14
     assert list(metrics["temperatures"]) == ["original", "ferplus"]
-    assert output.count("Temperature ") == 2
+    assert "Temperature for original labels: " in output
+    assert "Temperature for FER+ majority labels: " in output
     assert json.loads((path / "config.json").read_text())["labels"] == "both"
     probabilities = []
     for labels, count in (("original", 14), ("ferplus", 13)):
@@ -245,6 +246,23 @@ def test_the_fitted_temperature_is_built_into_the_network(folder, monkeypatch):
     assert labels == validation.labels.tolist()
     after = predict(read_pair(path), validation.images, labels="original")
     np.testing.assert_allclose(after, with_temperature(before, 2.5), atol=1e-5)
+
+
+def test_a_network_of_the_crowd_alone_is_calibrated_as_such(folder):
+    path = trained(folder, "--labels=ferplus", "--calibrate")
+    metrics = json.loads((path / "metrics.json").read_text())
+    assert list(metrics["temperatures"]) == ["ferplus"]
+
+
+def test_labels_that_validation_lacks_are_not_calibrated_for(folder, capsys):
+    path = folder / "data" / "votes.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "PublicTest" not in line))
+    run_path = trained(folder, "--labels=both", "--calibrate")
+    metrics = json.loads((run_path / "metrics.json").read_text())
+    assert metrics["temperatures"]["ferplus"] == 1
+    assert metrics["temperatures"]["original"] != 1
+    assert "Not calibrated for FER+ majority labels" in capsys.readouterr().out
 
 
 def test_both_without_votes_is_an_error(folder, fails):
@@ -292,4 +310,4 @@ def test_an_emotion_that_the_crowd_never_sees(folder, fails):
 
 def test_a_distribution_needs_votes(fails):
     message = fails("--mode=train", "--label-mode=distribution")
-    assert "add --labels ferplus" in message
+    assert "is for --labels ferplus, found --labels original" in message
