@@ -37,6 +37,7 @@ from emotion_cnn.errors import RunError, TrainingError
 from emotion_cnn.loader import TrainingBatches, targets
 
 VALIDATION_BATCH_SIZE = 256
+_TORCH_RANDOM_STATE = "torch_random_state"
 
 
 def fix_randomness(seed: int) -> None:
@@ -425,7 +426,8 @@ class TrainingState(keras.callbacks.Callback):
             RunError: The kept state is damaged or of another network.
         """
         arrays, counters = read_training_state(self._run.state)
-        shapes = {name: tuple(v.shape) for name, v in self._variables.items()}
+        kept: dict[str, Any] = {**self._variables, **_torch_random_state()}
+        shapes = {name: tuple(each.shape) for name, each in kept.items()}
         if shapes != {name: array.shape for name, array in arrays.items()}:
             raise RunError(
                 f"{self._run.state} is the state of another network, or of another "
@@ -442,8 +444,10 @@ class TrainingState(keras.callbacks.Callback):
         `fit` draws from the dropout layers' random generators to build the
         network's functions, and `ReduceLROnPlateau` starts its counters anew.
         """
-        for name, array in self._restored.items():
-            self._variables[name].assign(array)
+        for name, variable in self._variables.items():
+            if name in self._restored:
+                variable.assign(self._restored[name])
+        _restore_torch_random_state(self._restored)
         for name, value in self._plateau_counters.items():
             setattr(self._plateau, name, value)
 
@@ -462,7 +466,8 @@ class TrainingState(keras.callbacks.Callback):
             {
                 name: keras.ops.convert_to_numpy(variable)
                 for name, variable in self._variables.items()
-            },
+            }
+            | _torch_random_state(),
             {
                 "history": self.history,
                 "plateau": {
@@ -475,6 +480,22 @@ class TrainingState(keras.callbacks.Callback):
         )
         self._run.remove_other_best_weights(self.best_epoch)
         write_history(self._run.history, self.history)
+
+
+def _torch_random_state() -> dict[str, np.ndarray]:
+    """Returns what dropout draws from on Torch alone: a generator of the process."""
+    if keras.backend.backend() != "torch":
+        return {}
+    import torch
+
+    return {_TORCH_RANDOM_STATE: torch.get_rng_state().numpy()}
+
+
+def _restore_torch_random_state(arrays: Mapping[str, np.ndarray]) -> None:
+    if _TORCH_RANDOM_STATE in arrays:
+        import torch
+
+        torch.set_rng_state(torch.from_numpy(arrays[_TORCH_RANDOM_STATE]))
 
 
 class LiveChart(PlotLossesCallback):

@@ -5,6 +5,7 @@ A clone is a copy of the code: the tool keeps its results in the folder of
 """
 
 import csv
+import importlib.util
 import json
 import os
 import shlex
@@ -400,8 +401,11 @@ def test_both_backends_find_the_same(clone, jax_results, jax_run, evaluations, j
             assert one[part][metric] == pytest.approx(other[part][metric], abs=1e-4)
 
 
-def test_resume_and_nan_on_jax(tmp_path):
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_resume_and_nan_on_other_backends(tmp_path, backend):
     """The same tests of training as on TensorFlow, a few of them."""
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
     chosen = "resumed_equals or counters_of or stops_at_its_batch"
     tests = [
         str(Path(__file__).with_name(name))
@@ -414,7 +418,7 @@ def test_resume_and_nan_on_jax(tmp_path):
         ],
         cwd=CHECKOUT,
         env=os.environ
-        | {"KERAS_BACKEND": "jax", "PYTHONDONTWRITEBYTECODE": "1"}
+        | {"KERAS_BACKEND": backend, "PYTHONDONTWRITEBYTECODE": "1"}
         | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
         | JAX_QUICKLY,
         capture_output=True,
