@@ -12,7 +12,7 @@ from statistics import NormalDist
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 from sklearn.metrics import (
     confusion_matrix,
     log_loss,
@@ -246,8 +246,8 @@ def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Returns the temperature that calibrates a network.
 
-    It is the T that minimises the log loss of `with_temperature(probabilities, T)`;
-    the loss has one minimum, as it is convex in 1 / T. Above 1 the network was too
+    It is the T that minimises the log loss of a softmax whose logits are divided by
+    T; the loss has one minimum, as it is convex in 1 / T. Above 1 the network was too
     sure. Predictions, and with them accuracy, stay as they are.
 
     Source: C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern
@@ -275,19 +275,6 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
     found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
     return float(np.exp(found.x))
-
-
-def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Returns the probabilities of a softmax whose logits are divided by T.
-
-    Args:
-        probabilities: Floats of shape (n, 7) whose rows sum to 1: those at T = 1.
-        temperature: T, above 0. Above 1 it makes probabilities more alike.
-
-    Returns:
-        float64 (n, 7); rows sum to 1.
-    """
-    return softmax(_logits(probabilities) / temperature, axis=1)
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:

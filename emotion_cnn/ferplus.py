@@ -90,9 +90,7 @@ def over_half_of_all_votes(
     Returns:
         bool `(n,)`; False for a picture without votes.
     """
-    no_votes = (0,) * len(VOTE_COLUMNS)
-    counts = np.array([votes.get(name, no_votes) for name in names], dtype=np.int64)
-    counts = counts.reshape(-1, len(VOTE_COLUMNS))
+    counts = _counts(names, votes)
     return 2 * counts[:, _LABELS >= 0].max(axis=1) > counts.sum(axis=1)
 
 
@@ -133,6 +131,13 @@ def vote_shares(votes: np.ndarray) -> np.ndarray:
     sums = counts.sum(axis=1, keepdims=True)
     seen = 2 * sums > votes.sum(axis=1, keepdims=True)
     return np.where(seen, counts / np.maximum(sums, 1), 0).astype(np.float32)
+
+
+def _counts(names: Sequence[str], votes: Mapping[str, Votes]) -> np.ndarray:
+    """Returns the votes on pictures, int64 `(n, 10)`; zeros where there are none."""
+    none = (0,) * len(VOTE_COLUMNS)
+    counts = np.array([votes.get(name, none) for name in names], dtype=np.int64)
+    return counts.reshape(-1, len(VOTE_COLUMNS))
 
 
 def relabel(
@@ -176,9 +181,7 @@ def add_votes(split: Split, votes: Mapping[str, Votes]) -> tuple[Split, int]:
         `vote_shares`, which are zeros where there are no votes; and the number of
         pictures with such shares.
     """
-    none = (0,) * len(VOTE_COLUMNS)
-    counts = np.array([votes.get(name, none) for name in split.names], dtype=np.int64)
-    shares = vote_shares(counts.reshape(-1, len(VOTE_COLUMNS)))
+    shares = vote_shares(_counts(split.names, votes))
     ones = np.eye(len(EMOTIONS), dtype=np.float32)[split.labels]
     targets = np.stack([ones, shares], axis=1)
     asked = Split(split.images, split.labels, split.names, targets)
