@@ -223,6 +223,14 @@ class Recipe:
         minimum=0,
         maximum=1,
     )
+    self_distillation: float = setting(
+        0.0,
+        "share of the labels that the network's own earlier answers take, growing "
+        "evenly from 0 to this at the end: it learns less of what is wrong in the "
+        "labels",
+        minimum=0,
+        maximum=1,
+    )
     low_resolution: int = setting(
         32, "side in pixels of the pictures in those epochs", minimum=16, maximum=47
     )
@@ -315,6 +323,29 @@ RECIPES: Mapping[str, Recipe] = {
         low_resolution_epochs=40,
         calibrate=True,
     ),
+    # Goes on from what "best" has learned, which its start from low resolution
+    # and its short time at full size left unfinished.
+    "refine": Recipe(
+        model="residual",
+        epochs=56,
+        batch_size=256,
+        optimizer="sgd",
+        learning_rate=0.08,
+        weight_decay=5e-3,
+        schedule="one-cycle",
+        warmup_epochs=2,
+        average_weights=0.996,
+        precision="bfloat16",
+        rotation=15,
+        shift=0.1,
+        zoom=0.2,
+        brightness=0.15,
+        contrast=0.3,
+        erasing=0.3,
+        label_smoothing=0.1,
+        self_distillation=0.8,
+        calibrate=True,
+    ),
 }
 
 _DATA_HELP = (
@@ -348,6 +379,13 @@ class TrainConfig:
         choices=tuple(RECIPES),
     )
     settings: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = setting(
+        None,
+        "start from the network in this folder (a run, or a name below --runs; the "
+        "clone holds the shipped one) instead of from random weights; it is of the "
+        "same --model",
+        metavar="FOLDER",
+    )
     labels: str = setting(
         "original",
         f"{_LABELS_HELP}; {BOTH_LABELS}: a network that answers for either, so that "

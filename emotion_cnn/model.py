@@ -8,8 +8,10 @@ import keras
 import numpy as np
 from keras import layers
 
+from emotion_cnn.config import LABELS
 from emotion_cnn.dataset import IMAGE_SIZE
 from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -218,3 +220,32 @@ def divide_logits(model: keras.Model, temperatures: list[float]) -> None:
     layer = model.get_layer("emotions")
     divisors = np.repeat(temperatures, len(EMOTIONS)).astype("float32")
     layer.set_weights([weights / divisors for weights in layer.get_weights()])
+
+
+def start_from(network: keras.Model, trained: keras.Model, *, labels: str) -> None:
+    """Gives a network the weights of a trained one.
+
+    Args:
+        network: A network that `build_model` built; its weights are replaced.
+        trained: A network as `pair.read_pair` returns it.
+        labels: One of `LABELS`: which answer to go on from where the trained network
+            has one for each, and the other network has one.
+
+    Raises:
+        ModelError: It is a network of another architecture.
+    """
+    weights = trained.get_weights()
+    if len(trained.output_shape) > len(network.output_shape):
+        # The last two belong to the layer "emotions", which answers for all.
+        head = LABELS.index(labels) * len(EMOTIONS)
+        weights[-2:] = [each[..., head : head + len(EMOTIONS)] for each in weights[-2:]]
+    expected = [variable.shape for variable in network.weights]
+    if [array.shape for array in weights] != expected:
+        raise ModelError(
+            f"Expected weights of the network to be trained, "
+            f"{network.count_params():,} numbers; found those of another one, "
+            f"{trained.count_params():,} numbers. "
+            "Choose --model and --labels as that one was trained with, or leave "
+            "--weights out."
+        )
+    network.set_weights(weights)

@@ -75,7 +75,7 @@ from emotion_cnn.ferplus import (
     relabel,
 )
 from emotion_cnn.loader import targets
-from emotion_cnn.model import ARCHITECTURES, build_model, divide_logits
+from emotion_cnn.model import ARCHITECTURES, build_model, divide_logits, start_from
 from emotion_cnn.pair import publish_pair, read_pair, write_pair
 from emotion_cnn.plotting import (
     confusion_matrix_figure,
@@ -124,6 +124,12 @@ def train(config: TrainConfig) -> RunFolder:
                 f"whatever the backend. Install it (pip install {package}) or leave "
                 "the flag out."
             )
+    trained = None
+    if config.weights:
+        run_to_start_from = _run_of_weights(config.weights, Path(config.runs))
+        folder = run_to_start_from.path if run_to_start_from else config.weights
+        config = dataclasses.replace(config, weights=str(folder))
+        trained = read_pair(Path(folder))
     data, twins = _read_data(config, source)
     name = config.recipe_name(drawn_faces=drawn_faces)
     config = dataclasses.replace(
@@ -132,7 +138,7 @@ def train(config: TrainConfig) -> RunFolder:
     run = create_run(Path(config.runs), name)
     write_json(run.config, dataclasses.asdict(_with_whole_paths(config)))
     write_json(run.environment, describe_environment() | {"data": _describe(data)})
-    return _fit_and_judge(run, config, data, twins)
+    return _fit_and_judge(run, config, data, twins, trained)
 
 
 def resume(config: ResumeConfig) -> RunFolder:
@@ -248,7 +254,7 @@ def _with_whole_paths(config: TrainConfig) -> TrainConfig:
     """Returns the config as it is kept: a run may be resumed from another folder."""
     names = ["runs", "publish"]
     names += ["data"] if config.data != SAMPLE_DATA else []
-    names += ["leave_out"] if config.leave_out else []
+    names += [name for name in ("leave_out", "weights") if getattr(config, name)]
     whole: dict[str, Any] = {
         name: str(Path(getattr(config, name)).resolve()) for name in names
     }
@@ -444,7 +450,11 @@ def _read_run(run: RunFolder) -> tuple[TrainConfig, dict[str, Any]]:
 
 
 def _fit_and_judge(
-    run: RunFolder, config: TrainConfig, data: Dataset, twins: KnownTwins | None
+    run: RunFolder,
+    config: TrainConfig,
+    data: Dataset,
+    twins: KnownTwins | None,
+    trained: keras.Model | None = None,
 ) -> RunFolder:
     drawn_faces = config.data == SAMPLE_DATA
     recipe = config.resolve_recipe(drawn_faces=drawn_faces)
@@ -458,6 +468,8 @@ def _fit_and_judge(
         )
         model = with_augmentation(network, recipe)
     compile_model(model, recipe, pictures=len(data.train))
+    if trained:
+        start_from(network, trained, labels=labels[0])
     _check_one_batch(model, data.train.images[: recipe.batch_size])
     print(
         f"Network: {recipe.model}, {network.count_params():,} parameters, on "
@@ -545,18 +557,27 @@ def _run_to_judge(config: EvaluateConfig, *, drawn_faces: bool) -> RunFolder | N
                 "would say nothing.)"
             )
         return finished[-1]
-    try:
-        run = find_run(config.weights, runs)
-    except RunError:
-        if not Path(config.weights).is_dir():
-            raise
-        run = None
+    run = _run_of_weights(config.weights, runs)
     if drawn_faces and not (run and _is_drawn(run)):
         raise ModelError(
             f"Expected, for the drawn faces, a run that was trained on them; "
             f"{config.weights} is none. Name pictures with --data."
         )
     return run
+
+
+def _run_of_weights(weights: str, runs: Path) -> RunFolder | None:
+    """Returns the run that `--weights` names; None where it names another folder.
+
+    Raises:
+        RunError: There is neither.
+    """
+    try:
+        return find_run(weights, runs)
+    except RunError:
+        if not Path(weights).is_dir():
+            raise
+        return None
 
 
 def _is_drawn(run: RunFolder) -> bool:
