@@ -124,12 +124,14 @@ def train(config: TrainConfig) -> RunFolder:
                 f"whatever the backend. Install it (pip install {package}) or leave "
                 "the flag out."
             )
-    trained = None
+    initial_weights = None
     if config.weights:
         run_to_start_from = _run_of_weights(config.weights, Path(config.runs))
         folder = run_to_start_from.path if run_to_start_from else config.weights
         config = dataclasses.replace(config, weights=str(folder))
-        trained = read_pair(Path(folder))
+        network = _finished_network(config, recipe)
+        start_from(network, read_pair(Path(folder)), labels=_label_sets(config)[0])
+        initial_weights = network.get_weights()
     data, twins = _read_data(config, source)
     name = config.recipe_name(drawn_faces=drawn_faces)
     config = dataclasses.replace(
@@ -138,7 +140,7 @@ def train(config: TrainConfig) -> RunFolder:
     run = create_run(Path(config.runs), name)
     write_json(run.config, dataclasses.asdict(_with_whole_paths(config)))
     write_json(run.environment, describe_environment() | {"data": _describe(data)})
-    return _fit_and_judge(run, config, data, twins, trained)
+    return _fit_and_judge(run, config, data, twins, initial_weights)
 
 
 def resume(config: ResumeConfig) -> RunFolder:
@@ -454,22 +456,21 @@ def _fit_and_judge(
     config: TrainConfig,
     data: Dataset,
     twins: KnownTwins | None,
-    trained: keras.Model | None = None,
+    initial_weights: list[np.ndarray] | None = None,
 ) -> RunFolder:
     drawn_faces = config.data == SAMPLE_DATA
     recipe = config.resolve_recipe(drawn_faces=drawn_faces)
     fix_randomness(config.seed)
-    labels = LABELS if config.labels == BOTH_LABELS else (config.labels,)
-    label_sets = len(labels)
-    finished = build_model(ARCHITECTURES[recipe.model], label_sets=label_sets)
+    labels = _label_sets(config)
+    finished = _finished_network(config, recipe)
     with computing_with(recipe.precision):
         network = build_model(
-            ARCHITECTURES[recipe.model], label_sets=label_sets, for_training=True
+            ARCHITECTURES[recipe.model], label_sets=len(labels), for_training=True
         )
         model = with_augmentation(network, recipe)
     compile_model(model, recipe, pictures=len(data.train))
-    if trained:
-        start_from(network, trained, labels=labels[0])
+    if initial_weights:
+        network.set_weights(initial_weights)
     _check_one_batch(model, data.train.images[: recipe.batch_size])
     print(
         f"Network: {recipe.model}, {network.count_params():,} parameters, on "
@@ -507,6 +508,16 @@ def _fit_and_judge(
         run.state.unlink()
         run.remove_other_best_weights(None)
     return run
+
+
+def _label_sets(config: TrainConfig) -> tuple[str, ...]:
+    return LABELS if config.labels == BOTH_LABELS else (config.labels,)
+
+
+def _finished_network(config: TrainConfig, recipe: Recipe) -> keras.Model:
+    """Returns the network as it will be saved, untrained."""
+    label_sets = len(_label_sets(config))
+    return build_model(ARCHITECTURES[recipe.model], label_sets=label_sets)
 
 
 def _calibrate(

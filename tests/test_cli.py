@@ -337,7 +337,6 @@ def test_settings_that_do_not_agree(runners, fails):
 @pytest.mark.parametrize(
     ("mode", "flag", "value"),
     [
-        ("train", "--weights", "w"),
         ("train", "--output", "o"),
         ("train", "--run", "r"),
         ("evaluate", "--epochs", "3"),
@@ -595,6 +594,17 @@ def test_a_damaged_network_leaves_no_results(fails, tmp_path, faces, network):
     (network / "model_weights.h5").write_bytes(b"damaged")
     flags = ("--weights", network, "--runs", tmp_path / "runs")
     message = fails("--mode", "evaluate", "--data", faces, *flags)
+    assert str(network / "model_weights.h5") in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_network_to_start_from_is_checked_before_anything_is_created(
+    fails, tmp_path, places, faces, network
+):
+    flags = ("--mode=train", "--data", faces, *places)
+    assert "found none called 'nowhere'" in fails(*flags, "--weights", "nowhere")
+    (network / "model_weights.h5").write_bytes(b"damaged")
+    message = fails(*flags, "--weights", network)
     assert str(network / "model_weights.h5") in message
     assert not (tmp_path / "runs").exists()
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from emotion_cnn.config import MODELS
+from emotion_cnn.errors import ModelError
 from emotion_cnn.model import (
     ARCHITECTURES,
     Architecture,
@@ -12,6 +13,7 @@ from emotion_cnn.model import (
     FusedBatchNormalization,
     build_model,
     divide_logits,
+    start_from,
 )
 
 UNIT = ["BatchNormalization", "ReLU"]
@@ -228,3 +230,48 @@ def test_dividing_logits_is_temperature_scaling(label_sets, pictures):
     expected /= expected.sum(axis=-1, keepdims=True)
     found = model.predict_on_batch(pictures).reshape(5, label_sets, 7)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def trained_like(label_sets: int):
+    """A network whose every weight differs from a new one's."""
+    model = build_model(SMALL, label_sets=label_sets)
+    generator = np.random.default_rng(0)
+    model.set_weights(
+        [
+            generator.uniform(0.1, 1, each.shape).astype("float32")
+            for each in model.get_weights()
+        ]
+    )
+    return model
+
+
+@pytest.mark.parametrize("label_sets", [1, 2])
+def test_starts_from_what_another_has_learned(pictures, label_sets):
+    trained = trained_like(label_sets)
+    network = build_model(SMALL, label_sets=label_sets, for_training=True)
+    start_from(network, trained, labels="original")
+    np.testing.assert_array_equal(
+        network.predict_on_batch(pictures), trained.predict_on_batch(pictures)
+    )
+
+
+@pytest.mark.parametrize(("labels", "head"), [("original", 0), ("ferplus", 1)])
+def test_one_head_starts_from_one_of_two(pictures, labels, head):
+    trained, network = trained_like(2), build_model(SMALL)
+    start_from(network, trained, labels=labels)
+    answers = trained.predict_on_batch(pictures)
+    assert np.abs(answers[:, 0] - answers[:, 1]).max() > 0.1
+    np.testing.assert_allclose(
+        network.predict_on_batch(pictures), answers[:, head], rtol=1e-5
+    )
+
+
+def test_another_network_is_nothing_to_start_from():
+    network = build_model(ARCHITECTURES["compact"])
+    before = network.get_weights()
+    with pytest.raises(ModelError, match=r"625,655 numbers; found .* Choose --model"):
+        start_from(network, trained_like(1), labels="original")
+    with pytest.raises(ModelError, match="found those of another one"):
+        start_from(build_model(SMALL, label_sets=2), trained_like(1), labels="original")
+    for one, other in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -36,6 +36,7 @@ from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.errors import RunError, TrainingError
 from emotion_cnn.loader import TrainingBatches, one_hot
 from emotion_cnn.model import ARCHITECTURES, Architecture, Convolution, build_model
+from emotion_cnn.pair import read_pair
 from emotion_cnn.training import (
     LiveChart,
     StopAtLossThatIsNoNumber,
@@ -563,6 +564,29 @@ def first_command(folder: Path, pictures: Path, *arguments: str) -> int:
         *("--epochs", 2, "--batch-size", 8, "--backend", keras.backend.backend()),
         *arguments,
     )
+
+
+def test_starts_from_the_weights_of_another_run(tmp_path, pictures, capsys):
+    """With next to no learning rate the second run answers as the first does."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    assert first_command(tmp_path / "first", pictures) == 0
+    first = the_run(tmp_path / "first")
+    flags = ("--optimizer", "sgd", "--learning-rate", 1e-9, "--seed", 7)
+    small = ("--minimum-learning-rate", 0, "--no-flip", "--weights", first)
+    assert first_command(tmp_path / "second", pictures, *flags, *small) == 0
+    second = the_run(tmp_path / "second")
+    one, other = (read_pair(folder).trainable_variables for folder in (first, second))
+    for before, after in zip(one, other, strict=True):
+        np.testing.assert_allclose(before, after, atol=1e-6)
+    config = json.loads((second / "config.json").read_text())
+    assert config["weights"] == str(first)
+    # Another network is refused before there is a run.
+    capsys.readouterr()
+    flags = ("--model", "baseline", "--weights", first)
+    assert first_command(tmp_path / "first", pictures, *flags) == 2
+    assert "Choose --model" in capsys.readouterr().err
+    assert the_run(tmp_path / "first") == first
 
 
 class PowerCutError(BaseException):
