@@ -1,6 +1,7 @@
 """One runner per mode: the only code that knows the order of the stages."""
 
 import dataclasses
+import hashlib
 import importlib.util
 import shlex
 import sys
@@ -76,7 +77,7 @@ from emotion_cnn.ferplus import (
 )
 from emotion_cnn.loader import targets
 from emotion_cnn.model import ARCHITECTURES, build_model, divide_logits, start_from
-from emotion_cnn.pair import publish_pair, read_pair, write_pair
+from emotion_cnn.pair import WEIGHTS_NAME, publish_pair, read_pair, write_pair
 from emotion_cnn.plotting import (
     confusion_matrix_figure,
     loss_curves_figure,
@@ -124,14 +125,17 @@ def train(config: TrainConfig) -> RunFolder:
                 f"whatever the backend. Install it (pip install {package}) or leave "
                 "the flag out."
             )
-    initial_weights = None
+    initial_weights, start = None, {}
     if config.weights:
         run_to_start_from = _run_of_weights(config.weights, Path(config.runs))
-        folder = run_to_start_from.path if run_to_start_from else config.weights
+        folder = run_to_start_from.path if run_to_start_from else Path(config.weights)
         config = dataclasses.replace(config, weights=str(folder))
         network = _finished_network(config, recipe)
-        start_from(network, read_pair(Path(folder)), labels=_label_sets(config)[0])
+        start_from(network, read_pair(folder), labels=_label_sets(config)[0])
         initial_weights = network.get_weights()
+        # What lies there may be replaced, by this very run if it is the clone.
+        digest = hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest()
+        start = {"initial_weights_sha256": digest}
     data, twins = _read_data(config, source)
     name = config.recipe_name(drawn_faces=drawn_faces)
     config = dataclasses.replace(
@@ -139,7 +143,8 @@ def train(config: TrainConfig) -> RunFolder:
     )
     run = create_run(Path(config.runs), name)
     write_json(run.config, dataclasses.asdict(_with_whole_paths(config)))
-    write_json(run.environment, describe_environment() | {"data": _describe(data)})
+    environment = describe_environment() | start | {"data": _describe(data)}
+    write_json(run.environment, environment)
     return _fit_and_judge(run, config, data, twins, initial_weights)
 
 

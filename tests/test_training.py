@@ -5,6 +5,7 @@ Passes on every backend: `test_end_to_end.py` runs it once more on JAX.
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -581,6 +582,9 @@ def test_starts_from_the_weights_of_another_run(tmp_path, pictures, capsys):
         np.testing.assert_allclose(before, after, atol=1e-6)
     config = json.loads((second / "config.json").read_text())
     assert config["weights"] == str(first)
+    environment = json.loads((second / "environment.json").read_text())
+    digest = hashlib.sha256((first / "model_weights.h5").read_bytes()).hexdigest()
+    assert environment["initial_weights_sha256"] == digest
     # Another network is refused before there is a run.
     capsys.readouterr()
     flags = ("--model", "baseline", "--weights", first)
