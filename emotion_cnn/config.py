@@ -90,6 +90,10 @@ def check_settings(config: Any) -> None:
             continue
         value, flag = getattr(config, declared.name), flag_name(declared.name)
         kind = type(declared.default)
+        if declared.default is None and value == "":
+            raise ConfigError(
+                f"{flag} is given, but empty; fill it in or leave it out."
+            )
         if declared.default is not None and not isinstance(
             value, (int, float) if kind is float else kind
         ):
@@ -225,11 +229,19 @@ class Recipe:
     )
     self_distillation: float = setting(
         0.0,
-        "share of the labels that the network's own earlier answers take, growing "
-        "evenly from 0 to this at the end: it learns less of what is wrong in the "
-        "labels",
+        "share of the labels that the network's own earlier answers take towards the "
+        "end, in proportion to the epoch: it learns less of what is wrong in them. The "
+        "training accuracy is then agreement with the mixture",
         minimum=0,
         maximum=1,
+    )
+    self_distillation_interval: int = setting(
+        5,
+        "epochs before the network is first asked for such answers, from full "
+        "resolution on, and until it is asked again: asking takes as long as half an "
+        "epoch",
+        minimum=1,
+        maximum=99_999,
     )
     low_resolution: int = setting(
         32, "side in pixels of the pictures in those epochs", minimum=16, maximum=47
@@ -275,6 +287,14 @@ class Recipe:
                     f"{flag} ({epochs:g}) is the beginning of --epochs "
                     f"({self.epochs}); lower the one or raise the other."
                 )
+        asked = self.low_resolution_epochs + self.self_distillation_interval
+        if self.self_distillation and asked >= self.epochs:
+            raise ConfigError(
+                f"--self-distillation begins after --low-resolution-epochs "
+                f"({self.low_resolution_epochs}) and --self-distillation-interval "
+                f"({self.self_distillation_interval}) epochs, which --epochs "
+                f"({self.epochs}) does not reach; lower those or raise this."
+            )
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -323,8 +343,8 @@ RECIPES: Mapping[str, Recipe] = {
         low_resolution_epochs=40,
         calibrate=True,
     ),
-    # Goes on from what "best" has learned, which its start from low resolution
-    # and its short time at full size left unfinished.
+    # The second part of the shipped weights' training, with --weights from the
+    # first: docs/experiments.md says why, and what it gave.
     "refine": Recipe(
         model="residual",
         epochs=56,
@@ -375,15 +395,15 @@ class TrainConfig:
     recipe: str | None = setting(
         None,
         "named settings to start from; without it, 'default' on pictures and "
-        "'sample' on drawn faces",
+        "'sample' on drawn faces; 'refine' is meant to go with --weights",
         choices=tuple(RECIPES),
     )
     settings: Mapping[str, Any] = field(default_factory=dict)
     weights: str | None = setting(
         None,
-        "start from the network in this folder (a run, or a name below --runs; the "
-        "clone holds the shipped one) instead of from random weights; it is of the "
-        "same --model",
+        "start from the network in this folder (a run, or a name below --runs; a "
+        "clone holds the shipped one, of --model residual) instead of from random "
+        "weights",
         metavar="FOLDER",
     )
     labels: str = setting(

@@ -45,7 +45,7 @@ class TrainingBatches(keras.utils.PyDataset):
     Keras' generator draws from NumPy's global random state, and Keras asks for
     batches from several threads, some of them more than once. So the order of
     an epoch and what is done to a batch follow from the run's seed, the epoch
-    the batch number, whoever asks, and however the epoch was reached.
+    and the batch number, whoever asks, and however the epoch was reached.
 
     Attributes:
         labels: What the pictures are labelled, smoothed, float32 (n, 7) or (n, 2, 7).
@@ -103,13 +103,16 @@ class TrainingBatches(keras.utils.PyDataset):
     def blend_labels(self, answers: np.ndarray, share: float) -> None:
         """Serves the labels with something else mixed in, from now on.
 
+        Where a picture has no label, as in a set that leaves it out, it gets none.
+
         Args:
             answers: Probabilities, float32, of the shape of `labels`.
             share: What part of the targets they make, 0 to 1.
         """
         blended = (1 - share) * self.labels + share * answers
+        labelled = self.labels.any(axis=-1, keepdims=True)
         with self._lock:
-            self._flow.y = blended.astype("float32")
+            self._flow.y = np.where(labelled, blended, 0)
 
     def __len__(self) -> int:
         """Returns the number of batches in an epoch."""

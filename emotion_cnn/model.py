@@ -223,7 +223,7 @@ def divide_logits(model: keras.Model, temperatures: list[float]) -> None:
 
 
 def start_from(network: keras.Model, trained: keras.Model, *, labels: str) -> None:
-    """Gives a network the weights of a trained one.
+    """Gives a network the weights of a trained one, whose shapes must be the same.
 
     Args:
         network: A network that `build_model` built; its weights are replaced.
@@ -232,7 +232,7 @@ def start_from(network: keras.Model, trained: keras.Model, *, labels: str) -> No
             has one for each, and the other network has one.
 
     Raises:
-        ModelError: It is a network of another architecture.
+        ModelError: They are not.
     """
     weights = trained.get_weights()
     if len(trained.output_shape) > len(network.output_shape):
@@ -245,7 +245,7 @@ def start_from(network: keras.Model, trained: keras.Model, *, labels: str) -> No
             f"Expected weights of the network to be trained, "
             f"{network.count_params():,} numbers; found those of another one, "
             f"{trained.count_params():,} numbers. "
-            "Choose --model and --labels as that one was trained with, or leave "
-            "--weights out."
+            "Choose --model and --labels as the network of --weights was trained "
+            "with, or leave --weights out."
         )
     network.set_weights(weights)

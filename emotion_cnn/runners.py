@@ -93,6 +93,7 @@ from emotion_cnn.training import (
     fix_randomness,
 )
 
+_INITIAL_WEIGHTS = "initial_weights_sha256"
 LABEL_NAMES = {
     "original": "original labels",
     "ferplus": "FER+ majority labels",
@@ -101,7 +102,7 @@ LABEL_NAMES = {
 
 
 def train(config: TrainConfig) -> RunFolder:
-    """Trains a network from the start.
+    """Trains a network, from random weights or from given ones.
 
     Args:
         config: What to train on, how, and where results go.
@@ -126,16 +127,12 @@ def train(config: TrainConfig) -> RunFolder:
                 "the flag out."
             )
     initial_weights, start = None, {}
-    if config.weights:
+    if config.weights is not None:
         run_to_start_from = _run_of_weights(config.weights, Path(config.runs))
         folder = run_to_start_from.path if run_to_start_from else Path(config.weights)
         config = dataclasses.replace(config, weights=str(folder))
-        network = _finished_network(config, recipe)
-        start_from(network, read_pair(folder), labels=_label_sets(config)[0])
-        initial_weights = network.get_weights()
-        # What lies there may be replaced, by this very run if it is the clone.
-        digest = hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest()
-        start = {"initial_weights_sha256": digest}
+        initial_weights, digest = _read_initial_weights(folder, config, recipe)
+        start = {_INITIAL_WEIGHTS: digest}
     data, twins = _read_data(config, source)
     name = config.recipe_name(drawn_faces=drawn_faces)
     config = dataclasses.replace(
@@ -173,6 +170,17 @@ def resume(config: ResumeConfig) -> RunFolder:
     )
     if source != SAMPLE_DATA:
         _check_writable(Path(started.publish))
+    initial_weights = None
+    # Where no epoch was finished, there is no state to go on from yet.
+    if started.weights is not None and not run.state.exists():
+        recipe = started.resolve_recipe(drawn_faces=source == SAMPLE_DATA)
+        folder = Path(started.weights)
+        initial_weights, digest = _read_initial_weights(folder, started, recipe)
+        if digest != environment.get(_INITIAL_WEIGHTS):
+            raise RunError(
+                f"Expected the weights that {run.path} was started from, found others "
+                f"in {folder}. Bring them back, or train anew."
+            )
     data, twins = _read_data(started, source)
     before = environment["data"]["fingerprint"]
     if data.fingerprint != before:
@@ -183,7 +191,7 @@ def resume(config: ResumeConfig) -> RunFolder:
         )
     resumed = [*environment.get("resumed", []), describe_environment()]
     write_json(run.environment, environment | {"resumed": resumed})
-    return _fit_and_judge(run, started, data, twins)
+    return _fit_and_judge(run, started, data, twins, initial_weights)
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -461,7 +469,7 @@ def _fit_and_judge(
     config: TrainConfig,
     data: Dataset,
     twins: KnownTwins | None,
-    initial_weights: list[np.ndarray] | None = None,
+    initial_weights: list[np.ndarray] | None,
 ) -> RunFolder:
     drawn_faces = config.data == SAMPLE_DATA
     recipe = config.resolve_recipe(drawn_faces=drawn_faces)
@@ -525,6 +533,20 @@ def _finished_network(config: TrainConfig, recipe: Recipe) -> keras.Model:
     return build_model(ARCHITECTURES[recipe.model], label_sets=label_sets)
 
 
+def _read_initial_weights(
+    folder: Path, config: TrainConfig, recipe: Recipe
+) -> tuple[list[np.ndarray], str]:
+    """Returns the weights to start from, and the SHA-256 of their file.
+
+    The latter is kept: what lies there may be replaced, by this very run if it is
+    the clone.
+    """
+    network = _finished_network(config, recipe)
+    start_from(network, read_pair(folder), labels=_label_sets(config)[0])
+    digest = hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest()
+    return network.get_weights(), digest
+
+
 def _calibrate(
     model: keras.Model, validation: Split, label_sets: Sequence[str]
 ) -> dict[str, float]:
@@ -555,7 +577,7 @@ def _calibrate(
 def _check_one_batch(model: keras.Model, images: np.ndarray) -> None:
     """Finds out before the first epoch whether the network takes these pictures."""
     if not np.isfinite(model.predict_on_batch(images)).all():
-        raise TrainingError("The untrained network's outputs are no numbers.")
+        raise TrainingError("The network's outputs are no numbers before training.")
 
 
 def _run_to_judge(config: EvaluateConfig, *, drawn_faces: bool) -> RunFolder | None:

@@ -38,7 +38,6 @@ from emotion_cnn.loader import TrainingBatches, targets
 from emotion_cnn.prediction import predict_all
 
 VALIDATION_BATCH_SIZE = 256
-_EPOCHS_PER_SELF_DISTILLATION = 5
 _TORCH_RANDOM_STATE = "torch_random_state"
 
 
@@ -115,6 +114,23 @@ def accuracy_of_first_labels(wanted: Any, answers: Any) -> Any:
     return keras.metrics.categorical_accuracy(wanted[:, 0], answers[:, 0])
 
 
+def crossentropy_of_label_sets(wanted: Any, answers: Any) -> Any:
+    """Returns the categorical cross-entropy of each picture in each label set.
+
+    Targets that sum to less than 1 count for so much less, those of zeros not at
+    all. That is what the cross-entropy is anyway, but TensorFlow's gradient of it
+    after a softmax takes for granted that targets sum to 1.
+
+    Args:
+        wanted: Targets (batch, label sets, 7).
+        answers: Probabilities of the same shape.
+    """
+    weight = keras.ops.sum(wanted, axis=-1, keepdims=True)
+    distributions = wanted / keras.ops.maximum(weight, keras.config.epsilon())
+    loss = keras.losses.categorical_crossentropy(distributions, answers)
+    return weight[..., 0] * loss
+
+
 def compile_model(model: keras.Model, recipe: Recipe, *, pictures: int) -> None:
     """Gives a network its loss, its metric and its optimiser.
 
@@ -145,7 +161,7 @@ def compile_model(model: keras.Model, recipe: Recipe, *, pictures: int) -> None:
     several = len(model.output_shape) == 3
     model.compile(
         optimizer=optimizer,
-        loss="categorical_crossentropy",
+        loss=crossentropy_of_label_sets if several else "categorical_crossentropy",
         metrics=[
             keras.metrics.MeanMetricWrapper(accuracy_of_first_labels, name="accuracy")
             if several
@@ -357,8 +373,8 @@ class LowResolutionFirst(keras.callbacks.Callback):
 class SelfDistillation(keras.callbacks.Callback):
     """Mixes the network's own earlier answers into the labels it learns from.
 
-    Their share grows evenly from 0 over the epochs: the more the network knows,
-    the less it is to learn of single labels, some of which are wrong.
+    Their share is in proportion to the epoch: the more the network knows, the less
+    it is to learn of single labels, some of which are wrong.
 
     Source: K. Kim et al., "Self-Knowledge Distillation with Progressive Refinement
     of Targets", ICCV 2021 (arXiv 2006.12000). There the answers are those of the
@@ -400,23 +416,26 @@ class SelfDistillation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Asks the network anew, if it is time to."""
         since = epoch + 1 - self._first
-        if self.variables and since >= 0 and not since % _EPOCHS_PER_SELF_DISTILLATION:
+        interval = self._recipe.self_distillation_interval
+        if self.variables and since >= 0 and not since % interval:
             answers = predict_all(self.model, self._images, tta="flip")
             self.variables[0].assign(answers)
 
     @property
     def _first(self) -> int:
         # What was learned on small pictures says little of large ones at first.
-        return self._recipe.low_resolution_epochs + _EPOCHS_PER_SELF_DISTILLATION
+        recipe = self._recipe
+        return recipe.low_resolution_epochs + recipe.self_distillation_interval
 
 
 class TrainingState(keras.callbacks.Callback):
     """Keeps, after every epoch, all that continuing the run takes.
 
     These are the variables of the network (the state of the dropout layers'
-    random generators among them) and of the optimiser, the history, and the
-    counters of `ReduceLROnPlateau` and `ModelCheckpoint`. The order and the
-    mirroring of pictures follow from the seed and the epoch alone.
+    random generators among them) and of the optimiser, the answers that
+    `SelfDistillation` mixes in, the history, and the counters of
+    `ReduceLROnPlateau` and `ModelCheckpoint`. The order and the mirroring of
+    pictures follow from the seed and the epoch alone.
     """
 
     def __init__(

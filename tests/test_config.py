@@ -111,6 +111,10 @@ def test_a_setting_that_suits_the_recipe_of_the_drawn_faces_is_not_refused():
             {"warmup_epochs": 15, "schedule": "cosine"},
             ("--warmup-epochs (15)", "--epochs (15)"),
         ),
+        (
+            {"self_distillation": 0.5, "epochs": 9, "low_resolution_epochs": 4},
+            ("--self-distillation-interval (5)", "--low-resolution-epochs (4)", "(9)"),
+        ),
         ({"low_resolution_epochs": 20}, ("--low-resolution-epochs (20)", "(15)")),
         ({"mixup": -1}, ("--mixup", "from 0 to 10", "-1")),
         ({"optimizer": "lion"}, ("--optimizer", "adam, adamw, sgd", "'lion'")),
@@ -128,6 +132,7 @@ def test_settings_that_do_not_agree(settings, words):
     ("build", "words"),
     [
         (lambda: Recipe(model="huge"), ("--model", "baseline, compact", "'huge'")),
+        (lambda: TrainConfig(weights=""), ("--weights", "empty")),
         (lambda: TrainConfig(recipe="x"), ("--recipe", "default, sample", "'x'")),
         (lambda: TrainConfig(backend="x"), ("--backend", "tensorflow, jax, torch")),
         (lambda: EvaluateConfig(backend="x"), ("--backend", "jax", "'x'")),

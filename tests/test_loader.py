@@ -122,6 +122,18 @@ def test_labels_with_something_blended_in():
         )
 
 
+def test_nothing_is_blended_in_where_there_is_no_label():
+    split = numbered_pictures(2)
+    wanted = np.stack([np.eye(7), np.zeros((7, 7))], axis=1)[:2].astype("float32")
+    split = Split(split.images, split.labels, split.names, wanted)
+    batches = TrainingBatches(split, recipe=Recipe(batch_size=2), seed=1)
+    batches.blend_labels(np.full((2, 2, 7), 1 / 7, "float32"), 0.7)
+    _, served = batches[0]
+    np.testing.assert_array_equal(served[:, 1], 0)
+    np.testing.assert_allclose(served[:, 0].sum(axis=1), 1, rtol=1e-6)
+    assert served[:, 0].min() == pytest.approx(0.1)
+
+
 def test_without_flip_none_is_mirrored():
     assert not read(batches_of(250, flip=False))[1].any()
 

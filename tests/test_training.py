@@ -37,7 +37,7 @@ from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.errors import RunError, TrainingError
 from emotion_cnn.loader import TrainingBatches, one_hot
 from emotion_cnn.model import ARCHITECTURES, Architecture, Convolution, build_model
-from emotion_cnn.pair import read_pair
+from emotion_cnn.pair import read_pair, write_pair
 from emotion_cnn.training import (
     LiveChart,
     StopAtLossThatIsNoNumber,
@@ -568,15 +568,27 @@ def first_command(folder: Path, pictures: Path, *arguments: str) -> int:
 
 
 def test_starts_from_the_weights_of_another_run(tmp_path, pictures, capsys):
-    """With next to no learning rate the second run answers as the first does."""
+    """With next to no learning rate the second run ends with the first one's.
+
+    It is stopped in its first epoch, before there is anything of its own.
+    """
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
     assert first_command(tmp_path / "first", pictures) == 0
     first = the_run(tmp_path / "first")
     flags = ("--optimizer", "sgd", "--learning-rate", 1e-9, "--seed", 7)
-    small = ("--minimum-learning-rate", 0, "--no-flip", "--weights", first)
-    assert first_command(tmp_path / "second", pictures, *flags, *small) == 0
+    small = ("--minimum-learning-rate", 0, "--weights", first)
+    with pytest.MonkeyPatch.context() as patched:
+        at_batch(patched, 1, 1, press_ctrl_c)
+        assert first_command(tmp_path / "second", pictures, *flags, *small) == 130
     second = the_run(tmp_path / "second")
+    weights = (first / "model_weights.h5").read_bytes()
+    write_pair(first, build_model(TINY))
+    capsys.readouterr()
+    assert command(tmp_path / "second", "--resume", second) == 2
+    assert f"found others in {first}" in capsys.readouterr().err
+    (first / "model_weights.h5").write_bytes(weights)
+    assert command(tmp_path / "second", "--resume", second) == 0
     one, other = (read_pair(folder).trainable_variables for folder in (first, second))
     for before, after in zip(one, other, strict=True):
         np.testing.assert_allclose(before, after, atol=1e-6)
@@ -586,7 +598,6 @@ def test_starts_from_the_weights_of_another_run(tmp_path, pictures, capsys):
     digest = hashlib.sha256((first / "model_weights.h5").read_bytes()).hexdigest()
     assert environment["initial_weights_sha256"] == digest
     # Another network is refused before there is a run.
-    capsys.readouterr()
     flags = ("--model", "baseline", "--weights", first)
     assert first_command(tmp_path / "first", pictures, *flags) == 2
     assert "Choose --model" in capsys.readouterr().err
