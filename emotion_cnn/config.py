@@ -227,22 +227,6 @@ class Recipe:
         minimum=0,
         maximum=1,
     )
-    self_distillation: float = setting(
-        0.0,
-        "share of the labels that the network's own earlier answers take towards the "
-        "end, in proportion to the epoch: it learns less of what is wrong in them. The "
-        "training accuracy is then agreement with the mixture",
-        minimum=0,
-        maximum=1,
-    )
-    self_distillation_interval: int = setting(
-        5,
-        "epochs before the network is first asked for such answers, from full "
-        "resolution on, and until it is asked again: asking takes as long as half an "
-        "epoch",
-        minimum=1,
-        maximum=99_999,
-    )
     low_resolution: int = setting(
         32, "side in pixels of the pictures in those epochs", minimum=16, maximum=47
     )
@@ -287,14 +271,6 @@ class Recipe:
                     f"{flag} ({epochs:g}) is the beginning of --epochs "
                     f"({self.epochs}); lower the one or raise the other."
                 )
-        asked = self.low_resolution_epochs + self.self_distillation_interval
-        if self.self_distillation and asked >= self.epochs:
-            raise ConfigError(
-                f"--self-distillation begins after --low-resolution-epochs "
-                f"({self.low_resolution_epochs}) and --self-distillation-interval "
-                f"({self.self_distillation_interval}) epochs, which --epochs "
-                f"({self.epochs}) does not reach; lower those or raise this."
-            )
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -343,29 +319,6 @@ RECIPES: Mapping[str, Recipe] = {
         low_resolution_epochs=40,
         calibrate=True,
     ),
-    # The second part of the shipped weights' training, with --weights from the
-    # first: docs/experiments.md says why, and what it gave.
-    "refine": Recipe(
-        model="residual",
-        epochs=56,
-        batch_size=256,
-        optimizer="sgd",
-        learning_rate=0.08,
-        weight_decay=5e-3,
-        schedule="one-cycle",
-        warmup_epochs=2,
-        average_weights=0.996,
-        precision="bfloat16",
-        rotation=15,
-        shift=0.1,
-        zoom=0.2,
-        brightness=0.15,
-        contrast=0.3,
-        erasing=0.3,
-        label_smoothing=0.1,
-        self_distillation=0.8,
-        calibrate=True,
-    ),
 }
 
 _DATA_HELP = (
@@ -395,7 +348,7 @@ class TrainConfig:
     recipe: str | None = setting(
         None,
         "named settings to start from; without it, 'default' on pictures and "
-        "'sample' on drawn faces; 'refine' is meant to go with --weights",
+        "'sample' on drawn faces",
         choices=tuple(RECIPES),
     )
     settings: Mapping[str, Any] = field(default_factory=dict)

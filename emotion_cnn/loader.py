@@ -46,9 +46,6 @@ class TrainingBatches(keras.utils.PyDataset):
     batches from several threads, some of them more than once. So the order of
     an epoch and what is done to a batch follow from the run's seed, the epoch
     and the batch number, whoever asks, and however the epoch was reached.
-
-    Attributes:
-        labels: What the pictures are labelled, smoothed, float32 (n, 7) or (n, 2, 7).
     """
 
     def __init__(self, split: Split, *, recipe: Recipe, seed: int) -> None:
@@ -72,11 +69,10 @@ class TrainingBatches(keras.utils.PyDataset):
         chances = (1 / counts[split.labels]) ** recipe.balance
         self._chances = chances / chances.sum() if recipe.balance else None
         self._lock = threading.Lock()
-        self.labels = _smoothed(targets(split), recipe.label_smoothing)
         self._flow = ImageDataGenerator(horizontal_flip=recipe.flip).flow(
             # The type the generator works in: it would copy any other.
             split.images.astype("float32"),
-            self.labels,
+            _smoothed(targets(split), recipe.label_smoothing),
             batch_size=recipe.batch_size,
         )
         self.start_epoch(0)
@@ -99,20 +95,6 @@ class TrainingBatches(keras.utils.PyDataset):
             )
             # The generator adds the batch number: leave room below 2**32.
             self._flow.seed = int(entropy.generate_state(1)[0] >> 1)
-
-    def blend_labels(self, answers: np.ndarray, share: float) -> None:
-        """Serves the labels with something else mixed in, from now on.
-
-        Where a picture has no label, as in a set that leaves it out, it gets none.
-
-        Args:
-            answers: Probabilities, float32, of the shape of `labels`.
-            share: What part of the targets they make, 0 to 1.
-        """
-        blended = (1 - share) * self.labels + share * answers
-        labelled = self.labels.any(axis=-1, keepdims=True)
-        with self._lock:
-            self._flow.y = np.where(labelled, blended, 0)
 
     def __len__(self) -> int:
         """Returns the number of batches in an epoch."""

@@ -71,26 +71,13 @@ def predict(
     Returns:
         float32 `(n, 7)`, in the order of `EMOTIONS`; rows sum to 1.
     """
-    answers = predict_all(model, images, tta=tta)
-    return answers[:, LABELS.index(labels)] if answers.ndim == 3 else answers
-
-
-def predict_all(model: keras.Model, images: np.ndarray, *, tta: str) -> np.ndarray:
-    """Returns what `predict` does, of every head of a network.
-
-    Args:
-        model: As for `predict`.
-        images: As for `predict`.
-        tta: As for `predict`.
-
-    Returns:
-        float32 `(n, 7)`, or `(n, 2, 7)` of a network with two heads.
-    """
     count, views_of = _VIEWS[tta]
     step = BATCH_SIZE // count
     batches = []
     for start in range(0, len(images), step):
         pictures = ops.convert_to_tensor(images[start : start + step], "float32")
         outputs = model.predict_on_batch(views_of(pictures))
-        batches.append(outputs.reshape(count, -1, *outputs.shape[1:]).mean(axis=0))
+        if outputs.ndim == 3:
+            outputs = outputs[:, LABELS.index(labels)]
+        batches.append(outputs.reshape(count, -1, outputs.shape[-1]).mean(axis=0))
     return np.concatenate(batches)

@@ -35,7 +35,6 @@ from emotion_cnn.config import Recipe
 from emotion_cnn.dataset import IMAGE_SIZE, Split
 from emotion_cnn.errors import RunError, TrainingError
 from emotion_cnn.loader import TrainingBatches, targets
-from emotion_cnn.prediction import predict_all
 
 VALIDATION_BATCH_SIZE = 256
 _TORCH_RANDOM_STATE = "torch_random_state"
@@ -209,13 +208,12 @@ def fit(
             patience=recipe.plateau_patience,
             min_lr=recipe.minimum_learning_rate,
         )
-    batches = TrainingBatches(train, recipe=recipe, seed=seed)
-    distillation = SelfDistillation(batches, train.images, recipe)
-    state = TrainingState(model, run, recipe, plateau, distillation.variables)
+    state = TrainingState(model, run, recipe, plateau)
     if run.state.exists():
         state.restore()
         # Found out now, not after hours of training; `fit` restores the rest.
         _load_best_weights(model, run, state)
+    batches = TrainingBatches(train, recipe=recipe, seed=seed)
     callbacks = [
         keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: batches.start_epoch(epoch)
@@ -224,14 +222,13 @@ def fit(
         StopAtLossThatIsNoNumber(),
         plateau or LearningRateLog(),
         state.checkpoint,
-        distillation,
-        # After the callbacks whose counters and answers it keeps.
+        # After the two callbacks whose counters it keeps.
         state,
         LiveChart(run.live_chart, state.history),
     ]
     if recipe.average_weights:
         averages = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
-        # In place when the weights are kept and asked, and gone when the state is.
+        # In place when the weights are kept, and gone when the state is.
         callbacks.insert(callbacks.index(state.checkpoint), averages)
         callbacks.insert(
             callbacks.index(state),
@@ -370,72 +367,13 @@ class LowResolutionFirst(keras.callbacks.Callback):
                 self.model.make_train_function(force=True)
 
 
-class SelfDistillation(keras.callbacks.Callback):
-    """Mixes the network's own earlier answers into the labels it learns from.
-
-    Their share is in proportion to the epoch: the more the network knows, the less
-    it is to learn of single labels, some of which are wrong.
-
-    Source: K. Kim et al., "Self-Knowledge Distillation with Progressive Refinement
-    of Targets", ICCV 2021 (arXiv 2006.12000). There the answers are those of the
-    last epoch, given in training. Here they are given outside it, for a picture
-    and its mirror image together, by averaged weights where there are any; and
-    because that takes time, anew only every few epochs.
-
-    Attributes:
-        variables: The answers, (n, 7) or (n, 2, 7); none if the recipe has no such
-            share.
-    """
-
-    def __init__(
-        self, batches: TrainingBatches, images: np.ndarray, recipe: Recipe
-    ) -> None:
-        """Begins with the labels alone.
-
-        Args:
-            batches: What serves the labels.
-            images: All training pictures, in the order of its labels.
-            recipe: Says how large the share becomes, and when to begin.
-        """
-        super().__init__()
-        self._batches = batches
-        self._images = images
-        self._recipe = recipe
-        self.variables: list[keras.Variable] = []
-        if recipe.self_distillation:
-            self.variables.append(keras.Variable(batches.labels, trainable=False))
-
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Mixes the targets of this epoch."""
-        if self.variables and epoch >= self._first:
-            self._batches.blend_labels(
-                keras.ops.convert_to_numpy(self.variables[0]),
-                self._recipe.self_distillation * epoch / self._recipe.epochs,
-            )
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Asks the network anew, if it is time to."""
-        since = epoch + 1 - self._first
-        interval = self._recipe.self_distillation_interval
-        if self.variables and since >= 0 and not since % interval:
-            answers = predict_all(self.model, self._images, tta="flip")
-            self.variables[0].assign(answers)
-
-    @property
-    def _first(self) -> int:
-        # What was learned on small pictures says little of large ones at first.
-        recipe = self._recipe
-        return recipe.low_resolution_epochs + recipe.self_distillation_interval
-
-
 class TrainingState(keras.callbacks.Callback):
     """Keeps, after every epoch, all that continuing the run takes.
 
     These are the variables of the network (the state of the dropout layers'
-    random generators among them) and of the optimiser, the answers that
-    `SelfDistillation` mixes in, the history, and the counters of
-    `ReduceLROnPlateau` and `ModelCheckpoint`. The order and the mirroring of
-    pictures follow from the seed and the epoch alone.
+    random generators among them) and of the optimiser, the history, and the
+    counters of `ReduceLROnPlateau` and `ModelCheckpoint`. The order and the
+    mirroring of pictures follow from the seed and the epoch alone.
     """
 
     def __init__(
@@ -444,7 +382,6 @@ class TrainingState(keras.callbacks.Callback):
         run: RunFolder,
         recipe: Recipe,
         plateau: keras.callbacks.ReduceLROnPlateau | None,
-        answers: list[keras.Variable],
     ) -> None:
         """Starts at epoch 0.
 
@@ -453,7 +390,6 @@ class TrainingState(keras.callbacks.Callback):
             run: Folder to keep the state and the history in.
             recipe: Says when training is done.
             plateau: The callback whose counters are kept, if there is one.
-            answers: What `SelfDistillation` keeps.
         """
         super().__init__()
         self.history: History = {name: [] for name in HISTORY_COLUMNS}
@@ -478,7 +414,6 @@ class TrainingState(keras.callbacks.Callback):
                 model.trainable_variables
                 + model.non_trainable_variables
                 + model.optimizer.variables
-                + answers
             )
         }
 

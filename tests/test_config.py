@@ -111,10 +111,6 @@ def test_a_setting_that_suits_the_recipe_of_the_drawn_faces_is_not_refused():
             {"warmup_epochs": 15, "schedule": "cosine"},
             ("--warmup-epochs (15)", "--epochs (15)"),
         ),
-        (
-            {"self_distillation": 0.5, "epochs": 9, "low_resolution_epochs": 4},
-            ("--self-distillation-interval (5)", "--low-resolution-epochs (4)", "(9)"),
-        ),
         ({"low_resolution_epochs": 20}, ("--low-resolution-epochs (20)", "(15)")),
         ({"mixup": -1}, ("--mixup", "from 0 to 10", "-1")),
         ({"optimizer": "lion"}, ("--optimizer", "adam, adamw, sgd", "'lion'")),

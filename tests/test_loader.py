@@ -104,36 +104,6 @@ def test_a_mirrored_picture_is_the_picture_mirrored():
     assert any(turned)
 
 
-def test_labels_with_something_blended_in():
-    split = numbered_pictures(20)
-    recipe = Recipe(batch_size=8, label_smoothing=0.1)
-    batches = TrainingBatches(split, recipe=recipe, seed=1)
-    assert batches.labels.max() == pytest.approx(0.9 + 0.1 / 7)
-    answers = np.random.default_rng(0).dirichlet(np.ones(7), 20).astype("float32")
-    for share in (0.5, 0.75, 0):
-        batches.blend_labels(answers, share)
-        numbers, _, wanted = read(batches)
-        assert wanted.dtype == np.float32
-        smooth = 0.9 * np.eye(7)[numbers.astype(int) * 3 % 7] + 0.1 / 7
-        np.testing.assert_allclose(
-            wanted,
-            (1 - share) * smooth + share * answers[numbers.astype(int)],
-            atol=1e-6,
-        )
-
-
-def test_nothing_is_blended_in_where_there_is_no_label():
-    split = numbered_pictures(2)
-    wanted = np.stack([np.eye(7), np.zeros((7, 7))], axis=1)[:2].astype("float32")
-    split = Split(split.images, split.labels, split.names, wanted)
-    batches = TrainingBatches(split, recipe=Recipe(batch_size=2), seed=1)
-    batches.blend_labels(np.full((2, 2, 7), 1 / 7, "float32"), 0.7)
-    _, served = batches[0]
-    np.testing.assert_array_equal(served[:, 1], 0)
-    np.testing.assert_allclose(served[:, 0].sum(axis=1), 1, rtol=1e-6)
-    assert served[:, 0].min() == pytest.approx(0.1)
-
-
 def test_without_flip_none_is_mirrored():
     assert not read(batches_of(250, flip=False))[1].any()
 

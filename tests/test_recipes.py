@@ -15,7 +15,6 @@ from emotion_cnn.artifacts import RunFolder, read_history
 from emotion_cnn.augmentation import Resolution, with_augmentation
 from emotion_cnn.config import RECIPES, Recipe
 from emotion_cnn.dataset import IMAGE_SIZE, Split
-from emotion_cnn.loader import TrainingBatches
 from emotion_cnn.model import Architecture, Convolution, build_model
 from emotion_cnn.training import (
     StopAtLossThatIsNoNumber,
@@ -56,9 +55,7 @@ EVERYTHING = Recipe(
     cutmix=0.5,
     label_smoothing=0.1,
     balance=0.5,
-    self_distillation=0.8,
-    self_distillation_interval=2,
-    low_resolution_epochs=1,
+    low_resolution_epochs=2,
 )
 
 
@@ -124,8 +121,7 @@ def test_resumed_equals_uninterrupted(monkeypatch, tmp_path, recipe):
     expected, other = new_run(tmp_path, "whole"), new_run(tmp_path, "resumed")
     network, _, _ = train(expected, recipe)
     on_train_batch_end = StopAtLossThatIsNoNumber.on_train_batch_end
-    # The network is asked for answers after epoch 3, which epoch 4 learns from.
-    presses = [(2, 2), (3, 1), (4, 2)]
+    presses = [(2, 2), (3, 1)]
 
     def hooked(self, index, logs=None):
         on_train_batch_end(self, index, logs)
@@ -134,7 +130,7 @@ def test_resumed_equals_uninterrupted(monkeypatch, tmp_path, recipe):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(StopAtLossThatIsNoNumber, "on_train_batch_end", hooked)
-    for _ in range(3):
+    for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(other, recipe)
     again, _, _ = train(other, recipe)
@@ -241,44 +237,9 @@ def test_small_pictures_at_first(monkeypatch, run):
 
     monkeypatch.setattr(StopAtLossThatIsNoNumber, "on_train_batch_end", hooked)
     monkeypatch.setattr(Resolution, "call", noted)
-    recipe = replace(EVERYTHING, epochs=5, low_resolution=20, low_resolution_epochs=2)
-    train(run, recipe)
-    assert sizes == 8 * [20] + 12 * [IMAGE_SIZE]
+    train(run, replace(EVERYTHING, epochs=3, low_resolution=20))
+    assert sizes == 8 * [20] + 4 * [IMAGE_SIZE]
     assert {20, IMAGE_SIZE} <= seen
-
-
-def test_own_answers_take_a_growing_share_of_the_labels(monkeypatch, run):
-    blended, asked = [], []
-    blend_labels = TrainingBatches.blend_labels
-    on_epoch_end = keras.callbacks.ModelCheckpoint.on_epoch_end
-
-    def noting(self, answers, share):
-        blended.append((answers.copy(), share))
-        blend_labels(self, answers, share)
-
-    def asking(self, epoch, logs=None):
-        """Where the averaged weights are judged and kept."""
-        on_epoch_end(self, epoch, logs)
-        views = TRAIN.images, TRAIN.images[:, :, ::-1]
-        answers = [self.model.predict(view, verbose=0) for view in views]
-        asked.append(np.mean(answers, axis=0))
-
-    monkeypatch.setattr(TrainingBatches, "blend_labels", noting)
-    monkeypatch.setattr(keras.callbacks.ModelCheckpoint, "on_epoch_end", asking)
-    recipe = replace(EVERYTHING, epochs=6, precision="float32")
-    train(run, recipe)
-    # One epoch on small pictures, two more to see large ones, then every second.
-    assert [share for _, share in blended] == pytest.approx(
-        [0.4, 0.8 * 4 / 6, 0.8 * 5 / 6]
-    )
-    for (answers, _), epoch in zip(blended, (2, 2, 4), strict=True):
-        np.testing.assert_allclose(answers, asked[epoch], rtol=1e-4, atol=1e-6)
-    assert np.abs(asked[4] - asked[2]).max() > 1e-3
-
-
-def test_without_self_distillation_labels_stay(monkeypatch, run):
-    monkeypatch.setattr(TrainingBatches, "blend_labels", lambda *_: 1 / 0)
-    train(run, replace(EVERYTHING, epochs=5, self_distillation=0))
 
 
 def test_stops_early_and_has_nothing_left_to_resume(monkeypatch, run):
