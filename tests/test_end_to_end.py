@@ -256,6 +256,7 @@ def test_config_of_a_run(clone):
     assert config == {
         "data": str(clone.folder),
         "recipe": "default",
+        "weights": None,
         "labels": "original",
         "label_mode": "majority",
         "leave_out": None,
