@@ -223,7 +223,7 @@ def divide_logits(model: keras.Model, temperatures: list[float]) -> None:
 
 
 def start_from(network: keras.Model, trained: keras.Model, *, labels: str) -> None:
-    """Gives a network the weights of a trained one, whose shapes must be the same.
+    """Gives a network the weights of a trained one of the same architecture.
 
     Args:
         network: A network that `build_model` built; its weights are replaced.
@@ -232,20 +232,22 @@ def start_from(network: keras.Model, trained: keras.Model, *, labels: str) -> No
             has one for each, and the other network has one.
 
     Raises:
-        ModelError: They are not.
+        ModelError: The shapes of the weights differ.
     """
     weights = trained.get_weights()
     if len(trained.output_shape) > len(network.output_shape):
-        # The last two belong to the layer "emotions", which answers for all.
+        # The last layer, "emotions", answers for all; of it, the part of one.
         head = LABELS.index(labels) * len(EMOTIONS)
-        weights[-2:] = [each[..., head : head + len(EMOTIONS)] for each in weights[-2:]]
+        weights[-2:] = [
+            each[..., head : head + len(EMOTIONS)] if each.ndim else each
+            for each in weights[-2:]
+        ]
     expected = [variable.shape for variable in network.weights]
     if [array.shape for array in weights] != expected:
         raise ModelError(
-            f"Expected weights of the network to be trained, "
+            "Expected weights of the network to be trained, "
             f"{network.count_params():,} numbers; found those of another one, "
-            f"{trained.count_params():,} numbers. "
-            "Choose --model and --labels as the network of --weights was trained "
-            "with, or leave --weights out."
+            f"{trained.count_params():,} numbers. Choose --model and --labels as the "
+            "network of --weights was trained with, or leave --weights out."
         )
     network.set_weights(weights)

@@ -275,3 +275,17 @@ def test_another_network_is_nothing_to_start_from():
         start_from(build_model(SMALL, label_sets=2), trained_like(1), labels="original")
     for one, other in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_strangers_last_weight_may_be_a_single_number():
+    class Scale(keras.layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=(), initializer="ones")
+
+        def call(self, inputs):
+            return inputs * self.scale
+
+    stranger = build_model(SMALL, label_sets=2)
+    stranger = keras.Model(stranger.inputs, Scale()(stranger.outputs[0]))
+    with pytest.raises(ModelError, match="found those of another one"):
+        start_from(build_model(SMALL), stranger, labels="original")
