@@ -220,6 +220,13 @@ class Recipe:
         minimum=0,
         maximum=0.9,
     )
+    vote_smoothing: float = setting(
+        0.0,
+        f"with --labels {BOTH_LABELS}: share of an original label that gives way to "
+        "how pictures with such votes are labelled",
+        minimum=0,
+        maximum=1,
+    )
     balance: float = setting(
         0.0,
         "from 0, every picture once an epoch, to 1, pictures drawn so that every "
@@ -405,6 +412,11 @@ class TrainConfig:
                 "--label-mode distribution is for --labels ferplus, found --labels "
                 f"{self.labels}; choose ferplus, or leave it out ({BOTH_LABELS} means "
                 "the distribution anyway)."
+            )
+        if self.settings.get("vote_smoothing") and self.labels != BOTH_LABELS:
+            raise ConfigError(
+                f"--vote-smoothing is for --labels {BOTH_LABELS}, found --labels "
+                f"{self.labels}; choose {BOTH_LABELS}, or leave it out."
             )
 
     def recipe_name(self, *, drawn_faces: bool) -> str:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 
 from emotion_cnn.artifacts import write_csv
 from emotion_cnn.dataset import Split
 from emotion_cnn.emotions import EMOTIONS, emotion_from_name
-from emotion_cnn.errors import SourceError
+from emotion_cnn.errors import DataError, SourceError
 
 VOTE_COLUMNS = (
     "neutral",
@@ -186,6 +187,41 @@ def add_votes(split: Split, votes: Mapping[str, Votes]) -> tuple[Split, int]:
     targets = np.stack([ones, shares], axis=1)
     asked = Split(split.images, split.labels, split.names, targets)
     return asked, int(shares.any(axis=1).sum())
+
+
+def smooth_labels(split: Split, votes: Mapping[str, Votes], *, share: float) -> Split:
+    """Lets a share of each label give way to how pictures with such votes are labelled.
+
+    An original label is one answer, partly chance, which a network that trains for
+    long learns by heart. What ten people's votes let expect is less so. A logistic
+    regression of the labels on the square roots of the votes' shares says that.
+
+    Args:
+        split: Training pictures with targets as of `add_votes`.
+        votes: The votes by the picture's name.
+        share: From 0 to 1.
+
+    Returns:
+        The same pictures; those without votes keep their label.
+
+    Raises:
+        DataError: Fewer than two emotions have pictures with votes.
+    """
+    counts = _counts(split.names, votes)
+    voted = counts.any(axis=1)
+    if len(np.unique(split.labels[voted])) < 2:
+        raise DataError(
+            "--vote-smoothing expects votes on pictures of two emotions or more in "
+            "train/, found fewer. Set it to 0, or add votes: --mode prepare --ferplus."
+        )
+    features = np.sqrt(counts[voted] / counts[voted].sum(axis=1, keepdims=True))
+    regression = LogisticRegression(max_iter=1000)
+    regression.fit(features, split.labels[voted])
+    expected = np.zeros((len(features), len(EMOTIONS)))
+    expected[:, regression.classes_] = regression.predict_proba(features)
+    targets = split.targets.copy()
+    targets[voted, 0] = (1 - share) * targets[voted, 0] + share * expected
+    return Split(split.images, split.labels, split.names, targets)
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,6 +74,7 @@ from emotion_cnn.ferplus import (
     find_votes,
     over_half_of_all_votes,
     relabel,
+    smooth_labels,
 )
 from emotion_cnn.loader import targets
 from emotion_cnn.model import ARCHITECTURES, build_model, divide_logits, start_from
@@ -337,6 +338,11 @@ def _read_data(config: TrainConfig, source: str) -> tuple[Dataset, KnownTwins | 
         seed=config.seed,
         notes=notes,
     )
+    recipe = config.resolve_recipe(drawn_faces=source == SAMPLE_DATA)
+    if config.labels == BOTH_LABELS and recipe.vote_smoothing:
+        # By what is trained on alone.
+        smoothed = smooth_labels(data.train, votes, share=recipe.vote_smoothing)
+        data = dataclasses.replace(data, train=smoothed)
     print(f"Data: {source_name(source)}, {LABEL_NAMES[config.labels]}")
     for note in data.notes:
         print(f"  {note}")

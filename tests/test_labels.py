@@ -12,10 +12,12 @@ from emotion_cnn.cli import main
 from emotion_cnn.config import Recipe
 from emotion_cnn.dataset import Split, fingerprint, official_parts, read_test
 from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.errors import DataError
 from emotion_cnn.ferplus import (
     VOTE_COLUMNS,
     add_votes,
     relabel,
+    smooth_labels,
     vote_shares,
     write_votes,
 )
@@ -287,6 +289,69 @@ def test_votes_beside_labels():
     # Most of b's crowd see contempt, and d has none: nothing is asked of them.
     assert asked.targets[[1, 3], 1].sum() == 0
     assert asked.targets[2, 1].sum() == pytest.approx(1)
+
+
+def crowd_and_labels() -> tuple[Split, dict[str, tuple[int, ...]]]:
+    """Three in four of 40 pictures are labelled as seen by a crowd; one has none."""
+    names = tuple(str(number) for number in range(41))
+    seen = (votes(happiness=9, neutral=1), votes(sadness=18, neutral=2))
+    counts = {name: seen[int(name) % 2] for name in names[:40]}
+    labels = np.array([HAPPY, SAD, HAPPY, SAD, HAPPY, SAD, SAD, HAPPY] * 5 + [SAD])
+    split = Split(pictures(*names).images, labels, names)
+    return add_votes(split, counts)[0], counts
+
+
+def test_a_label_gives_way_to_what_the_votes_let_expect():
+    asked, counts = crowd_and_labels()
+    expected = smooth_labels(asked, counts, share=1).targets
+    assert expected.dtype == np.float32
+    np.testing.assert_allclose(expected[:40].sum(axis=-1), 1, atol=1e-6)
+    # Whatever they are labelled, pictures with the same votes are expected alike.
+    for position, emotion in ((0, HAPPY), (1, SAD)):
+        [shares] = np.unique(expected[position:40:2, 0], axis=0)
+        assert shares[emotion] == pytest.approx(0.75, abs=0.05)
+        assert shares[[HAPPY, SAD]].sum() == pytest.approx(1)
+    np.testing.assert_array_equal(expected[:, 1], asked.targets[:, 1])
+    np.testing.assert_array_equal(expected[40], asked.targets[40])
+    half = smooth_labels(asked, counts, share=0.5).targets
+    np.testing.assert_allclose(half, (asked.targets + expected) / 2, atol=1e-6)
+    assert smooth_labels(asked, counts, share=0.5).names == asked.names
+
+
+def test_smoothing_needs_votes_on_two_emotions():
+    asked, counts = crowd_and_labels()
+    sad = asked.select(asked.labels == SAD)
+    with pytest.raises(DataError, match="expects votes on pictures of two emotions"):
+        smooth_labels(sad, counts, share=0.5)
+
+
+def test_training_smooths_labels_by_votes(folder, monkeypatch):
+    given = []
+
+    def noting(split, votes, *, share):
+        given.append((split, share))
+        return smooth_labels(split, votes, share=share)
+
+    def aimed_at(model, train, validation, **options):
+        given.append((train, validation))
+        return fit(model, train, validation, **options)
+
+    fit = runners.fit
+    monkeypatch.setattr(runners, "smooth_labels", noting)
+    monkeypatch.setattr(runners, "fit", aimed_at)
+    trained(folder, "--labels=both", "--vote-smoothing=0.4")
+    [(split, share), (train, validation)] = given
+    assert (len(split), share) == (28, 0.4)
+    assert ((train.targets[:, 0] > 0.6) == (split.targets[:, 0] == 1)).all()
+    assert train.targets[:, 0].min() > 0
+    assert train.targets[:, 0].max() < 1
+    np.testing.assert_array_equal(validation.targets[:, 0], one_hot(validation.labels))
+
+
+@pytest.mark.parametrize("labels", ["original", "ferplus"])
+def test_smoothing_by_votes_is_for_both_labels(fails, labels):
+    message = fails("--mode=train", f"--labels={labels}", "--vote-smoothing=0.5")
+    assert f"is for --labels both, found --labels {labels}" in message
 
 
 def test_no_votes_are_an_error(folder, fails):
