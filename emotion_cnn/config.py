@@ -222,8 +222,9 @@ class Recipe:
     )
     vote_smoothing: float = setting(
         0.0,
-        f"with --labels {BOTH_LABELS}: share of an original label that gives way to "
-        "how pictures with such votes are labelled",
+        f"with --labels {BOTH_LABELS}: share of every original label that is replaced "
+        "by the labels that the picture's votes let expect, by a logistic regression "
+        "on the training pictures; takes the place of label smoothing there",
         minimum=0,
         maximum=1,
     )
@@ -433,6 +434,8 @@ class TrainConfig:
             ConfigError: The settings together are outside what is allowed.
         """
         named = RECIPES[self.recipe_name(drawn_faces=drawn_faces)]
+        if self.labels != BOTH_LABELS:
+            named = dataclasses.replace(named, vote_smoothing=0)
         return dataclasses.replace(named, **self.settings)
 
 

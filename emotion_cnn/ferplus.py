@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -190,19 +190,20 @@ def add_votes(split: Split, votes: Mapping[str, Votes]) -> tuple[Split, int]:
 
 
 def smooth_labels(split: Split, votes: Mapping[str, Votes], *, share: float) -> Split:
-    """Lets a share of each label give way to how pictures with such votes are labelled.
+    """Replaces a share of each original label by the labels that the votes let expect.
 
-    An original label is one answer, partly chance, which a network that trains for
-    long learns by heart. What ten people's votes let expect is less so. A logistic
-    regression of the labels on the square roots of the votes' shares says that.
+    An original label is one answer, partly chance, and a network that trains for long
+    learns it by heart. A logistic regression of the labels on the votes has but a few
+    dozen weights, and cannot.
 
     Args:
-        split: Training pictures with targets as of `add_votes`.
+        split: Training pictures with targets `(n, 2, 7)` as of `add_votes`.
         votes: The votes by the picture's name.
         share: From 0 to 1.
 
     Returns:
-        The same pictures; those without votes keep their label.
+        The same pictures; `targets[:, 0]` are distributions, but for pictures without
+        votes, which keep a one at their label.
 
     Raises:
         DataError: Fewer than two emotions have pictures with votes.
@@ -212,7 +213,8 @@ def smooth_labels(split: Split, votes: Mapping[str, Votes], *, share: float) -> 
     if len(np.unique(split.labels[voted])) < 2:
         raise DataError(
             "--vote-smoothing expects votes on pictures of two emotions or more in "
-            "train/, found fewer. Set it to 0, or add votes: --mode prepare --ferplus."
+            "train/, found fewer. Leave it out, or add votes: --mode prepare "
+            "--ferplus fer2013new.csv."
         )
     features = np.sqrt(counts[voted] / counts[voted].sum(axis=1, keepdims=True))
     regression = LogisticRegression(max_iter=1000)
@@ -221,7 +223,7 @@ def smooth_labels(split: Split, votes: Mapping[str, Votes], *, share: float) -> 
     expected[:, regression.classes_] = regression.predict_proba(features)
     targets = split.targets.copy()
     targets[voted, 0] = (1 - share) * targets[voted, 0] + share * expected
-    return Split(split.images, split.labels, split.names, targets)
+    return replace(split, targets=targets)
 
 
 @dataclass(frozen=True, eq=False)

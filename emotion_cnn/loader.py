@@ -30,7 +30,8 @@ def targets(split: Split) -> np.ndarray:
 def _smoothed(wanted: np.ndarray, share: float) -> np.ndarray:
     """Spreads a share of each label evenly over the emotions.
 
-    Votes that differ say themselves how sure they are, and stay as they are.
+    Votes that differ, and labels smoothed by votes, say themselves how sure they
+    are, and stay as they are.
 
     Source: C. Szegedy et al., "Rethinking the Inception Architecture for Computer
     Vision", CVPR 2016 (arXiv 1512.00567), section 7.

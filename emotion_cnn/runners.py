@@ -339,10 +339,15 @@ def _read_data(config: TrainConfig, source: str) -> tuple[Dataset, KnownTwins | 
         notes=notes,
     )
     recipe = config.resolve_recipe(drawn_faces=source == SAMPLE_DATA)
-    if config.labels == BOTH_LABELS and recipe.vote_smoothing:
-        # By what is trained on alone.
-        smoothed = smooth_labels(data.train, votes, share=recipe.vote_smoothing)
-        data = dataclasses.replace(data, train=smoothed)
+    if share := recipe.vote_smoothing:
+        # After the split: what is held out is neither smoothed nor learnt from.
+        votes = _votes_of(source, config.labels)
+        note = f"original labels of train/ by {share:.0%} what the votes let expect"
+        data = dataclasses.replace(
+            data,
+            train=smooth_labels(data.train, votes, share=share),
+            notes=(*data.notes, note),
+        )
     print(f"Data: {source_name(source)}, {LABEL_NAMES[config.labels]}")
     for note in data.notes:
         print(f"  {note}")

@@ -1,5 +1,6 @@
 """Training and evaluation by the crowd's labels in place of the folders'."""
 
+import dataclasses
 import json
 
 import keras
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn import runners, training
+from emotion_cnn import config, runners, training
 from emotion_cnn.cli import main
-from emotion_cnn.config import Recipe
+from emotion_cnn.config import Recipe, TrainConfig
 from emotion_cnn.dataset import Split, fingerprint, official_parts, read_test
 from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.errors import DataError
@@ -294,7 +295,7 @@ def test_votes_beside_labels():
 def crowd_and_labels() -> tuple[Split, dict[str, tuple[int, ...]]]:
     """Three in four of 40 pictures are labelled as seen by a crowd; one has none."""
     names = tuple(str(number) for number in range(41))
-    seen = (votes(happiness=9, neutral=1), votes(sadness=18, neutral=2))
+    seen = (votes(happiness=9, neutral=1), votes(sadness=9, neutral=1))
     counts = {name: seen[int(name) % 2] for name in names[:40]}
     labels = np.array([HAPPY, SAD, HAPPY, SAD, HAPPY, SAD, SAD, HAPPY] * 5 + [SAD])
     split = Split(pictures(*names).images, labels, names)
@@ -303,7 +304,13 @@ def crowd_and_labels() -> tuple[Split, dict[str, tuple[int, ...]]]:
 
 def test_a_label_gives_way_to_what_the_votes_let_expect():
     asked, counts = crowd_and_labels()
-    expected = smooth_labels(asked, counts, share=1).targets
+    before = asked.targets.copy()
+    # Twice as many voters of one mind let expect no more.
+    counts["0"] = votes(happiness=18, neutral=2)
+    smoothed = smooth_labels(asked, counts, share=1)
+    np.testing.assert_array_equal(asked.targets, before)
+    assert smoothed.names == asked.names
+    expected = smoothed.targets
     assert expected.dtype == np.float32
     np.testing.assert_allclose(expected[:40].sum(axis=-1), 1, atol=1e-6)
     # Whatever they are labelled, pictures with the same votes are expected alike.
@@ -311,23 +318,22 @@ def test_a_label_gives_way_to_what_the_votes_let_expect():
         [shares] = np.unique(expected[position:40:2, 0], axis=0)
         assert shares[emotion] == pytest.approx(0.75, abs=0.05)
         assert shares[[HAPPY, SAD]].sum() == pytest.approx(1)
-    np.testing.assert_array_equal(expected[:, 1], asked.targets[:, 1])
-    np.testing.assert_array_equal(expected[40], asked.targets[40])
+    np.testing.assert_array_equal(expected[:, 1], before[:, 1])
+    np.testing.assert_array_equal(expected[40], before[40])
     half = smooth_labels(asked, counts, share=0.5).targets
-    np.testing.assert_allclose(half, (asked.targets + expected) / 2, atol=1e-6)
-    assert smooth_labels(asked, counts, share=0.5).names == asked.names
+    np.testing.assert_allclose(half, (before + expected) / 2, atol=1e-6)
 
 
-def test_smoothing_needs_votes_on_two_emotions():
+@pytest.mark.parametrize("voted", [0, 1])
+def test_smoothing_needs_votes_on_two_emotions(voted):
     asked, counts = crowd_and_labels()
-    sad = asked.select(asked.labels == SAD)
+    counts = {name: counts[name] for name in list(counts)[:voted]}
     with pytest.raises(DataError, match="expects votes on pictures of two emotions"):
-        smooth_labels(sad, counts, share=0.5)
+        smooth_labels(asked, counts, share=0.5)
 
 
-def test_training_smooths_labels_by_votes(folder, monkeypatch):
-    given = []
-
+@pytest.mark.parametrize("named", [True, False], ids=["PublicTest", "held out"])
+def test_training_smooths_labels_by_votes(folder, monkeypatch, capsys, named):
     def noting(split, votes, *, share):
         given.append((split, share))
         return smooth_labels(split, votes, share=share)
@@ -336,16 +342,35 @@ def test_training_smooths_labels_by_votes(folder, monkeypatch):
         given.append((train, validation))
         return fit(model, train, validation, **options)
 
-    fit = runners.fit
+    if not named:
+        for path in (folder / "data" / "test").rglob("PublicTest*"):
+            path.unlink()
+    given, fit = [], runners.fit
     monkeypatch.setattr(runners, "smooth_labels", noting)
     monkeypatch.setattr(runners, "fit", aimed_at)
-    trained(folder, "--labels=both", "--vote-smoothing=0.4")
+    trained(folder, "--labels=both", "--vote-smoothing=0.4", "--validation-share=0.5")
     [(split, share), (train, validation)] = given
-    assert (len(split), share) == (28, 0.4)
+    assert share == 0.4
+    assert split.names == train.names
+    assert not set(train.names) & set(validation.names)
     assert ((train.targets[:, 0] > 0.6) == (split.targets[:, 0] == 1)).all()
     assert train.targets[:, 0].min() > 0
     assert train.targets[:, 0].max() < 1
     np.testing.assert_array_equal(validation.targets[:, 0], one_hot(validation.labels))
+    assert (
+        "labels of train/ by 40% what the votes let expect" in capsys.readouterr().out
+    )
+
+
+def test_a_recipe_smooths_by_votes_where_both_are_learnt(monkeypatch):
+    recipes = {"best": Recipe(vote_smoothing=0.5)}
+    monkeypatch.setattr(config, "RECIPES", recipes)
+    for labels, share in (("both", 0.5), ("original", 0), ("ferplus", 0)):
+        given = TrainConfig(recipe="best", labels=labels)
+        recipe = given.resolve_recipe(drawn_faces=False)
+        assert recipe.vote_smoothing == share
+        # As the run folder keeps it.
+        dataclasses.replace(given, settings=dataclasses.asdict(recipe))
 
 
 @pytest.mark.parametrize("labels", ["original", "ferplus"])
