@@ -221,7 +221,7 @@ def smooth_labels(split: Split, votes: Mapping[str, Votes], *, share: float) -> 
     regression.fit(features, split.labels[voted])
     expected = np.zeros((len(features), len(EMOTIONS)))
     expected[:, regression.classes_] = regression.predict_proba(features)
-    targets = split.targets.copy()
+    targets = np.array(split.targets)
     targets[voted, 0] = (1 - share) * targets[voted, 0] + share * expected
     return replace(split, targets=targets)
 
