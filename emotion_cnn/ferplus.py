@@ -10,17 +10,16 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from emotion_cnn.artifacts import write_csv
 from emotion_cnn.dataset import Split
 from emotion_cnn.emotions import EMOTIONS, emotion_from_name
-from emotion_cnn.errors import DataError, SourceError
+from emotion_cnn.errors import SourceError
 
 VOTE_COLUMNS = (
     "neutral",
@@ -91,7 +90,7 @@ def over_half_of_all_votes(
     Returns:
         bool `(n,)`; False for a picture without votes.
     """
-    counts = _counts(names, votes)
+    counts = vote_counts(names, votes)
     return 2 * counts[:, _LABELS >= 0].max(axis=1) > counts.sum(axis=1)
 
 
@@ -134,7 +133,7 @@ def vote_shares(votes: np.ndarray) -> np.ndarray:
     return np.where(seen, counts / np.maximum(sums, 1), 0).astype(np.float32)
 
 
-def _counts(names: Sequence[str], votes: Mapping[str, Votes]) -> np.ndarray:
+def vote_counts(names: Sequence[str], votes: Mapping[str, Votes]) -> np.ndarray:
     """Returns the votes on pictures, int64 `(n, 10)`; zeros where there are none."""
     none = (0,) * len(VOTE_COLUMNS)
     counts = np.array([votes.get(name, none) for name in names], dtype=np.int64)
@@ -182,48 +181,11 @@ def add_votes(split: Split, votes: Mapping[str, Votes]) -> tuple[Split, int]:
         `vote_shares`, which are zeros where there are no votes; and the number of
         pictures with such shares.
     """
-    shares = vote_shares(_counts(split.names, votes))
+    shares = vote_shares(vote_counts(split.names, votes))
     ones = np.eye(len(EMOTIONS), dtype=np.float32)[split.labels]
     targets = np.stack([ones, shares], axis=1)
     asked = Split(split.images, split.labels, split.names, targets)
     return asked, int(shares.any(axis=1).sum())
-
-
-def smooth_labels(split: Split, votes: Mapping[str, Votes], *, share: float) -> Split:
-    """Replaces a share of each original label by the labels that the votes let expect.
-
-    An original label is one answer, partly chance, and a network that trains for long
-    learns it by heart. A logistic regression of the labels on the votes has but a few
-    dozen weights, and cannot.
-
-    Args:
-        split: Training pictures with targets `(n, 2, 7)` as of `add_votes`.
-        votes: The votes by the picture's name.
-        share: From 0 to 1.
-
-    Returns:
-        The same pictures; `targets[:, 0]` are distributions, but for pictures without
-        votes, which keep a one at their label.
-
-    Raises:
-        DataError: Fewer than two emotions have pictures with votes.
-    """
-    counts = _counts(split.names, votes)
-    voted = counts.any(axis=1)
-    if len(np.unique(split.labels[voted])) < 2:
-        raise DataError(
-            "--vote-smoothing expects votes on pictures of two emotions or more in "
-            "train/, found fewer. Leave it out, or add votes: --mode prepare "
-            "--ferplus fer2013new.csv."
-        )
-    features = np.sqrt(counts[voted] / counts[voted].sum(axis=1, keepdims=True))
-    regression = LogisticRegression(max_iter=1000)
-    regression.fit(features, split.labels[voted])
-    expected = np.zeros((len(features), len(EMOTIONS)))
-    expected[:, regression.classes_] = regression.predict_proba(features)
-    targets = np.array(split.targets)
-    targets[voted, 0] = (1 - share) * targets[voted, 0] + share * expected
-    return replace(split, targets=targets)
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,7 +74,6 @@ from emotion_cnn.ferplus import (
     find_votes,
     over_half_of_all_votes,
     relabel,
-    smooth_labels,
 )
 from emotion_cnn.loader import targets
 from emotion_cnn.model import ARCHITECTURES, build_model, divide_logits, start_from
@@ -93,6 +92,7 @@ from emotion_cnn.training import (
     fit,
     fix_randomness,
 )
+from emotion_cnn.vote_smoothing import smooth_labels
 
 _INITIAL_WEIGHTS = "initial_weights_sha256"
 LABEL_NAMES = {

@@ -296,7 +296,7 @@ def test_a_number_may_reach_its_bounds(runners, declared, bound):
     value = typed(declared, declared.metadata[bound])
     # So that the settings agree.
     values = {"learning_rate": 10.0, "minimum_learning_rate": 0.0, "epochs": 100_000}
-    values |= {"optimizer": "sgd", "schedule": "one-cycle"}
+    values |= {"optimizer": "sgd", "schedule": "one-cycle", "labels": "both"}
     values[declared.name] = value
     flags = [f"{flag_name(name)}={number}" for name, number in values.items()]
     assert cli.main(["--mode", "train", *flags]) == 0

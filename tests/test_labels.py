@@ -18,7 +18,6 @@ from emotion_cnn.ferplus import (
     VOTE_COLUMNS,
     add_votes,
     relabel,
-    smooth_labels,
     vote_shares,
     write_votes,
 )
@@ -26,6 +25,7 @@ from emotion_cnn.loader import TrainingBatches, one_hot, targets
 from emotion_cnn.model import ARCHITECTURES, Architecture, Convolution
 from emotion_cnn.pair import read_pair, write_pair
 from emotion_cnn.prediction import predict
+from emotion_cnn.vote_smoothing import smooth_labels
 
 TINY = Architecture(blocks=4 * ((Convolution(2),),), dense=(4, 4))
 SAD, HAPPY = EMOTIONS.index("sad"), EMOTIONS.index("happy")
