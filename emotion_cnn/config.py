@@ -171,7 +171,8 @@ class Recipe:
     average_weights: float = setting(
         0.0,
         "momentum of an exponential moving average of the weights over steps, which "
-        "takes their place where the network is judged; 0: none",
+        "takes their place where the network is judged; in the end it gets "
+        "batch-normalisation statistics of its own; 0: none",
         minimum=0,
         maximum=0.99999,
     )

@@ -91,6 +91,7 @@ from emotion_cnn.training import (
     computing_with,
     fit,
     fix_randomness,
+    take_statistics_anew,
 )
 from emotion_cnn.vote_smoothing import smooth_labels
 
@@ -512,6 +513,8 @@ def _fit_and_judge(
         )
         write_figure(run.loss_curves, loss_curves_figure(history))
         finished.set_weights(network.get_weights())
+        if recipe.average_weights:
+            _settle_normalisation(finished, config, recipe, data.train.images)
         temperatures = (
             _calibrate(finished, data.validation, labels) if recipe.calibrate else None
         )
@@ -542,6 +545,19 @@ def _finished_network(config: TrainConfig, recipe: Recipe) -> keras.Model:
     """Returns the network as it will be saved, untrained."""
     label_sets = len(_label_sets(config))
     return build_model(ARCHITECTURES[recipe.model], label_sets=label_sets)
+
+
+def _settle_normalisation(
+    model: keras.Model, config: TrainConfig, recipe: Recipe, images: np.ndarray
+) -> None:
+    without_dropout = dataclasses.replace(
+        ARCHITECTURES[recipe.model], dropout=0.0, dense_dropout=0.0
+    )
+    twin = build_model(without_dropout, label_sets=len(_label_sets(config)))
+    twin.set_weights(model.get_weights())
+    print("Taking batch normalisation's statistics from training pictures ...")
+    take_statistics_anew(twin, images, config.seed)
+    model.set_weights(twin.get_weights())
 
 
 def _read_initial_weights(

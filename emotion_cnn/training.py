@@ -37,6 +37,7 @@ from emotion_cnn.errors import RunError, TrainingError
 from emotion_cnn.loader import TrainingBatches, targets
 
 VALIDATION_BATCH_SIZE = 256
+STATISTICS_PICTURES = 8192
 _TORCH_RANDOM_STATE = "torch_random_state"
 
 
@@ -255,6 +256,35 @@ def fit(
             )
     _load_best_weights(model, run, state)
     return state.history
+
+
+def take_statistics_anew(network: keras.Model, images: np.ndarray, seed: int) -> None:
+    """Takes the means and variances of batch normalisation from pictures as they are.
+
+    Those of training are of other weights where it ends with averaged ones (Izmailov
+    et al. 2018, arXiv 1803.05407, section 3.2), and of pictures that augmentation and
+    dropout had changed (Li et al. 2018, arXiv 1801.05134).
+
+    Args:
+        network: A network that drops nothing; its other weights are left alone. The
+            momentum of its batch normalisation is of no use afterwards.
+        images: Training pictures, uint8 (n, 48, 48, 1); at most
+            `STATISTICS_PICTURES` of them, drawn at random, are looked at.
+        seed: Seed of the draw and of the order.
+    """
+    order = np.random.default_rng(seed).permutation(len(images))
+    order = order[:STATISTICS_PICTURES]
+    normalisations = [
+        layer
+        for layer in network.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    for start in range(0, len(order), VALIDATION_BATCH_SIZE):
+        places = order[start : start + VALIDATION_BATCH_SIZE]
+        for layer in normalisations:
+            # So that a moving average becomes the mean over all pictures.
+            layer.momentum = start / (start + len(places))
+        network(images[places], training=True)
 
 
 @contextmanager

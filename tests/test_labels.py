@@ -11,7 +11,13 @@ from PIL import Image
 from emotion_cnn import config, runners, training
 from emotion_cnn.cli import main
 from emotion_cnn.config import Recipe, TrainConfig
-from emotion_cnn.dataset import Split, fingerprint, official_parts, read_test
+from emotion_cnn.dataset import (
+    Split,
+    fingerprint,
+    official_parts,
+    read_splits,
+    read_test,
+)
 from emotion_cnn.emotions import EMOTIONS
 from emotion_cnn.errors import DataError
 from emotion_cnn.ferplus import (
@@ -250,6 +256,20 @@ def test_the_fitted_temperature_is_built_into_the_network(folder, monkeypatch):
     powers = before ** (1 / 2.5)
     expected = powers / powers.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(after, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("momentum", [0, 0.5])
+def test_averaged_weights_end_with_statistics_of_their_own(folder, momentum):
+    """Of all pictures as they are, and of a network that drops nothing."""
+    path = trained(folder, f"--average-weights={momentum}", "--brightness=0.5")
+    train, _, _ = read_splits(folder / "data", skip_bad=False)
+    network = read_pair(path)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            outputs = keras.Model(network.inputs, layer.input).predict(train.images)
+            mean = outputs.reshape(-1, outputs.shape[-1]).mean(axis=0)
+            kept = keras.ops.convert_to_numpy(layer.moving_mean)
+            assert np.allclose(mean, kept, atol=1e-3) == bool(momentum)
 
 
 def test_a_network_of_the_crowd_alone_is_calibrated_as_such(folder):

@@ -25,6 +25,7 @@ from emotion_cnn.training import (
     crossentropy_of_label_sets,
     fit,
     fix_randomness,
+    take_statistics_anew,
 )
 
 TINY = Architecture(
@@ -215,6 +216,33 @@ def test_averaged_weights_are_judged_and_kept(monkeypatch, run):
     loss, accuracy = model.evaluate(VALIDATION.images, VALIDATION.targets, verbose=0)
     assert history["val_accuracy"][best] == pytest.approx(accuracy, abs=1e-6)
     assert history["val_loss"][best] == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("most", [28, 21])
+def test_statistics_are_those_of_the_pictures_as_they_are(monkeypatch, most):
+    """Every picture that is looked at counts alike, those of the last batch too."""
+    monkeypatch.setattr(training, "VALIDATION_BATCH_SIZE", 8)
+    monkeypatch.setattr(training, "STATISTICS_PICTURES", most)
+    network = build_model(TINY)
+    convolution = next(each for each in network.layers if "conv" in each.name)
+    normalisation = next(each for each in network.layers if "batch" in each.name)
+    normalisation.moving_mean.assign([1e6, -1e6])
+    before = keras.ops.convert_to_numpy(convolution.kernel)
+    take_statistics_anew(network, TRAIN.images, seed=3)
+    looked_at = TRAIN.images[np.random.default_rng(3).permutation(28)[:most]]
+    outputs = keras.Model(network.inputs, convolution.output).predict(looked_at)
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(normalisation.moving_mean),
+        outputs.mean(axis=(0, 1, 2)),
+        rtol=1e-4,
+    )
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(normalisation.moving_variance),
+        outputs.var(axis=(0, 1, 2)),
+        rtol=1e-2,
+    )
+    after = keras.ops.convert_to_numpy(convolution.kernel)
+    np.testing.assert_array_equal(before, after)
 
 
 def test_small_pictures_at_first(monkeypatch, run):
