@@ -514,7 +514,7 @@ def _fit_and_judge(
         write_figure(run.loss_curves, loss_curves_figure(history))
         finished.set_weights(network.get_weights())
         if recipe.average_weights:
-            _settle_normalisation(finished, config, recipe, data.train.images)
+            _take_statistics_anew(finished, config, recipe, data.train.images)
         temperatures = (
             _calibrate(finished, data.validation, labels) if recipe.calibrate else None
         )
@@ -547,19 +547,6 @@ def _finished_network(config: TrainConfig, recipe: Recipe) -> keras.Model:
     return build_model(ARCHITECTURES[recipe.model], label_sets=label_sets)
 
 
-def _settle_normalisation(
-    model: keras.Model, config: TrainConfig, recipe: Recipe, images: np.ndarray
-) -> None:
-    without_dropout = dataclasses.replace(
-        ARCHITECTURES[recipe.model], dropout=0.0, dense_dropout=0.0
-    )
-    twin = build_model(without_dropout, label_sets=len(_label_sets(config)))
-    twin.set_weights(model.get_weights())
-    print("Taking batch normalisation's statistics from training pictures ...")
-    take_statistics_anew(twin, images, config.seed)
-    model.set_weights(twin.get_weights())
-
-
 def _read_initial_weights(
     folder: Path, config: TrainConfig, recipe: Recipe
 ) -> tuple[list[np.ndarray], str]:
@@ -572,6 +559,21 @@ def _read_initial_weights(
     start_from(network, read_pair(folder), labels=_label_sets(config)[0])
     digest = hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest()
     return network.get_weights(), digest
+
+
+def _take_statistics_anew(
+    model: keras.Model, config: TrainConfig, recipe: Recipe, images: np.ndarray
+) -> None:
+    """Gives batch normalisation statistics of the weights as they are now."""
+    # Statistics are taken in training mode alone, in which dropout would drop.
+    architecture = dataclasses.replace(
+        ARCHITECTURES[recipe.model], dropout=0.0, dense_dropout=0.0
+    )
+    without_dropout = build_model(architecture, label_sets=len(_label_sets(config)))
+    without_dropout.set_weights(model.get_weights())
+    take_statistics_anew(without_dropout, images, seed=config.seed)
+    model.set_weights(without_dropout.get_weights())
+    print("Batch normalisation: statistics taken anew from training pictures")
 
 
 def _calibrate(

@@ -38,6 +38,7 @@ from emotion_cnn.loader import TrainingBatches, targets
 
 VALIDATION_BATCH_SIZE = 256
 STATISTICS_PICTURES = 8192
+STATISTICS_BATCH_SIZE = 128
 _TORCH_RANDOM_STATE = "torch_random_state"
 
 
@@ -258,19 +259,22 @@ def fit(
     return state.history
 
 
-def take_statistics_anew(network: keras.Model, images: np.ndarray, seed: int) -> None:
-    """Takes the means and variances of batch normalisation from pictures as they are.
+def take_statistics_anew(
+    network: keras.Model, images: np.ndarray, *, seed: int
+) -> None:
+    """Takes the statistics of batch normalisation from pictures as they are.
 
-    Those of training are of other weights where it ends with averaged ones (Izmailov
-    et al. 2018, arXiv 1803.05407, section 3.2), and of pictures that augmentation and
-    dropout had changed (Li et al. 2018, arXiv 1801.05134).
+    Those that training leaves belong to its last weights, not to their average
+    (Izmailov et al. 2018, arXiv 1803.05407, section 3.2), and to pictures that
+    augmentation and dropout have changed (Li et al. 2018, arXiv 1801.05134).
 
     Args:
-        network: A network that drops nothing; its other weights are left alone. The
-            momentum of its batch normalisation is of no use afterwards.
-        images: Training pictures, uint8 (n, 48, 48, 1); at most
-            `STATISTICS_PICTURES` of them, drawn at random, are looked at.
-        seed: Seed of the draw and of the order.
+        network: As `build_model` returns it, but without dropout. The means and
+            variances of its batch normalisation become the means of those of
+            batches, in which each picture counts alike; its momentum is changed.
+        images: Training pictures, uint8 (n, 48, 48, 1), n > 0.
+        seed: Seed of what batches the pictures come in, and of which are looked at
+            where there are more than `STATISTICS_PICTURES`.
     """
     order = np.random.default_rng(seed).permutation(len(images))
     order = order[:STATISTICS_PICTURES]
@@ -279,12 +283,14 @@ def take_statistics_anew(network: keras.Model, images: np.ndarray, seed: int) ->
         for layer in network.layers
         if isinstance(layer, keras.layers.BatchNormalization)
     ]
-    for start in range(0, len(order), VALIDATION_BATCH_SIZE):
-        places = order[start : start + VALIDATION_BATCH_SIZE]
+    seen = 0
+    # Even batches: one of a single picture would have no variance.
+    for places in np.array_split(order, math.ceil(len(order) / STATISTICS_BATCH_SIZE)):
         for layer in normalisations:
-            # So that a moving average becomes the mean over all pictures.
-            layer.momentum = start / (start + len(places))
+            # With this momentum a moving average is the mean over all pictures.
+            layer.momentum = seen / (seen + len(places))
         network(images[places], training=True)
+        seen += len(places)
 
 
 @contextmanager

@@ -407,7 +407,7 @@ def test_resume_and_nan_on_other_backends(tmp_path, backend):
     """The same tests of training as on TensorFlow, a few of them."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    chosen = "resumed_equals or counters_of or stops_at_its_batch"
+    chosen = "resumed_equals or counters_of or stops_at_its_batch or statistics_are"
     tests = [
         str(Path(__file__).with_name(name))
         for name in ("test_training.py", "test_recipes.py")
@@ -427,7 +427,7 @@ def test_resume_and_nan_on_other_backends(tmp_path, backend):
         timeout=TIME_LIMIT,
     )
     assert finished.returncode == 0, finished.stdout
-    assert "9 passed" in finished.stdout
+    assert "11 passed" in finished.stdout
 
 
 # Interrupted, and continued

@@ -258,18 +258,24 @@ def test_the_fitted_temperature_is_built_into_the_network(folder, monkeypatch):
     np.testing.assert_allclose(after, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("momentum", [0, 0.5])
-def test_averaged_weights_end_with_statistics_of_their_own(folder, momentum):
-    """Of all pictures as they are, and of a network that drops nothing."""
-    path = trained(folder, f"--average-weights={momentum}", "--brightness=0.5")
+@pytest.mark.parametrize(("labels", "momentum"), [("original", 0), ("both", 0.5)])
+def test_averaged_weights_end_with_statistics_of_their_own(folder, labels, momentum):
+    """Of pictures as they are, one batch here, and of a network that drops nothing."""
+    averaged = (f"--labels={labels}", f"--average-weights={momentum}")
+    path = trained(folder, *averaged, "--brightness=0.5")
     train, _, _ = read_splits(folder / "data", skip_bad=False)
     network = read_pair(path)
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            outputs = keras.Model(network.inputs, layer.input).predict(train.images)
-            mean = outputs.reshape(-1, outputs.shape[-1]).mean(axis=0)
-            kept = keras.ops.convert_to_numpy(layer.moving_mean)
-            assert np.allclose(mean, kept, atol=1e-3) == bool(momentum)
+    layers = [each for each in network.layers if "batch_norm" in each.name]
+    inputs = keras.Model(network.inputs, [each.input for each in layers])
+    for layer, seen in zip(layers, inputs.predict(train.images), strict=True):
+        seen = seen.reshape(-1, seen.shape[-1])
+        assert layer.momentum == 0.99
+        for kept, found in (
+            (layer.moving_mean, seen.mean(axis=0)),
+            (layer.moving_variance, seen.var(axis=0)),
+        ):
+            kept = keras.ops.convert_to_numpy(kept)
+            assert np.allclose(kept, found, atol=1e-3) == bool(momentum)
 
 
 def test_a_network_of_the_crowd_alone_is_calibrated_as_such(folder):
