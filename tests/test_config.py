@@ -57,7 +57,8 @@ def test_the_default_recipe_is_the_published_one():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_by_name(name):
-    assert TrainConfig(recipe=name).resolve_recipe(drawn_faces=False) == RECIPES[name]
+    given = TrainConfig(recipe=name, labels="both")
+    assert given.resolve_recipe(drawn_faces=False) == RECIPES[name]
 
 
 @pytest.mark.parametrize(
