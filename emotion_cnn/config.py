@@ -370,7 +370,8 @@ class TrainConfig:
     recipe: str | None = setting(
         None,
         "named settings to start from; without it, 'default' on pictures and "
-        "'sample' on drawn faces",
+        "'sample' on drawn faces; 'best' goes on, with --weights, from what "
+        "'foundation' trained",
         choices=tuple(RECIPES),
     )
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -427,6 +428,11 @@ class TrainConfig:
                 "--label-mode distribution is for --labels ferplus, found --labels "
                 f"{self.labels}; choose ferplus, or leave it out ({BOTH_LABELS} means "
                 "the distribution anyway)."
+            )
+        if self.recipe == "best" and self.weights is None:
+            raise ConfigError(
+                "--recipe best goes on from what --recipe foundation trained; name "
+                "that run, or the folder of its weights, with --weights."
             )
         if self.settings.get("vote_smoothing") and self.labels != BOTH_LABELS:
             raise ConfigError(

@@ -272,7 +272,7 @@ def take_statistics_anew(
         network: As `build_model` returns it, but without dropout. The means and
             variances of its batch normalisation become the means of those of
             batches, in which each picture counts alike; its momentum is changed.
-        images: Training pictures, uint8 (n, 48, 48, 1), n > 0.
+        images: Training pictures, uint8 (n, 48, 48, 1), n > 1.
         seed: Seed of what batches the pictures come in, and of which are looked at
             where there are more than `STATISTICS_PICTURES`.
     """

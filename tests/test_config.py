@@ -57,7 +57,7 @@ def test_the_default_recipe_is_the_published_one():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_by_name(name):
-    given = TrainConfig(recipe=name, labels="both")
+    given = TrainConfig(recipe=name, labels="both", weights="folder")
     assert given.resolve_recipe(drawn_faces=False) == RECIPES[name]
 
 
@@ -81,6 +81,11 @@ def test_single_settings_replace_those_of_the_recipe_and_no_others():
     expected = dataclasses.replace(RECIPES["sample"], epochs=3, flip=False)
     assert given.resolve_recipe(drawn_faces=False) == expected
     assert RECIPES["sample"].epochs != 3
+
+
+def test_the_recipe_best_is_not_for_random_weights():
+    with pytest.raises(ConfigError, match=r"--recipe foundation .* with --weights"):
+        TrainConfig(recipe="best", labels="both")
 
 
 def test_single_settings_are_checked_at_once():

@@ -389,10 +389,10 @@ def test_training_smooths_labels_by_votes(folder, monkeypatch, capsys, named):
 
 
 def test_a_recipe_smooths_by_votes_where_both_are_learnt(monkeypatch):
-    recipes = {"best": Recipe(vote_smoothing=0.5)}
+    recipes = {"foundation": Recipe(vote_smoothing=0.5)}
     monkeypatch.setattr(config, "RECIPES", recipes)
     for labels, share in (("both", 0.5), ("original", 0), ("ferplus", 0)):
-        given = TrainConfig(recipe="best", labels=labels)
+        given = TrainConfig(recipe="foundation", labels=labels)
         recipe = given.resolve_recipe(drawn_faces=False)
         assert recipe.vote_smoothing == share
         # As the run folder keeps it.
