@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.pictures import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
-from emotion_cnn.config import ROOT, SAMPLE_DATA
+from emotion_cnn.data.source import SAMPLE_DATA
+from emotion_cnn.settings import ROOT
 
 
 def main() -> None:

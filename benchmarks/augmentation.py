@@ -20,10 +20,13 @@ from benchmarks.steps import (
     compiled_model,
     time_bare_steps,
 )
-from emotion_cnn.augmentation import with_augmentation
-from emotion_cnn.config import RECIPES, SAMPLE_DATA, Recipe
-from emotion_cnn.dataset import IMAGE_SIZE, Split, read_splits
-from emotion_cnn.loader import TrainingBatches
+from emotion_cnn.data.batches import TrainingBatches
+from emotion_cnn.data.folders import read_splits
+from emotion_cnn.data.images import IMAGE_SIZE
+from emotion_cnn.data.source import SAMPLE_DATA
+from emotion_cnn.data.splits import Split
+from emotion_cnn.training.augmentation import with_augmentation
+from emotion_cnn.training.recipes import RECIPES, Recipe
 
 CONSUMER = Recipe(model="compact", batch_size=128)
 # All that the recipe `best` changes, on pictures at full size, and mixup.

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 
 from benchmarks.report import Row, argument_parser, show
 from benchmarks.training_rate import BATCH_SIZE
-from emotion_cnn.config import BACKENDS, MODELS, PRECISIONS, ROOT
-from emotion_cnn.environment import describe_environment
+from emotion_cnn.config import BACKENDS
+from emotion_cnn.models.architectures import MODELS
+from emotion_cnn.settings import ROOT
+from emotion_cnn.training.environment import describe_environment
+from emotion_cnn.training.recipes import PRECISIONS
 
 LEAST_OF_TENSORFLOW = 0.5
 LEAST_OF_FASTEST = 0.8

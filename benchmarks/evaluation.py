@@ -19,10 +19,12 @@ import numpy as np
 from benchmarks.pictures import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
 from emotion_cnn import runners
-from emotion_cnn.config import MODELS, SAMPLE_DATA
-from emotion_cnn.dataset import Split, read_test
-from emotion_cnn.model import ARCHITECTURES, build_model
-from emotion_cnn.prediction import BATCH_SIZE
+from emotion_cnn.data.folders import read_test
+from emotion_cnn.data.source import SAMPLE_DATA
+from emotion_cnn.data.splits import Split
+from emotion_cnn.inference.prediction import BATCH_SIZE
+from emotion_cnn.models.architectures import ARCHITECTURES, MODELS
+from emotion_cnn.models.builder import build_model
 
 
 def seconds_of_predict(model: keras.Model, test: Split) -> float:

@@ -12,9 +12,12 @@ from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
 
 from benchmarks.pictures import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
-from emotion_cnn.config import SAMPLE_DATA, Recipe
-from emotion_cnn.dataset import IMAGE_SIZE, read_splits, split_dataset
-from emotion_cnn.loader import TrainingBatches
+from emotion_cnn.data.batches import TrainingBatches
+from emotion_cnn.data.folders import read_splits
+from emotion_cnn.data.images import IMAGE_SIZE
+from emotion_cnn.data.source import SAMPLE_DATA
+from emotion_cnn.data.splits import split_dataset
+from emotion_cnn.training.recipes import Recipe
 
 BATCH_SIZE = 64
 EPOCHS = 15

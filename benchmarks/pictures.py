@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from emotion_cnn.config import SAMPLE_DATA
-from emotion_cnn.sample_faces import sample_splits
+from emotion_cnn.data.drawn_faces import sample_splits
+from emotion_cnn.data.source import SAMPLE_DATA
 
 DATA_HELP = (
     "folder with train/ and test/, such as FER2013's; "

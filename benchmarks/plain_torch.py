@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from emotion_cnn.config import Recipe
-from emotion_cnn.dataset import IMAGE_SIZE, Split
-from emotion_cnn.emotions import EMOTIONS
-from emotion_cnn.model import ARCHITECTURES, Architecture, Convolution
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.images import IMAGE_SIZE
+from emotion_cnn.data.splits import Split
+from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convolution
+from emotion_cnn.training.recipes import Recipe
 
 
 class SqueezeAndExcitation(nn.Module):

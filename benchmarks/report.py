@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from emotion_cnn.artifacts import write_json
-from emotion_cnn.environment import describe_environment
+from emotion_cnn.files import write_json
+from emotion_cnn.training.environment import describe_environment
 
 
 @dataclass(frozen=True)

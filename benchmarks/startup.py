@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.report import Row, argument_parser, show
-from emotion_cnn.config import ROOT
+from emotion_cnn.settings import ROOT
 
 HEAVY = ("keras", "tensorflow", "jax", "torch")
 CASES = {

@@ -11,12 +11,18 @@ from unittest import mock
 
 import keras
 
-from emotion_cnn.artifacts import RunFolder
-from emotion_cnn.augmentation import with_augmentation
-from emotion_cnn.config import Recipe
-from emotion_cnn.dataset import Split
-from emotion_cnn.model import ARCHITECTURES, build_model
-from emotion_cnn.training import compile_model, computing_with, fit, fix_randomness
+from emotion_cnn.data.splits import Split
+from emotion_cnn.models.architectures import ARCHITECTURES
+from emotion_cnn.models.builder import build_model
+from emotion_cnn.training.augmentation import with_augmentation
+from emotion_cnn.training.fitting import (
+    compile_model,
+    computing_with,
+    fit,
+    fix_randomness,
+)
+from emotion_cnn.training.recipes import Recipe
+from emotion_cnn.training.run_folder import RunFolder
 
 WARM_UP_STEPS = 3
 EPOCH_STEPS = 16

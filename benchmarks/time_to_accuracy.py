@@ -13,8 +13,9 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.pictures import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
-from emotion_cnn.artifacts import RunFolder, read_history
-from emotion_cnn.config import ROOT, SAMPLE_DATA
+from emotion_cnn.data.source import SAMPLE_DATA
+from emotion_cnn.settings import ROOT
+from emotion_cnn.training.run_folder import RunFolder, read_history
 
 
 @dataclass(frozen=True)

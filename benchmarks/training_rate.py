@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.steps import EPOCH_STEPS, WARM_UP_STEPS, compiled_model, time_fit
-from emotion_cnn.config import Recipe
-from emotion_cnn.dataset import IMAGE_SIZE, Split
-from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.images import IMAGE_SIZE
+from emotion_cnn.data.splits import Split
+from emotion_cnn.training.recipes import Recipe
 
 BATCH_SIZE = 128
 VALIDATION_PICTURES = 8

@@ -20,10 +20,13 @@ from benchmarks.steps import (
     time_bare_steps,
     time_fit,
 )
-from emotion_cnn.config import MODELS, RECIPES, SAMPLE_DATA
-from emotion_cnn.dataset import Dataset, read_splits, split_dataset
-from emotion_cnn.environment import describe_environment
-from emotion_cnn.loader import one_hot
+from emotion_cnn.data.batches import one_hot
+from emotion_cnn.data.folders import read_splits
+from emotion_cnn.data.source import SAMPLE_DATA
+from emotion_cnn.data.splits import Dataset, split_dataset
+from emotion_cnn.models.architectures import MODELS
+from emotion_cnn.training.environment import describe_environment
+from emotion_cnn.training.recipes import RECIPES
 
 # On an accelerator, at least 80% of the bare steps' rate.
 MOST_ON_CPU = 1.1

@@ -7,19 +7,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from emotion_cnn import __version__
-from emotion_cnn.artifacts import create_folder, open_output, write_json, write_text
-from emotion_cnn.audit_report import render_report
-from emotion_cnn.auditing import (
-    AUDIT_FILE,
-    FORMAT,
-    KIND,
-    format_audit,
-)
-from emotion_cnn.auditing import audit as audit_pictures
-from emotion_cnn.config import SAMPLE_DATA, AuditConfig
-from emotion_cnn.dataset import Survey, survey
-from emotion_cnn.ferplus import find_votes
-from emotion_cnn.sample_faces import find_source, sample_splits, source_name
+from emotion_cnn.audit.facts import audit as audit_pictures
+from emotion_cnn.audit.page import render_report
+from emotion_cnn.audit.text import format_audit
+from emotion_cnn.config import AuditConfig
+from emotion_cnn.data.drawn_faces import sample_splits
+from emotion_cnn.data.folders import Survey, survey
+from emotion_cnn.data.near_duplicates import AUDIT_FILE, FORMAT, KIND
+from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
+from emotion_cnn.data.votes import find_votes
+from emotion_cnn.files import create_folder, open_output, write_json, write_text
 
 
 def audit(config: AuditConfig) -> Path:

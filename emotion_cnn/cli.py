@@ -20,18 +20,16 @@ from typing import Any, NoReturn
 from emotion_cnn import __version__
 from emotion_cnn.config import (
     BACKENDS,
-    RECIPES,
-    ROOT,
     AuditConfig,
     CurvesConfig,
     EvaluateConfig,
     PrepareConfig,
-    Recipe,
     ResumeConfig,
     TrainConfig,
-    flag_name,
 )
 from emotion_cnn.errors import ConfigError, EmotionCnnError, RunError
+from emotion_cnn.settings import ROOT, flag_name
+from emotion_cnn.training.recipes import RECIPES, Recipe
 
 _DESCRIPTION = """\
 Train and judge convolutional networks for facial-expression recognition:
@@ -218,7 +216,7 @@ def _prepare(mode: str, given: dict[str, Any]) -> Callable[[], object]:
                 f"leave out {', '.join(map(flag_name, strange))}."
             )
         config, runner = ResumeConfig(**given), "resume"
-        from emotion_cnn.artifacts import find_run
+        from emotion_cnn.training.run_folder import find_run
 
         run = find_run(config.resume, Path(config.runs))
         backend = str(run.read_json(run.config).get("backend"))

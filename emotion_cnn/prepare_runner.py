@@ -5,23 +5,22 @@ from pathlib import Path
 from typing import Any
 
 from emotion_cnn import __version__
-from emotion_cnn.config import ROOT, PrepareConfig
+from emotion_cnn.config import PrepareConfig
 from emotion_cnn.errors import SourceError
-from emotion_cnn.ferplus import read_ferplus, read_ferplus_rows
-from emotion_cnn.importers import csv_table, find_source
-from emotion_cnn.importers.containers import Container, open_container
-from emotion_cnn.importers.records import ClassNames, Source
-from emotion_cnn.joining import ListJoin, NameJoin, PixelJoin, VoteJoiner
-from emotion_cnn.preparing import (
+from emotion_cnn.importing.containers import Container, open_container
+from emotion_cnn.importing.copying import copy_pictures, format_counts, format_notes
+from emotion_cnn.importing.data_folder import data_folder
+from emotion_cnn.importing.ferplus import read_ferplus, read_ferplus_rows
+from emotion_cnn.importing.formats import csv_table, find_source
+from emotion_cnn.importing.matching import ListJoin, NameJoin, PixelJoin, VoteJoiner
+from emotion_cnn.importing.records import ClassNames, Source
+from emotion_cnn.importing.writers import (
     CsvWriter,
     FolderWriter,
-    copy_pictures,
-    data_folder,
     export_file,
-    format_counts,
-    format_notes,
     write_record,
 )
+from emotion_cnn.settings import ROOT
 
 
 def prepare(config: PrepareConfig) -> Path:

@@ -16,42 +16,29 @@ from typing import Any
 import keras
 import numpy as np
 
-from emotion_cnn.artifacts import (
-    RunFolder,
-    create_folder,
-    create_run,
-    find_run,
-    find_runs,
-    first_line,
-    open_output,
-    read_history,
-    write_evaluation,
-    write_figure,
-    write_json,
-)
-from emotion_cnn.auditing import AUDIT_FILE, KnownTwins, read_known_twins
-from emotion_cnn.augmentation import with_augmentation
-from emotion_cnn.config import (
-    BOTH_LABELS,
-    LABELS,
-    ROOT,
-    SAMPLE_DATA,
-    CurvesConfig,
-    EvaluateConfig,
-    Recipe,
-    ResumeConfig,
-    TrainConfig,
-)
-from emotion_cnn.dataset import (
+from emotion_cnn.config import CurvesConfig, EvaluateConfig, ResumeConfig, TrainConfig
+from emotion_cnn.data.batches import targets
+from emotion_cnn.data.classes import BOTH_LABELS, LABELS
+from emotion_cnn.data.drawn_faces import sample_splits
+from emotion_cnn.data.folders import read_splits, read_test
+from emotion_cnn.data.near_duplicates import AUDIT_FILE, KnownTwins, read_known_twins
+from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
+from emotion_cnn.data.splits import (
     Dataset,
     Split,
     class_counts,
     official_parts,
-    read_splits,
-    read_test,
     split_dataset,
 )
-from emotion_cnn.environment import describe_environment
+from emotion_cnn.data.vote_smoothing import smooth_labels
+from emotion_cnn.data.votes import (
+    VOTES_NAME,
+    Votes,
+    add_votes,
+    find_votes,
+    over_half_of_all_votes,
+    relabel,
+)
 from emotion_cnn.errors import (
     ConfigError,
     DataError,
@@ -60,40 +47,46 @@ from emotion_cnn.errors import (
     RunInterruptedError,
     TrainingError,
 )
-from emotion_cnn.evaluation import (
-    TEMPERATURES,
-    Metrics,
-    compute_metrics,
-    fit_temperature,
-    format_report,
-)
-from emotion_cnn.ferplus import (
-    VOTES_NAME,
-    Votes,
-    add_votes,
-    find_votes,
-    over_half_of_all_votes,
-    relabel,
-)
-from emotion_cnn.loader import targets
-from emotion_cnn.model import ARCHITECTURES, build_model, divide_logits, start_from
-from emotion_cnn.pair import WEIGHTS_NAME, publish_pair, read_pair, write_pair
-from emotion_cnn.plotting import (
+from emotion_cnn.evaluation.calibration import TEMPERATURES, fit_temperature
+from emotion_cnn.evaluation.metrics import Metrics, compute_metrics
+from emotion_cnn.evaluation.output import write_evaluation
+from emotion_cnn.evaluation.plotting import (
     confusion_matrix_figure,
     loss_curves_figure,
     mistakes_figure,
     reliability_figure,
 )
-from emotion_cnn.prediction import BATCH_SIZE, predict
-from emotion_cnn.sample_faces import find_source, sample_splits, source_name
-from emotion_cnn.training import (
+from emotion_cnn.evaluation.report import format_report
+from emotion_cnn.files import (
+    create_folder,
+    first_line,
+    open_output,
+    write_figure,
+    write_json,
+)
+from emotion_cnn.inference.prediction import BATCH_SIZE, predict
+from emotion_cnn.models.architectures import ARCHITECTURES
+from emotion_cnn.models.builder import build_model
+from emotion_cnn.models.pair import WEIGHTS_NAME, publish_pair, read_pair, write_pair
+from emotion_cnn.models.weights import divide_logits, start_from
+from emotion_cnn.settings import ROOT
+from emotion_cnn.training.augmentation import with_augmentation
+from emotion_cnn.training.environment import describe_environment
+from emotion_cnn.training.fitting import (
     compile_model,
     computing_with,
     fit,
     fix_randomness,
     take_statistics_anew,
 )
-from emotion_cnn.vote_smoothing import smooth_labels
+from emotion_cnn.training.recipes import Recipe
+from emotion_cnn.training.run_folder import (
+    RunFolder,
+    create_run,
+    find_run,
+    find_runs,
+    read_history,
+)
 
 _INITIAL_WEIGHTS = "initial_weights_sha256"
 LABEL_NAMES = {

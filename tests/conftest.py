@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from emotion_cnn.cli import main
-from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.data.classes import EMOTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHES = {"__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
@@ -81,8 +81,9 @@ def places(tmp_path):
 def write_network(folder: Path, *, seed: int, dense: tuple[int, ...]) -> Path:
     """Writes the pair of a small network whose every variable is drawn anew."""
     # Imported here, as tests of the command line do without Keras.
-    from emotion_cnn.model import Architecture, Convolution, build_model
-    from emotion_cnn.pair import write_pair
+    from emotion_cnn.models.architectures import Architecture, Convolution
+    from emotion_cnn.models.builder import build_model
+    from emotion_cnn.models.pair import write_pair
 
     network = build_model(Architecture(((Convolution(2),),) * 4, dense))
     generator = np.random.default_rng(seed)

@@ -14,30 +14,33 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from emotion_cnn import artifacts
-from emotion_cnn.artifacts import (
+from emotion_cnn import files
+from emotion_cnn.cli import main
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.errors import RunError
+from emotion_cnn.evaluation.output import write_evaluation
+from emotion_cnn.files import (
+    create_folder,
+    first_line,
+    open_output,
+    replacing,
+    write_csv,
+    write_figure,
+    write_json,
+    write_text,
+)
+from emotion_cnn.training import run_folder
+from emotion_cnn.training.run_folder import (
     HISTORY_COLUMNS,
     RunFolder,
-    create_folder,
     create_run,
     find_run,
     find_runs,
-    first_line,
-    open_output,
     read_history,
     read_training_state,
-    replacing,
-    write_csv,
-    write_evaluation,
-    write_figure,
     write_history,
-    write_json,
-    write_text,
     write_training_state,
 )
-from emotion_cnn.cli import main
-from emotion_cnn.emotions import EMOTIONS
-from emotion_cnn.errors import RunError
 
 HISTORY = {
     "epoch": [1.0, 2.0, 3.0],
@@ -147,7 +150,7 @@ def full_disk(monkeypatch):
     def no_space(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(artifacts.os, "fsync", no_space)
+    monkeypatch.setattr("os.fsync", no_space)
 
 
 def test_a_full_disk_while_judging(full_disk, fails, tmp_path, faces, network):
@@ -180,7 +183,7 @@ def test_a_full_disk_while_curves_are_drawn(full_disk, fails, tmp_path):
 def training(tmp_path, faces, places, network, monkeypatch):
     """Arguments of a short training, with a pair that it would replace."""
     from emotion_cnn import runners
-    from emotion_cnn.model import Architecture, Convolution
+    from emotion_cnn.models.architectures import Architecture, Convolution
 
     small = Architecture(((Convolution(2),),) * 4, (4, 4))
     monkeypatch.setitem(runners.ARCHITECTURES, "compact", small)
@@ -196,14 +199,14 @@ def pair(folder: Path) -> dict[str, bytes]:
 
 def test_a_disk_that_fills_up_in_training(fails, tmp_path, training, monkeypatch):
     before = pair(tmp_path / "publish")
-    real_replacing = artifacts.replacing
+    real_replacing = files.replacing
 
     def no_room_for_states(path: Path):
         if path.suffix == ".npz":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real_replacing(path)
 
-    monkeypatch.setattr(artifacts, "replacing", no_room_for_states)
+    monkeypatch.setattr(run_folder, "replacing", no_room_for_states)
     message = fails(*training)
     [run] = (tmp_path / "runs").iterdir()
     assert f"Writing to {run} failed: No space left on device" in message
@@ -319,7 +322,7 @@ def test_two_runs_in_the_same_second_have_a_folder_each(tmp_path, monkeypatch):
         def now(cls, tz=None):
             return cls(2026, 1, 2, 3, 4, 5)
 
-    monkeypatch.setattr(artifacts, "datetime", Clock)
+    monkeypatch.setattr(run_folder, "datetime", Clock)
     runs = [create_run(tmp_path / "runs", "default") for _ in range(2)]
     assert names(tmp_path / "runs") == [
         "20260102-030405-default",

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn import auditing
-from emotion_cnn.audit_report import render_report
-from emotion_cnn.dataset import PictureFormat, Split, Survey
-from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.audit.page import render_report
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.folders import Survey
+from emotion_cnn.data.images import PictureFormat
+from emotion_cnn.data.splits import Split
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 ATTACK = (
@@ -67,7 +68,7 @@ def page_of(train: Split, test: Split, votes=None, **survey) -> str:
         "unused_files": (),
     }
     found = Survey(train, test, **facts | survey)
-    audit = auditing.audit("my <data>", found, votes)
+    audit = facts.audit("my <data>", found, votes)
     return render_report(audit, train, test, datetime(2026, 1, 2, tzinfo=timezone.utc))
 
 

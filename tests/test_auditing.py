@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn import audit_runner, auditing
-from emotion_cnn.auditing import KnownTwins, Pair, read_known_twins
+from emotion_cnn import audit_runner
+from emotion_cnn.audit import facts, text
+from emotion_cnn.audit.facts import Pair
+from emotion_cnn.audit.near_duplicates import Twins
 from emotion_cnn.cli import main
-from emotion_cnn.dataset import Split, fingerprint, read_splits, survey
-from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.folders import read_splits, survey
+from emotion_cnn.data.near_duplicates import KnownTwins, read_known_twins
+from emotion_cnn.data.splits import Split, fingerprint
+from emotion_cnn.data.votes import VOTE_COLUMNS
 from emotion_cnn.errors import DataError
-from emotion_cnn.ferplus import VOTE_COLUMNS
-from emotion_cnn.twins import Twins
 
 UNRELATED = np.random.default_rng(7)
 
@@ -71,8 +74,8 @@ ACROSS = {
 }
 
 
-def audit(folder: Path, votes=None) -> auditing.Audit:
-    return auditing.audit("data", survey(folder), votes)
+def audit(folder: Path, votes=None) -> facts.Audit:
+    return facts.audit("data", survey(folder), votes)
 
 
 def run(folder: Path, *arguments: object) -> dict:
@@ -125,7 +128,7 @@ def test_blank_pictures_are_listed_and_have_no_twins(folder):
 def test_counts_of_twins(folder):
     found = audit(folder)
     last = {place: counts[-1] for place, counts in found.twin_counts.items()}
-    assert list(found.twin_counts) == list(auditing.PLACES)
+    assert list(found.twin_counts) == list(facts.PLACES)
     for place in ("test_in_train", "train_in_test"):
         assert dataclasses.astuple(last[place]) == (12, 2, 1, 1)
         assert dataclasses.astuple(found.twin_counts[place][0]) == (1, 1, 1, 1)
@@ -141,7 +144,7 @@ def test_a_picture_with_several_twins_counts_once():
         np.array([True, False, False]),
     )
     is_test = np.array([False, False, True, True])
-    counts = auditing.count_twins(twins, is_test, np.array([0, 0, 0, 5]))
+    counts = facts.count_twins(twins, is_test, np.array([0, 0, 0, 5]))
     assert [dataclasses.astuple(row) for row in counts["train_in_test"]] == [
         (1, 0, 1, 0),
         (5, 1, 0, 1),
@@ -231,7 +234,7 @@ def test_a_folder_without_test_is_audited_too(folder):
     found = audit(folder)
     assert found.across == ()
     assert sum(found.counts["test"].values()) == 0
-    assert "In test there is no picture of angry, " in auditing.format_audit(found)
+    assert "In test there is no picture of angry, " in text.format_audit(found)
 
 
 # --- votes -------------------------------------------------------------------
@@ -283,7 +286,7 @@ def test_files_and_schema(folder, capsys):
         "audit.json",
         "audit.txt",
     ]
-    fields = [field.name for field in dataclasses.fields(auditing.Audit)]
+    fields = [field.name for field in dataclasses.fields(facts.Audit)]
     assert list(found) == ["kind", "format", "version", "created", *fields]
     assert (found["kind"], found["format"]) == ("emotion-cnn audit", 1)
     assert found["crowd"] is None
@@ -448,7 +451,7 @@ def test_training_and_evaluation_take_an_audit(folder, tmp_path, capsys, monkeyp
 
     # What a resumed run reads is what it was started with.
     from emotion_cnn import runners
-    from emotion_cnn.artifacts import RunFolder
+    from emotion_cnn.training.run_folder import RunFolder
 
     started, _ = runners._read_run(RunFolder(trained))
     data, _ = runners._read_data(started, str(folder))

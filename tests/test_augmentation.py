@@ -4,8 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from emotion_cnn.augmentation import RandomAffine, Resolution, with_augmentation
-from emotion_cnn.config import Recipe
+from emotion_cnn.training.augmentation import (
+    RandomAffine,
+    Resolution,
+    with_augmentation,
+)
+from emotion_cnn.training.recipes import Recipe
 
 EVERYTHING = Recipe(
     epochs=2,

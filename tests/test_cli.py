@@ -14,18 +14,17 @@ import pytest
 
 from emotion_cnn import __version__, cli
 from emotion_cnn.config import (
-    ROOT,
     AuditConfig,
     CurvesConfig,
     EvaluateConfig,
     PrepareConfig,
-    Recipe,
     ResumeConfig,
     TrainConfig,
-    flag_name,
 )
-from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.errors import ModelError, RunInterruptedError
+from emotion_cnn.settings import ROOT, flag_name
+from emotion_cnn.training.recipes import Recipe
 
 SETTINGS = [
     declared
@@ -158,7 +157,7 @@ def test_help_and_wrong_arguments_answer_at_once(tmp_path, arguments, code):
     assert ("usage: main.py" in done.stdout) == (code == 0)
     assert ("error: " in done.stderr) == (code == 2)
     modules = re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE)
-    assert "emotion_cnn.config" in modules
+    assert "emotion_cnn.settings" in modules
     assert not HEAVY & {module.partition(".")[0] for module in modules}
     # About 0.1 s, where importing Keras alone takes several. Not by the clock: a
     # busy machine can let any process wait.

@@ -5,15 +5,9 @@ import dataclasses
 import pytest
 
 from emotion_cnn import config
-from emotion_cnn.config import (
-    RECIPES,
-    CurvesConfig,
-    EvaluateConfig,
-    Recipe,
-    ResumeConfig,
-    TrainConfig,
-)
+from emotion_cnn.config import CurvesConfig, EvaluateConfig, ResumeConfig, TrainConfig
 from emotion_cnn.errors import ConfigError
+from emotion_cnn.training.recipes import RECIPES, Recipe
 
 CONFIGS = (Recipe, TrainConfig, ResumeConfig, EvaluateConfig, CurvesConfig)
 SETTINGS = [
@@ -149,7 +143,7 @@ def test_a_name_that_does_not_exist_is_met_with_those_that_do(build, words):
 
 
 def test_the_models_of_the_help_are_the_architectures():
-    from emotion_cnn.model import ARCHITECTURES
+    from emotion_cnn.models.architectures import ARCHITECTURES
 
     assert set(config.MODELS) == set(ARCHITECTURES)
 

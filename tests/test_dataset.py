@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn import dataset
-from emotion_cnn.dataset import Dataset, Split
-from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.data import folders, images, splits
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.splits import Dataset, Split
 from emotion_cnn.errors import DataError
 
 FER2013 = os.environ.get("EMOTION_CNN_FER2013")
@@ -27,8 +27,8 @@ def save(path: Path, level: int = 100, mode: str = "L", size=(48, 48), **options
 
 
 def read(folder: Path, *, share: float = 0.1, seed: int = 1, skip_bad=False) -> Dataset:
-    train, test, notes = dataset.read_splits(folder, skip_bad=skip_bad)
-    return dataset.split_dataset(
+    train, test, notes = folders.read_splits(folder, skip_bad=skip_bad)
+    return splits.split_dataset(
         train, test, validation_share=share, seed=seed, notes=notes
     )
 
@@ -52,7 +52,7 @@ def made_up(count: int = 70, names=None, seed: int = 0) -> Split:
 
 
 def split(train: Split, test: Split, *, share: float = 0.1, seed: int = 1) -> Dataset:
-    return dataset.split_dataset(train, test, validation_share=share, seed=seed)
+    return splits.split_dataset(train, test, validation_share=share, seed=seed)
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ def test_arrays_are_what_they_are_said_to_be(folder):
     levels = [10 * label + number for label in range(7) for number in range(2)]
     assert test.images[:, 5, 7, 0].tolist() == levels
     assert data.notes == ()
-    assert dataset.class_counts(test) == dict.fromkeys(EMOTIONS, 2)
-    assert list(dataset.class_counts(test)) == list(EMOTIONS)
+    assert splits.class_counts(test) == dict.fromkeys(EMOTIONS, 2)
+    assert list(splits.class_counts(test)) == list(EMOTIONS)
 
 
 def test_order_does_not_come_from_the_file_system(folder, monkeypatch):
@@ -109,7 +109,7 @@ def test_order_does_not_come_from_the_file_system(folder, monkeypatch):
 @pytest.mark.parametrize("several_threads", [False, True])
 def test_threads_do_not_change_the_outcome(folder, monkeypatch, several_threads):
     before = read(folder).fingerprint
-    monkeypatch.setattr(dataset, "_are_large", lambda paths: several_threads)
+    monkeypatch.setattr(folders, "_are_large", lambda paths: several_threads)
     assert read(folder).fingerprint == before
 
 
@@ -117,9 +117,9 @@ def test_only_large_pictures_are_read_by_several_threads(tmp_path):
     small, large = tmp_path / "small", tmp_path / "large"
     small.write_bytes(bytes(1600))
     large.write_bytes(bytes(9000))
-    assert not dataset._are_large([small] * 500)
-    assert dataset._are_large([large] * 500)
-    assert not dataset._are_large([tmp_path / "missing"])
+    assert not folders._are_large([small] * 500)
+    assert folders._are_large([large] * 500)
+    assert not folders._are_large([tmp_path / "missing"])
 
 
 def test_nothing_is_printed_where_there_is_no_terminal(folder, capfd):
@@ -141,7 +141,7 @@ def test_other_names_of_an_emotion_are_merged(folder):
         "test/angry/1.png",
     )
     assert test.labels[:4].tolist() == [0, 0, 0, 1]
-    assert dataset.class_counts(test)["happy"] == 2
+    assert splits.class_counts(test)["happy"] == 2
 
 
 def test_unknown_folders_and_files_are_left_out_and_noted(folder):
@@ -198,23 +198,23 @@ def test_a_missing_part_says_what_to_do(folder, part, state, found):
 def test_read_test_needs_no_train(folder):
     (folder / "train").rename(folder / "elsewhere")
     (folder / "test/sad/x.txt").write_text("x")
-    test, notes = dataset.read_test(folder, skip_bad=False)
+    test, notes = folders.read_test(folder, skip_bad=False)
     assert len(test) == 14
     assert notes == ("left out: 1 file in class folders (not .jpg, .jpeg or .png)",)
 
 
 def test_has_pictures(tmp_path):
-    assert not dataset.has_pictures(tmp_path / "absent")
-    assert not dataset.has_pictures(tmp_path)
+    assert not folders.has_pictures(tmp_path / "absent")
+    assert not folders.has_pictures(tmp_path)
     save(tmp_path / "elsewhere/happy/0.png")
     save(tmp_path / "train/0.png")
     (tmp_path / "train/happy").mkdir()
     (tmp_path / "train/happy/notes.txt").write_text("x")
     (tmp_path / "train/happy/.0.png").write_text("x")
-    assert not dataset.has_pictures(tmp_path)
+    assert not folders.has_pictures(tmp_path)
     (tmp_path / "test/joy").mkdir(parents=True)
     (tmp_path / "test/joy/0.JPEG").write_text("by its name alone")
-    assert dataset.has_pictures(tmp_path)
+    assert folders.has_pictures(tmp_path)
 
 
 def test_a_folder_that_cannot_be_listed(folder, monkeypatch):
@@ -234,7 +234,7 @@ def test_a_folder_that_cannot_be_listed(folder, monkeypatch):
 
 
 def only_picture(folder: Path, level_of: str = "test/angry/0.png") -> np.ndarray:
-    test, _ = dataset.read_test(folder, skip_bad=False)
+    test, _ = folders.read_test(folder, skip_bad=False)
     return test.images[test.names.index(level_of), :, :, 0]
 
 
@@ -269,9 +269,9 @@ def test_laying_on_white_by_rows_changes_nothing(monkeypatch):
     image = Image.fromarray(pixels)
     white = Image.new("RGBA", image.size, "white")
     expected = Image.alpha_composite(white, image).convert("L")
-    assert dataset._laid_on_white(image) == expected
-    monkeypatch.setattr(dataset, "_MEGAPIXELS_AT_ONCE", 0.0004)
-    assert dataset._laid_on_white(image) == expected
+    assert images._laid_on_white(image) == expected
+    monkeypatch.setattr(images, "_MEGAPIXELS_AT_ONCE", 0.0004)
+    assert images._laid_on_white(image) == expected
 
 
 def test_a_large_jpeg_is_decoded_small(tmp_path, monkeypatch):
@@ -282,7 +282,7 @@ def test_a_large_jpeg_is_decoded_small(tmp_path, monkeypatch):
     monkeypatch.setattr(
         Image.Image, "load", lambda image: sizes.append(image.size) or load(image)
     )
-    picture, before = dataset._read_picture(tmp_path / "a.jpg")
+    picture, before = folders._read_picture(tmp_path / "a.jpg")
     assert max(sizes) <= (750, 500)
     assert (before.width, before.height, before.mode) == (3000, 2000, "RGB")
     middle = np.linspace(42, 213, 48)
@@ -444,7 +444,7 @@ def test_anything_a_decoder_raises_is_a_bad_picture(folder, monkeypatch):
     def fail(image):
         raise struct.error("a\nb\x1b[31m")
 
-    monkeypatch.setattr(dataset, "_to_grayscale", fail)
+    monkeypatch.setattr(images, "_to_grayscale", fail)
     message = message_of(folder)
     assert message.startswith("35 pictures cannot be read:\n  train/angry/0.png: ")
     assert "\x1b" not in message
@@ -498,7 +498,7 @@ def official_names(count: int) -> list[str]:
 
 
 def test_official_parts():
-    parts = dataset.official_parts(made_up(7, official_names(7)))
+    parts = splits.official_parts(made_up(7, official_names(7)))
     assert {part: found.tolist() for part, found in parts.items()} == {
         "PublicTest": [1, 4],
         "PrivateTest": [0, 2, 3, 5, 6],
@@ -515,7 +515,7 @@ def test_official_parts():
     ],
 )
 def test_no_official_parts(names):
-    assert dataset.official_parts(made_up(len(names), names)) == {}
+    assert splits.official_parts(made_up(len(names), names)) == {}
 
 
 def test_validation_is_public_test_where_there_is_one():
@@ -532,7 +532,7 @@ def test_validation_is_public_test_where_there_is_one():
 def test_otherwise_a_share_of_every_class_is_held_out():
     train, test = made_up(1400), made_up(14, seed=1)
     data = split(train, test)
-    assert dataset.class_counts(data.validation) == dict.fromkeys(EMOTIONS, 20)
+    assert splits.class_counts(data.validation) == dict.fromkeys(EMOTIONS, 20)
     assert not set(data.train.names) & set(data.validation.names)
     for part in (data.train, data.validation):
         positions = [train.names.index(name) for name in part.names]
@@ -560,8 +560,8 @@ def test_the_seed_decides_what_is_held_out():
 @pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
 def test_a_tiny_class_keeps_a_picture_on_each_side(share):
     data = split(made_up(14), made_up(7), share=share)
-    assert dataset.class_counts(data.train) == dict.fromkeys(EMOTIONS, 1)
-    assert dataset.class_counts(data.validation) == dict.fromkeys(EMOTIONS, 1)
+    assert splits.class_counts(data.train) == dict.fromkeys(EMOTIONS, 1)
+    assert splits.class_counts(data.validation) == dict.fromkeys(EMOTIONS, 1)
 
 
 def test_a_single_picture_cannot_be_shared():
@@ -572,7 +572,7 @@ def test_a_single_picture_cannot_be_shared():
 
 
 def test_notes_are_passed_on():
-    data = dataset.split_dataset(
+    data = splits.split_dataset(
         made_up(), made_up(7), validation_share=0.1, seed=1, notes=["drawn"]
     )
     assert data.notes == ("drawn",)
@@ -630,8 +630,8 @@ def test_fer2013():
     data = read(Path(str(FER2013)))
     train = (3995, 436, 4097, 7214, 4965, 4830, 3171)
     test = (958, 111, 1024, 1774, 1233, 1247, 831)
-    assert tuple(dataset.class_counts(data.train).values()) == train
-    assert tuple(dataset.class_counts(data.test).values()) == test
+    assert tuple(splits.class_counts(data.train).values()) == train
+    assert tuple(splits.class_counts(data.test).values()) == test
     assert (len(data.train), len(data.validation), len(data.test)) == (
         28_708,
         3_589,

@@ -23,13 +23,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn.artifacts import read_history
-from emotion_cnn.config import RECIPES
-from emotion_cnn.dataset import official_parts, read_test
-from emotion_cnn.emotions import EMOTIONS
-from emotion_cnn.evaluation import compute_metrics
-from emotion_cnn.pair import read_pair
-from emotion_cnn.sample_faces import draw_faces
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.drawn_faces import draw_faces
+from emotion_cnn.data.folders import read_test
+from emotion_cnn.data.splits import official_parts
+from emotion_cnn.evaluation.metrics import compute_metrics
+from emotion_cnn.models.pair import read_pair
+from emotion_cnn.training.recipes import RECIPES
+from emotion_cnn.training.run_folder import read_history
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FER2013 = os.environ.get("EMOTION_CNN_FER2013")

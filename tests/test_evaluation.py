@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
-from emotion_cnn.emotions import EMOTIONS
-from emotion_cnn.evaluation import (
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.evaluation.calibration import fit_temperature
+from emotion_cnn.evaluation.metrics import (
     EmotionMetrics,
     compute_metrics,
     expected_calibration_error,
-    fit_temperature,
-    format_report,
     reliability_bins,
     wilson_interval,
 )
+from emotion_cnn.evaluation.report import format_report
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -5,29 +5,27 @@ import io
 import numpy as np
 import pytest
 
-from emotion_cnn.emotions import EMOTIONS
-from emotion_cnn.errors import SourceError
-from emotion_cnn.ferplus import (
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.votes import (
     VOTE_COLUMNS,
-    FerPlus,
     crowd_labels,
     drop_single_votes,
     majority_columns,
     over_half_of_all_votes,
     parse_votes,
-    read_ferplus,
-    read_ferplus_rows,
     read_votes,
     write_votes,
 )
-from emotion_cnn.importers.records import Picture
-from emotion_cnn.joining import (
+from emotion_cnn.errors import SourceError
+from emotion_cnn.importing.ferplus import FerPlus, read_ferplus, read_ferplus_rows
+from emotion_cnn.importing.matching import (
     ListJoin,
     NameJoin,
     PixelJoin,
     VoteJoiner,
     check_agreement,
 )
+from emotion_cnn.importing.records import Picture
 
 HEADER = "Usage,Image name," + ",".join(VOTE_COLUMNS) + "\n"
 

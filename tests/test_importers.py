@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import parquet
 
-from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.errors import SourceError
-from emotion_cnn.importers import containers, csv_table, find_source
-from emotion_cnn.importers.containers import open_container
-from emotion_cnn.importers.names import numbered_name, row_in_name, safe_stem
-from emotion_cnn.importers.records import BadRecord, ClassNames, LeftOut, Picture
+from emotion_cnn.importing.containers import open_container
+from emotion_cnn.importing.formats import containers, csv_table, find_source
+from emotion_cnn.importing.names import numbered_name, row_in_name, safe_stem
+from emotion_cnn.importing.records import BadRecord, ClassNames, LeftOut, Picture
 
 FER_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 PIXELS = " ".join(["7"] * 2304)

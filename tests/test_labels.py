@@ -8,30 +8,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn import config, runners, training
+from emotion_cnn import config, runners
 from emotion_cnn.cli import main
-from emotion_cnn.config import Recipe, TrainConfig
-from emotion_cnn.dataset import (
-    Split,
-    fingerprint,
-    official_parts,
-    read_splits,
-    read_test,
-)
-from emotion_cnn.emotions import EMOTIONS
-from emotion_cnn.errors import DataError
-from emotion_cnn.ferplus import (
+from emotion_cnn.config import TrainConfig
+from emotion_cnn.data.batches import TrainingBatches, one_hot, targets
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.folders import read_splits, read_test
+from emotion_cnn.data.splits import Split, fingerprint, official_parts
+from emotion_cnn.data.vote_smoothing import smooth_labels
+from emotion_cnn.data.votes import (
     VOTE_COLUMNS,
     add_votes,
     relabel,
     vote_shares,
     write_votes,
 )
-from emotion_cnn.loader import TrainingBatches, one_hot, targets
-from emotion_cnn.model import ARCHITECTURES, Architecture, Convolution
-from emotion_cnn.pair import read_pair, write_pair
-from emotion_cnn.prediction import predict
-from emotion_cnn.vote_smoothing import smooth_labels
+from emotion_cnn.errors import DataError
+from emotion_cnn.inference.prediction import predict
+from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convolution
+from emotion_cnn.models.pair import read_pair, write_pair
+from emotion_cnn.training import fitting
+from emotion_cnn.training.recipes import Recipe
 
 TINY = Architecture(blocks=4 * ((Convolution(2),),), dense=(4, 4))
 SAD, HAPPY = EMOTIONS.index("sad"), EMOTIONS.index("happy")
@@ -131,13 +128,13 @@ def trained(folder, *arguments: str):
 
 def test_training_and_judging_by_the_crowd(folder, monkeypatch, capsys):
     aimed_at = []
-    fit = training.TrainingBatches.__init__
+    fit = fitting.TrainingBatches.__init__
 
     def noting(self, split, **options):
         aimed_at.append(targets(split))
         fit(self, split, **options)
 
-    monkeypatch.setattr(training.TrainingBatches, "__init__", noting)
+    monkeypatch.setattr(fitting.TrainingBatches, "__init__", noting)
     path = trained(folder, "--labels=ferplus", "--label-mode=distribution")
     assert aimed_at[0].shape == (28, 7)
     assert aimed_at[0].sum(axis=0)[SAD] == 6
@@ -207,13 +204,13 @@ def test_labels_choose_the_head_of_a_network_with_two(folder):
 
 def test_one_network_learns_both_and_evaluate_chooses(folder, monkeypatch, capsys):
     aimed_at = []
-    fit = training.TrainingBatches.__init__
+    fit = fitting.TrainingBatches.__init__
 
     def noting(self, split, **options):
         aimed_at.append(targets(split))
         fit(self, split, **options)
 
-    monkeypatch.setattr(training.TrainingBatches, "__init__", noting)
+    monkeypatch.setattr(fitting.TrainingBatches, "__init__", noting)
     path = trained(folder, "--labels=both", "--calibrate")
     assert aimed_at[0].shape == (28, 2, 7)
     # The folder says angry, the crowd sad.

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras._tf_keras.keras.preprocessing import image as keras_image
 
-from emotion_cnn import loader
-from emotion_cnn.config import Recipe
-from emotion_cnn.dataset import Split
-from emotion_cnn.loader import TrainingBatches, one_hot
+from emotion_cnn.data import batches
+from emotion_cnn.data.batches import TrainingBatches, one_hot
+from emotion_cnn.data.splits import Split
+from emotion_cnn.training.recipes import Recipe
 
 
 def numbered_pictures(count: int) -> Split:
@@ -154,7 +154,7 @@ def test_several_threads_get_the_same_batches():
 @pytest.mark.parametrize("flip", [True, False])
 def test_keras_generator_makes_the_batches(monkeypatch, flip):
     made, served = [], []
-    assert loader.ImageDataGenerator is keras_image.ImageDataGenerator
+    assert batches.ImageDataGenerator is keras_image.ImageDataGenerator
 
     class Recording(keras_image.ImageDataGenerator):
         def __init__(self, **options):
@@ -165,7 +165,7 @@ def test_keras_generator_makes_the_batches(monkeypatch, flip):
             served.append(transform_parameters)
             return super().apply_transform(x, transform_parameters)
 
-    monkeypatch.setattr(loader, "ImageDataGenerator", Recording)
+    monkeypatch.setattr(batches, "ImageDataGenerator", Recording)
     read(batches_of(20, flip=flip))
     assert made == [{"horizontal_flip": flip}]
     assert len(served) == 20

@@ -4,17 +4,16 @@ import keras
 import numpy as np
 import pytest
 
-from emotion_cnn.config import MODELS
 from emotion_cnn.errors import ModelError
-from emotion_cnn.model import (
+from emotion_cnn.models.architectures import (
     ARCHITECTURES,
+    MODELS,
     Architecture,
     Convolution,
-    FusedBatchNormalization,
-    build_model,
-    divide_logits,
-    start_from,
 )
+from emotion_cnn.models.builder import build_model
+from emotion_cnn.models.layers import FusedBatchNormalization
+from emotion_cnn.models.weights import divide_logits, start_from
 
 UNIT = ["BatchNormalization", "ReLU"]
 BLOCK_END = ["MaxPooling2D", "Dropout"]

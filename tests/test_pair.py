@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from emotion_cnn import pair
 from emotion_cnn.cli import main
 from emotion_cnn.errors import ModelError
-from emotion_cnn.pair import publish_pair, read_pair, write_pair
+from emotion_cnn.models.pair import publish_pair, read_pair, write_pair
 
 PAIR = ["model.json", "model_weights.h5"]
 
@@ -126,7 +125,7 @@ def test_a_copy_that_fails_leaves_the_old_pair(network, other_network, monkeypat
         if next(counter) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(pair.shutil, "copyfile", copy)
+    monkeypatch.setattr("shutil.copyfile", copy)
     with pytest.raises(OSError, match="No space left"):
         publish_pair(other_network, network)
     assert contents(network) == before
@@ -159,7 +158,7 @@ def cut_power(patch: pytest.MonkeyPatch, rename: int) -> None:
     patch.setattr(Path, "replace", replace)
     patch.setattr(Path, "unlink", never)
     patch.setattr(Path, "rmdir", never)
-    patch.setattr(pair.shutil, "rmtree", never)
+    patch.setattr("shutil.rmtree", never)
 
 
 # Five renames: each of the two copies, their folder, then the two files.

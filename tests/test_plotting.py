@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from emotion_cnn.emotions import EMOTIONS
-from emotion_cnn.evaluation import expected_calibration_error, reliability_bins
-from emotion_cnn.plotting import (
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.evaluation.metrics import expected_calibration_error, reliability_bins
+from emotion_cnn.evaluation.plotting import (
     confusion_matrix_figure,
     draw_confident_mistakes,
     draw_confusion_matrix,

@@ -6,9 +6,10 @@ import pytest
 from keras import layers
 from PIL import Image
 
-from emotion_cnn import prediction
-from emotion_cnn.config import LABELS, TEST_TIME_AUGMENTATIONS
-from emotion_cnn.prediction import predict
+from emotion_cnn.config import TEST_TIME_AUGMENTATIONS
+from emotion_cnn.data.classes import LABELS
+from emotion_cnn.inference import prediction
+from emotion_cnn.inference.prediction import predict
 
 
 def network(*between: keras.Layer, heads: int = 1) -> keras.Model:

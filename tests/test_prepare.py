@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn import preparing
 from emotion_cnn.cli import main
-from emotion_cnn.config import ROOT, PrepareConfig
-from emotion_cnn.dataset import official_parts, read_splits
-from emotion_cnn.emotions import EMOTIONS
+from emotion_cnn.config import PrepareConfig
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.folders import read_splits
+from emotion_cnn.data.splits import official_parts
+from emotion_cnn.data.votes import VOTE_COLUMNS
 from emotion_cnn.errors import ConfigError
-from emotion_cnn.ferplus import VOTE_COLUMNS
+from emotion_cnn.importing import copying, data_folder
+from emotion_cnn.settings import ROOT
 
 USAGES = ("Training", "Training", "PublicTest", "PrivateTest")
 FER_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -236,7 +238,7 @@ def test_bad_rows_are_skipped_and_listed(tmp_path, capsys):
 
 
 def test_a_long_list_of_bad_rows_is_cut(tmp_path, fails, monkeypatch):
-    monkeypatch.setattr(preparing, "LISTED_AT_MOST", 3)
+    monkeypatch.setattr(copying, "LISTED_AT_MOST", 3)
     table = write_table(tmp_path / "fer2013.csv", bad=range(20))
     lines = fails("--source", table, "--data", tmp_path / "data").splitlines()
     assert lines[0] == "error: 20 bad rows or files:"
@@ -328,14 +330,16 @@ import signal
 # is inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import sys, time
-from emotion_cnn import preparing
+from emotion_cnn.importing import copying
+from emotion_cnn.importing import data_folder
+from emotion_cnn.importing import writers
 from emotion_cnn.cli import main
-write = preparing.FolderWriter.write
+write = writers.FolderWriter.write
 def slow(*arguments):
     write(*arguments)
     time.sleep(0.05)
-preparing.FolderWriter.write = slow
-preparing._BATCH_SIZE = 1
+writers.FolderWriter.write = slow
+copying._BATCH_SIZE = 1
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -423,14 +427,14 @@ def test_killed_between_two_renamings(table, tmp_path, monkeypatch, step):
 def test_nobody_else_begins_while_folders_are_renamed(
     table, tmp_path, fails, monkeypatch
 ):
-    take_place, messages = preparing._take_place, []
+    take_place, messages = data_folder._take_place, []
 
     def second_import(complete, data):
-        monkeypatch.setattr(preparing, "_take_place", take_place)
+        monkeypatch.setattr(data_folder, "_take_place", take_place)
         messages.append(fails("--source", table, "--data", data, "--replace"))
         take_place(complete, data)
 
-    monkeypatch.setattr(preparing, "_take_place", second_import)
+    monkeypatch.setattr(data_folder, "_take_place", second_import)
     assert prepare("--source", table, "--data", tmp_path / "data") == 0
     assert "another --mode prepare is writing" in messages[0]
     assert len(pictures(tmp_path / "data")) == ROW_COUNT
@@ -458,7 +462,7 @@ def test_a_mounted_data_folder_is_written_from_inside(table, tmp_path, monkeypat
     data = tmp_path / "data"
     data.mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert preparing._staging_place(data) == data
+    assert data_folder._staging_place(data) == data
     assert prepare("--source", table, "--data", data) == 0
     assert sorted(path.name for path in data.iterdir()) == [
         "dataset.json",

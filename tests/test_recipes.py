@@ -11,23 +11,27 @@ import keras
 import numpy as np
 import pytest
 
-from emotion_cnn import training
-from emotion_cnn.artifacts import RunFolder, read_history
-from emotion_cnn.augmentation import Resolution, with_augmentation
-from emotion_cnn.config import RECIPES, Recipe
-from emotion_cnn.dataset import IMAGE_SIZE, Split
-from emotion_cnn.model import Architecture, Convolution, build_model
-from emotion_cnn.training import (
-    StopAtLossThatIsNoNumber,
-    WarmUpAndFall,
-    accuracy_of_first_labels,
+from emotion_cnn.data.images import IMAGE_SIZE
+from emotion_cnn.data.splits import Split
+from emotion_cnn.models.architectures import Architecture, Convolution
+from emotion_cnn.models.builder import build_model
+from emotion_cnn.training import fitting, resuming
+from emotion_cnn.training.augmentation import Resolution, with_augmentation
+from emotion_cnn.training.callbacks import StopAtLossThatIsNoNumber
+from emotion_cnn.training.fitting import (
     compile_model,
     computing_with,
-    crossentropy_of_label_sets,
     fit,
     fix_randomness,
     take_statistics_anew,
 )
+from emotion_cnn.training.losses import (
+    accuracy_of_first_labels,
+    crossentropy_of_label_sets,
+)
+from emotion_cnn.training.recipes import RECIPES, Recipe
+from emotion_cnn.training.run_folder import RunFolder, read_history
+from emotion_cnn.training.schedules import WarmUpAndFall
 
 TINY = Architecture(
     blocks=((Convolution(2), Convolution(2)),),
@@ -79,7 +83,7 @@ TRAIN, VALIDATION = noise(28, 0), noise(14, 1)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Leaves out the charts, which take longer than the tiny network."""
-    monkeypatch.setattr(training, "LiveChart", lambda *_: keras.callbacks.Callback())
+    monkeypatch.setattr(fitting, "LiveChart", lambda *_: keras.callbacks.Callback())
 
 
 @pytest.fixture
@@ -202,13 +206,13 @@ def test_decay_takes_off_kernels_alone(optimizer):
 def test_averaged_weights_are_judged_and_kept(monkeypatch, run):
     """With a momentum near 1 the average stays at the first step's weights."""
     raw = []
-    on_epoch_end = training.TrainingState.on_epoch_end
+    on_epoch_end = resuming.TrainingState.on_epoch_end
 
     def hooked(self, epoch, logs=None):
         raw.append(self.model.get_weights())
         on_epoch_end(self, epoch, logs)
 
-    monkeypatch.setattr(training.TrainingState, "on_epoch_end", hooked)
+    monkeypatch.setattr(resuming.TrainingState, "on_epoch_end", hooked)
     recipe = Recipe(epochs=3, batch_size=8, learning_rate=0.05, average_weights=0.99999)
     _, model, history = train(run, recipe)
     kept = model.get_weights()[0]
@@ -223,8 +227,8 @@ def test_averaged_weights_are_judged_and_kept(monkeypatch, run):
 @pytest.mark.parametrize("most", [28, 22])
 def test_statistics_are_those_of_the_pictures_as_they_are(monkeypatch, most):
     """Of every batch that is looked at, each picture counting alike."""
-    monkeypatch.setattr(training, "STATISTICS_BATCH_SIZE", 8)
-    monkeypatch.setattr(training, "STATISTICS_PICTURES", most)
+    monkeypatch.setattr(fitting, "STATISTICS_BATCH_SIZE", 8)
+    monkeypatch.setattr(fitting, "STATISTICS_PICTURES", most)
     fix_randomness(1)
     network = build_model(TINY_WITHOUT_DROPOUT)
     layers = [each for each in network.layers if "batch_norm" in each.name]

@@ -6,8 +6,8 @@ import itertools
 import numpy as np
 import pytest
 
-from emotion_cnn.emotions import EMOTIONS
-from emotion_cnn.sample_faces import (
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.drawn_faces import (
     ACTION_UNITS,
     EMOTION_UNITS,
     Face,

@@ -23,28 +23,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn import cli, runners, training
-from emotion_cnn.artifacts import (
+from emotion_cnn import cli, runners
+from emotion_cnn.data.batches import TrainingBatches, one_hot
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.splits import Split
+from emotion_cnn.errors import RunError, TrainingError
+from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convolution
+from emotion_cnn.models.builder import build_model
+from emotion_cnn.models.pair import read_pair, write_pair
+from emotion_cnn.training import fitting, live_chart
+from emotion_cnn.training.callbacks import StopAtLossThatIsNoNumber
+from emotion_cnn.training.fitting import compile_model, fit, fix_randomness
+from emotion_cnn.training.live_chart import LiveChart
+from emotion_cnn.training.recipes import Recipe
+from emotion_cnn.training.resuming import TrainingState
+from emotion_cnn.training.run_folder import (
     HISTORY_COLUMNS,
     RunFolder,
     read_history,
     read_training_state,
     write_training_state,
-)
-from emotion_cnn.config import Recipe
-from emotion_cnn.dataset import Split
-from emotion_cnn.emotions import EMOTIONS
-from emotion_cnn.errors import RunError, TrainingError
-from emotion_cnn.loader import TrainingBatches, one_hot
-from emotion_cnn.model import ARCHITECTURES, Architecture, Convolution, build_model
-from emotion_cnn.pair import read_pair, write_pair
-from emotion_cnn.training import (
-    LiveChart,
-    StopAtLossThatIsNoNumber,
-    TrainingState,
-    compile_model,
-    fit,
-    fix_randomness,
 )
 
 TINY = Architecture(blocks=((Convolution(2),),), dense=(4,))
@@ -64,7 +62,7 @@ TRAIN, VALIDATION = noise(28, 0), noise(14, 1)
 def quick():
     """Leaves out the charts, which take longer than the tiny network."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training, "LiveChart", lambda *_: keras.callbacks.Callback())
+        patched.setattr(fitting, "LiveChart", lambda *_: keras.callbacks.Callback())
         patched.setattr(runners, "_figures", lambda *_: {})
         patched.setitem(ARCHITECTURES, "compact", TINY)
         yield
@@ -226,7 +224,7 @@ def test_training_batches_are_made_as_the_recipe_says(monkeypatch, run):
         raise KeyboardInterrupt
 
     made = []
-    monkeypatch.setattr(training, "TrainingBatches", record)
+    monkeypatch.setattr(fitting, "TrainingBatches", record)
     recipes = [Recipe(batch_size=16, flip=flip) for flip in (True, False)]
     for recipe in recipes:
         with pytest.raises(KeyboardInterrupt):
@@ -247,7 +245,7 @@ def test_every_batch_is_trained_on_once_in_its_own_epoch(monkeypatch, run):
             trained_on[self.epoch, index, images.tobytes()] += 1
             return images, labels
 
-    monkeypatch.setattr(training, "TrainingBatches", Recording)
+    monkeypatch.setattr(fitting, "TrainingBatches", Recording)
     train(run)
     reference = TrainingBatches(TRAIN, recipe=RECIPE, seed=1)
     for epoch in range(4):
@@ -338,9 +336,9 @@ def test_another_seed_another_history(uninterrupted, run):
 @pytest.fixture
 def drawn(monkeypatch):
     """The curves of each chart that is drawn, as {(title, label): epochs}."""
-    monkeypatch.setattr(training, "LiveChart", LiveChart)
+    monkeypatch.setattr(fitting, "LiveChart", LiveChart)
     charts = []
-    write_figure = training.write_figure
+    write_figure = live_chart.write_figure
 
     def record(path, figure):
         charts.append(
@@ -352,7 +350,7 @@ def drawn(monkeypatch):
         )
         write_figure(path, figure)
 
-    monkeypatch.setattr(training, "write_figure", record)
+    monkeypatch.setattr(live_chart, "write_figure", record)
     return charts
 
 
@@ -396,7 +394,7 @@ def spoil_batch(monkeypatch, epoch: int, batch: int):
                 images = np.full_like(images, np.nan)
             return images, labels
 
-    monkeypatch.setattr(training, "TrainingBatches", Spoilt)
+    monkeypatch.setattr(fitting, "TrainingBatches", Spoilt)
 
 
 @pytest.mark.parametrize(("epoch", "batch"), [(1, 1), (2, 3)])

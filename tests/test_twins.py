@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn import twins
-from emotion_cnn.twins import find_twins
+from emotion_cnn.audit import near_duplicates
+from emotion_cnn.audit.near_duplicates import find_twins
 
 
 def smooth(count: int, seed: int = 0) -> np.ndarray:
@@ -30,11 +30,11 @@ def rmse(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.sqrt(np.mean((one.astype(float) - other) ** 2)))
 
 
-def one_group(images: np.ndarray, limit: float = 12) -> twins.Twins:
+def one_group(images: np.ndarray, limit: float = 12) -> near_duplicates.Twins:
     return find_twins(images, np.zeros(len(images), np.int64), limit)
 
 
-def pairs(found: twins.Twins) -> list[tuple[int, int, bool]]:
+def pairs(found: near_duplicates.Twins) -> list[tuple[int, int, bool]]:
     return [
         *zip(
             *(a.tolist() for a in (found.first, found.second, found.mirrored)),
@@ -69,9 +69,9 @@ def test_copies_noise_and_flips_are_found_and_nothing_else():
 @pytest.mark.parametrize("limit", [0, 3, 12, 40])
 def test_the_bound_misses_nothing(monkeypatch, limit):
     """Against every pair measured directly, over several blocks."""
-    monkeypatch.setattr(twins, "_ROWS", 16)
-    monkeypatch.setattr(twins, "_COLUMNS", 32)
-    monkeypatch.setattr(twins, "_CHUNK", 8)
+    monkeypatch.setattr(near_duplicates, "_ROWS", 16)
+    monkeypatch.setattr(near_duplicates, "_COLUMNS", 32)
+    monkeypatch.setattr(near_duplicates, "_CHUNK", 8)
     generator = np.random.default_rng(limit)
     count = 50
     # Steps of many sizes away from few pictures, so that some lie near the limit.

@@ -1,0 +1,379 @@
+"""Class folders of pictures, read once into arrays, and split for validation.
+
+A data folder holds `train/<emotion>/` and `test/<emotion>/` with JPEG or PNG
+pictures. Everything comes out in an order of its own (classes as in `EMOTIONS`,
+pictures by name), never in the order in which a file system lists it.
+"""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from emotion_cnn.data.classes import EMOTIONS, emotion_from_name
+from emotion_cnn.data.images import (
+    IMAGE_SIZE,
+    OTHER_MODE,
+    OTHER_SIZE,
+    TURNED,
+    PictureFormat,
+    decode_picture,
+    reason_of,
+)
+from emotion_cnn.data.splits import Split
+from emotion_cnn.errors import DataError
+from emotion_cnn.files import shown
+
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+_LISTED_AT_MOST = 100
+
+# Measured on two cores: pictures as small as FER2013's (1.6 kB) are decoded twice
+# as fast by one thread as by several, which only wait for each other; from about
+# 4 kB on (160x160) several threads win.
+_BYTES_WORTH_A_THREAD = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """All that is in a data folder, good or bad.
+
+    Attributes:
+        train: The readable pictures of `train/`; any class may be missing.
+        test: Those of `test/`.
+        unreadable: The reason for each picture that cannot be read, by name.
+        converted: What the pictures were that are not 48x48 grayscale, by name.
+        unused_folders: Folders that nothing reads, by name.
+        unused_files: Files that nothing reads, by name.
+    """
+
+    train: Split
+    test: Split
+    unreadable: dict[str, str]
+    converted: dict[str, PictureFormat]
+    unused_folders: tuple[str, ...]
+    unused_files: tuple[str, ...]
+
+
+def has_pictures(folder: Path) -> bool:
+    """Returns whether any folder below `train/` or `test/` holds a picture.
+
+    Goes by file names and stops at the first. Folders of any name count, so that
+    misnamed classes are reported by `read_splits`, not passed over here.
+
+    Raises:
+        DataError: If a folder cannot be listed.
+    """
+    with _listing_errors():
+        return any(
+            _is_picture(entry)
+            for part in ("train", "test")
+            for class_folder in _entries(folder / part)
+            if class_folder.is_dir()
+            for entry in _entries(Path(class_folder.path))
+        )
+
+
+def read_splits(
+    folder: Path, *, skip_bad: bool
+) -> tuple[Split, Split, tuple[str, ...]]:
+    """Reads `train/` and `test/`.
+
+    Pictures of any size and mode become 48x48 grayscale: turned as their EXIF data
+    says, laid on white where transparent, 16 bits scaled to 8, other sizes cut to
+    the middle square and resized.
+
+    Args:
+        folder: The data folder.
+        skip_bad: Whether to go on without the pictures that cannot be read.
+
+    Returns:
+        The pictures of both, and the notes for the user.
+
+    Raises:
+        DataError: If `train/`, `test/` or a class in them is missing, or if
+            pictures cannot be read and `skip_bad` is false; names all of them.
+    """
+    (train, test), notes = _read(folder, ("train", "test"), skip_bad)
+    return train, test, notes
+
+
+def read_test(folder: Path, *, skip_bad: bool) -> tuple[Split, tuple[str, ...]]:
+    """Reads `test/` alone, as `read_splits` does; `train/` need not exist.
+
+    Returns:
+        The pictures, and the notes for the user.
+
+    Raises:
+        DataError: As `read_splits`.
+    """
+    (test,), notes = _read(folder, ("test",), skip_bad)
+    return test, notes
+
+
+def survey(folder: Path) -> Survey:
+    """Reads all there is below `train/` and `test/`, whatever is wrong with it.
+
+    Raises:
+        DataError: If there is no picture at all, or a folder cannot be listed.
+    """
+    listings = [_list(folder, part) for part in ("train", "test")]
+    if not any(listing.pictures for listing in listings):
+        _require_all_classes(listings[0], [])
+    unreadable: dict[str, str] = {}
+    formats: dict[str, PictureFormat] = {}
+    train, test = (_decode(listing, unreadable, formats) for listing in listings)
+    with _listing_errors():
+        loose = [
+            f"{part}/{entry.name}"
+            for part in ("train", "test")
+            for entry in _entries(folder / part)
+            if _is_picture(entry)
+        ]
+        # A third part, such as `valid`, that somebody may think is read.
+        others = [
+            entry.name
+            for entry in _entries(folder)
+            if entry.is_dir() and entry.name not in ("train", "test")
+            if any(emotion_from_name(inner.name) for inner in _entries(Path(entry)))
+        ]
+    folders = (name for listing in listings for name in listing.unused_folders)
+    files = (name for listing in listings for name in listing.unused_files)
+    return Survey(
+        train,
+        test,
+        unreadable,
+        formats,
+        (*folders, *sorted(others)),
+        (*files, *sorted(loose)),
+    )
+
+
+@dataclass
+class _Listing:
+    """What one of `train/` and `test/` holds, by file names alone."""
+
+    folder: Path
+    part: str
+    folders: list[str] = field(default_factory=list)
+    unused_folders: list[str] = field(default_factory=list)
+    unused_files: list[str] = field(default_factory=list)
+    pictures: list[tuple[int, str]] = field(default_factory=list)
+    """Label and name of each picture, in order."""
+
+
+@contextmanager
+def _listing_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"Expected a readable folder; found that {shown(str(error.filename))} "
+            f"cannot be read: {error.strerror}. Mend or remove it, or name another "
+            "folder with `--data FOLDER`."
+        ) from error
+
+
+def _entries(folder: Path) -> Iterator["os.DirEntry[str]"]:
+    """Yields what is in `folder`, in no order; nothing where there is none."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def _is_hidden(entry: "os.DirEntry[str]") -> bool:
+    return entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES
+
+
+def _is_picture(entry: "os.DirEntry[str]") -> bool:
+    """Goes by the name; a link that leads nowhere counts, and is a bad picture."""
+    return (
+        entry.name.lower().endswith(_SUFFIXES)
+        and not _is_hidden(entry)
+        and (entry.is_file() or (entry.is_symlink() and not entry.is_dir()))
+    )
+
+
+def _list(folder: Path, part: str) -> _Listing:
+    listing = _Listing(folder, part)
+    with _listing_errors():
+        for class_folder in _entries(folder / part):
+            if not class_folder.is_dir():
+                continue
+            listing.folders.append(class_folder.name)
+            emotion = emotion_from_name(class_folder.name)
+            if emotion is None:
+                listing.unused_folders.append(f"{part}/{class_folder.name}")
+                continue
+            for entry in _entries(Path(class_folder.path)):
+                name = f"{part}/{class_folder.name}/{entry.name}"
+                if _is_picture(entry):
+                    listing.pictures.append((EMOTIONS.index(emotion), name))
+                elif entry.is_dir():
+                    listing.unused_folders.append(name)
+                elif not _is_hidden(entry):
+                    listing.unused_files.append(name)
+    listing.folders.sort()
+    listing.unused_folders.sort()
+    listing.unused_files.sort()
+    listing.pictures.sort()
+    return listing
+
+
+def _require_all_classes(
+    listing: _Listing, labels: Sequence[int], skipped: int = 0
+) -> None:
+    missing = [name for label, name in enumerate(EMOTIONS) if label not in set(labels)]
+    if not missing:
+        return
+    place = shown(str(listing.folder / listing.part))
+    if listing.folders:
+        found = f"the folders {', '.join(map(shown, listing.folders))}"
+    elif (listing.folder / listing.part).is_dir():
+        found = "no folders in it"
+    else:
+        found = "no such folder"
+    if skipped:
+        found += f", and skipped {_count(skipped, 'bad picture')}"
+    if len(missing) == len(EMOTIONS):
+        absent = shown(str(listing.folder))
+        absent = (
+            "" if listing.folder.is_dir() else f"The folder {absent} does not exist. "
+        )
+        raise DataError(
+            f"{absent}No pictures in {place}. Expected .jpg, .jpeg or .png files in a "
+            f"folder for each of {', '.join(EMOTIONS)}; found {found}. Unpack FER2013 "
+            f"into {shown(str(listing.folder))}, so that its train/ and test/ lie "
+            "there, name another folder with `--data FOLDER`, or use the built-in "
+            "drawn faces with `--data sample`."
+        )
+    raise DataError(
+        f"No pictures of {', '.join(missing)} in {place}. Expected .jpg, .jpeg or "
+        f".png files in a folder for each of {', '.join(EMOTIONS)}; found {found}. "
+        "Add the missing pictures, or rename the folder that holds them."
+    )
+
+
+def _read(
+    folder: Path, parts: Sequence[str], skip_bad: bool
+) -> tuple[list[Split], tuple[str, ...]]:
+    listings = [_list(folder, part) for part in parts]
+    for listing in listings:
+        _require_all_classes(listing, [label for label, _ in listing.pictures])
+    unreadable: dict[str, str] = {}
+    formats: dict[str, PictureFormat] = {}
+    splits = [_decode(listing, unreadable, formats) for listing in listings]
+    bad = [f"{shown(name)}: {reason}" for name, reason in unreadable.items()]
+    if bad and not skip_bad:
+        raise DataError(
+            f"{_count(len(bad), 'picture')} cannot be read:\n  "
+            + "\n  ".join(_capped(bad))
+            + "\nMend or remove them, or go on without them with `--skip-bad`."
+        )
+    for listing, split in zip(listings, splits, strict=True):
+        skipped = len(listing.pictures) - len(split)
+        _require_all_classes(listing, split.labels.tolist(), skipped)
+    return splits, _notes(listings, bad, formats.values())
+
+
+def _notes(
+    listings: Sequence[_Listing],
+    bad: Sequence[str],
+    formats: Collection[PictureFormat],
+) -> tuple[str, ...]:
+    notes = []
+    if formats:
+        kinds = Counter(kind for each in formats for kind in each.changes)
+        details = ", ".join(
+            f"{kinds[kind]:,} {kind}"
+            for kind in (OTHER_SIZE, OTHER_MODE, TURNED)
+            if kinds[kind]
+        )
+        notes.append(
+            f"converted to {IMAGE_SIZE}x{IMAGE_SIZE} grayscale: "
+            f"{_count(len(formats), 'picture')} ({details})"
+        )
+    unused_folders = [name for listing in listings for name in listing.unused_folders]
+    if unused_folders:
+        names = ", ".join(_capped([shown(name) for name in unused_folders]))
+        notes.append(f"left out: {_count(len(unused_folders), 'folder')} ({names})")
+    unused_files = sum(len(listing.unused_files) for listing in listings)
+    if unused_files:
+        notes.append(
+            f"left out: {_count(unused_files, 'file')} in class folders "
+            "(not .jpg, .jpeg or .png)"
+        )
+    if bad:
+        names = "; ".join(_capped(bad))
+        notes.append(f"skipped: {_count(len(bad), 'bad picture')} ({names})")
+    return tuple(notes)
+
+
+def _decode(
+    listing: _Listing,
+    unreadable: dict[str, str],
+    formats: dict[str, PictureFormat],
+) -> Split:
+    """Decodes the pictures of a listing, adding to what a `Survey` says of them."""
+    paths = [listing.folder / name for _, name in listing.pictures]
+    images = np.empty((len(paths), IMAGE_SIZE, IMAGE_SIZE, 1), dtype=np.uint8)
+    readable = []
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        decoded = (pool.map if _are_large(paths) else map)(_read_picture, paths)
+        progress = tqdm(
+            decoded,
+            desc=f"reading {listing.part}",
+            total=len(paths),
+            unit=" pictures",
+            disable=None,
+        )
+        for position, picture in enumerate(progress):
+            name = listing.pictures[position][1]
+            if isinstance(picture, str):
+                unreadable[name] = picture
+                continue
+            images[position, :, :, 0], before = picture
+            readable.append(position)
+            if before.changes:
+                formats[name] = before
+    labels = np.array([label for label, _ in listing.pictures], dtype=np.int64)
+    split = Split(images, labels, tuple(name for _, name in listing.pictures))
+    return split if len(readable) == len(split) else split.select(readable)
+
+
+def _are_large(paths: Sequence[Path]) -> bool:
+    """Returns whether a sample of the files is large enough for several threads."""
+    sizes = []
+    for path in paths[:: len(paths) // 100 + 1]:
+        with suppress(OSError):  # A bad picture; reading it says why.
+            sizes.append(path.stat().st_size)
+    return sum(sizes) > _BYTES_WORTH_A_THREAD * len(sizes)
+
+
+def _read_picture(path: Path) -> tuple[np.ndarray, PictureFormat] | str:
+    """Opens a file for `decode_picture`, whose result or reason it returns."""
+    try:
+        with path.open("rb") as file:
+            return decode_picture(file)
+    except OSError as error:
+        return reason_of(error)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _capped(lines: Sequence[str]) -> list[str]:
+    rest = len(lines) - _LISTED_AT_MOST
+    return [*lines[:_LISTED_AT_MOST], *([f"... and {rest:,} more"] if rest > 0 else [])]

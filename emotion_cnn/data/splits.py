@@ -1,0 +1,168 @@
+"""Labelled images in memory: splits, held-out validation, fingerprint."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Some labelled pictures.
+
+    Attributes:
+        images: uint8 `(n, 48, 48, 1)`, grey levels 0 to 255.
+        labels: int64 `(n,)`, positions in `EMOTIONS`.
+        names: The n paths relative to the data folder, with forward slashes, such
+            as `test/happy/PrivateTest_123.jpg`.
+        targets: What a network is to answer where that is not a one at the label:
+            float32 `(n, 7)`, or `(n, 2, 7)` for each set of labels. A row of zeros
+            asks for nothing.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+    targets: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Returns the number of pictures."""
+        return len(self.names)
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> "Split":
+        """Returns the pictures at `indices`, in that order, or those a mask picks."""
+        positions = np.arange(len(self))[indices]
+        names = tuple(self.names[position] for position in positions)
+        targets = None if self.targets is None else self.targets[positions]
+        return Split(self.images[positions], self.labels[positions], names, targets)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The pictures to train on, to validate on and to test on.
+
+    Attributes:
+        train: Never contains a picture of `validation`.
+        validation: For decisions during training; see `split_dataset`.
+        test: Everything in `test/`.
+        validation_source: A phrase that says where `validation` comes from.
+        notes: Lines for the user: what was converted and what was left out.
+        fingerprint: SHA-256, in hexadecimal, over the names, labels and pixels of
+            train, validation and test, in order.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    validation_source: str
+    notes: tuple[str, ...]
+    fingerprint: str
+
+
+def split_dataset(
+    train: Split,
+    test: Split,
+    *,
+    validation_share: float,
+    seed: int,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """Sets validation pictures apart from those the final figure is measured on.
+
+    Where `test` carries FER2013's official parts, validation is PublicTest.
+    Elsewhere a share of every class of `train` is held out, chosen by `seed`, and
+    the others keep their order.
+
+    Args:
+        train: Pictures to train on.
+        test: Pictures to test on; returned whole.
+        validation_share: Above 0 and below 1; the part of each class of `train` to
+            hold out, rounded, but at least one picture and never all. Not used
+            where there are official parts.
+        seed: Chooses the pictures to hold out.
+        notes: Passed on to the user.
+
+    Raises:
+        DataError: If part of `train` is to be held out and a class has only one
+            picture.
+    """
+    parts = official_parts(test)
+    if parts:
+        validation = test.select(parts["PublicTest"])
+        source = f"PublicTest ({len(validation):,} pictures of test/)"
+    else:
+        held_out = _held_out(train, validation_share, seed)
+        share = "tenth" if validation_share == 0.1 else f"{validation_share:.4g} share"
+        source = (
+            f"a stratified, seeded {share} of train/ "
+            f"({held_out.sum():,} of {len(train):,} pictures)"
+        )
+        train, validation = train.select(~held_out), train.select(held_out)
+    return Dataset(
+        train,
+        validation,
+        test,
+        source,
+        tuple(notes),
+        fingerprint(train, validation, test),
+    )
+
+
+def official_parts(test: Split) -> dict[str, np.ndarray]:
+    """Returns where in `test` the two parts of FER2013's official split are.
+
+    Returns:
+        int64 positions under `PublicTest` and `PrivateTest`; nothing unless every
+        file name starts with one of the two and both occur.
+    """
+    files = [PurePosixPath(name).name for name in test.names]
+    parts = {
+        part: np.flatnonzero([file.startswith(part) for file in files])
+        for part in ("PublicTest", "PrivateTest")
+    }
+    sizes = [len(positions) for positions in parts.values()]
+    return parts if all(sizes) and sum(sizes) == len(test) else {}
+
+
+def class_counts(split: Split) -> dict[str, int]:
+    """Returns the number of pictures of each of `EMOTIONS`, in their order."""
+    counts = np.bincount(split.labels, minlength=len(EMOTIONS))
+    return dict(zip(EMOTIONS, counts.tolist(), strict=True))
+
+
+def _held_out(train: Split, share: float, seed: int) -> np.ndarray:
+    """Returns a mask, bool `(n,)`, of the pictures to validate on."""
+    single = [name for name, count in class_counts(train).items() if count == 1]
+    if single:
+        raise DataError(
+            "Expected at least two pictures of every emotion in train/, one to train "
+            f"on and one to validate on; found a single one of: {', '.join(single)}. "
+            "Add pictures of these emotions."
+        )
+    generator = np.random.default_rng(seed)
+    mask = np.zeros(len(train), dtype=bool)
+    for label in range(len(EMOTIONS)):
+        positions = generator.permutation(np.flatnonzero(train.labels == label))
+        count = min(max(1, round(share * len(positions))), len(positions) - 1)
+        mask[positions[: max(0, count)]] = True
+    return mask
+
+
+def fingerprint(*splits: Split) -> str:
+    """Returns the SHA-256, in hexadecimal, over names, labels and pixels."""
+    digest = hashlib.sha256()
+    for split in splits:
+        # The length, and a separator no file name can contain, keep the parts apart.
+        digest.update(f"{len(split)}\0".encode())
+        for name in split.names:
+            digest.update(name.encode(errors="surrogatepass") + b"\0")
+        digest.update(split.labels.astype("<i8").tobytes())
+        digest.update(np.ascontiguousarray(split.images).data)
+        if split.targets is not None:
+            digest.update(split.targets.astype("<f4").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,279 @@
+"""FER+: ten people's votes on every picture of FER2013, and what they amount to.
+
+The rules are those of E. Barsoum, C. Zhang, C. Canton Ferrer and Z. Zhang,
+"Training Deep Networks for Facial Expression Recognition with Crowd-Sourced
+Label Distribution", ICMI 2016 (arXiv 1608.01041), and of the code published
+with it. Pure functions of votes; the only code that knows the two CSV files.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from emotion_cnn.data.classes import EMOTIONS, emotion_from_name
+from emotion_cnn.data.splits import Split
+from emotion_cnn.errors import SourceError
+from emotion_cnn.files import write_csv
+
+VOTE_COLUMNS = (
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+    "unknown",
+    "NF",
+)
+"""What a vote can be for, in FER+'s order; NF is "not a face"."""
+
+VOTES_NAME = "votes.csv"
+"""The file in a data folder with the votes on its pictures."""
+NO_MAJORITY = "no majority"
+_NAMES = {"NF": "not a face"}
+_EMOTIONS = [emotion_from_name(column) for column in VOTE_COLUMNS]
+_LABELS = np.array([EMOTIONS.index(name) if name else -1 for name in _EMOTIONS])
+_VOTE_LIMIT = 1000
+
+Votes = tuple[int, ...]
+"""Ten counts, in the order of `VOTE_COLUMNS`."""
+
+
+def drop_single_votes(votes: np.ndarray) -> np.ndarray:
+    """Returns the votes without those that only one person gave.
+
+    Args:
+        votes: Integers `(n, 10)`, columns as in `VOTE_COLUMNS`.
+    """
+    return np.where(votes > 1, votes, 0)
+
+
+def majority_columns(votes: np.ndarray) -> np.ndarray:
+    """Returns which column more than half of the votes that count are for.
+
+    Single votes do not count (`drop_single_votes`).
+
+    Args:
+        votes: Integers `(n, 10)`, columns as in `VOTE_COLUMNS`.
+
+    Returns:
+        int64 `(n,)`, positions in `VOTE_COLUMNS`; -1 without a majority.
+    """
+    votes = drop_single_votes(votes)
+    has_majority = 2 * votes.max(axis=1) > votes.sum(axis=1)
+    return np.where(has_majority, votes.argmax(axis=1), -1)
+
+
+def over_half_of_all_votes(
+    names: Sequence[str], votes: Mapping[str, Votes]
+) -> np.ndarray:
+    """Returns on which pictures over half of all votes are for one emotion.
+
+    The stricter rule that some report on: single votes count among all of them, and
+    so do those for contempt, unknown and not a face. Of ten votes that takes six.
+
+    Args:
+        names: The pictures' n names.
+        votes: The votes by the picture's name.
+
+    Returns:
+        bool `(n,)`; False for a picture without votes.
+    """
+    counts = vote_counts(names, votes)
+    return 2 * counts[:, _LABELS >= 0].max(axis=1) > counts.sum(axis=1)
+
+
+def crowd_labels(votes: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    """Returns the emotion that the crowd sees, and counts where it sees none.
+
+    Args:
+        votes: Integers `(n, 10)`, columns as in `VOTE_COLUMNS`.
+
+    Returns:
+        int64 `(n,)`, positions in `EMOTIONS`, -1 for a picture that is left out;
+        and how many are left out for want of a majority, and because the
+        majority says contempt, unknown or not a face.
+    """
+    columns = majority_columns(votes)
+    left_out = {NO_MAJORITY: int((columns == -1).sum())}
+    for position, name in enumerate(VOTE_COLUMNS):
+        if _LABELS[position] == -1:
+            left_out[_NAMES.get(name, name)] = int((columns == position).sum())
+    return np.where(columns == -1, -1, _LABELS[columns]), left_out
+
+
+def vote_shares(votes: np.ndarray) -> np.ndarray:
+    """Returns how the votes for the seven emotions are distributed.
+
+    Single votes do not count, nor do those for contempt, unknown, not a face.
+
+    Args:
+        votes: Integers `(n, 10)`, columns as in `VOTE_COLUMNS`.
+
+    Returns:
+        float32 `(n, 7)`, in the order of `EMOTIONS`; rows sum to 1. A row is all
+        zeros where no more than half of the votes that count are for the seven.
+    """
+    columns = [int(np.flatnonzero(k == _LABELS)[0]) for k in range(len(EMOTIONS))]
+    votes = drop_single_votes(votes)
+    counts = votes[:, columns]
+    sums = counts.sum(axis=1, keepdims=True)
+    seen = 2 * sums > votes.sum(axis=1, keepdims=True)
+    return np.where(seen, counts / np.maximum(sums, 1), 0).astype(np.float32)
+
+
+def vote_counts(names: Sequence[str], votes: Mapping[str, Votes]) -> np.ndarray:
+    """Returns the votes on pictures, int64 `(n, 10)`; zeros where there are none."""
+    none = (0,) * len(VOTE_COLUMNS)
+    counts = np.array([votes.get(name, none) for name in names], dtype=np.int64)
+    return counts.reshape(-1, len(VOTE_COLUMNS))
+
+
+def relabel(
+    split: Split, votes: Mapping[str, Votes], *, distribution: bool
+) -> tuple[Split, dict[str, int]]:
+    """Gives pictures the labels of the crowd, and leaves out those without one.
+
+    Args:
+        split: Pictures with other labels.
+        votes: The votes by the picture's name.
+        distribution: Whether to train on `vote_shares`, as `Split.targets`.
+
+    Returns:
+        The pictures that are left, and how many are left out for which reason.
+    """
+    voted = np.array([name in votes for name in split.names], dtype=bool)
+    counts = np.array(
+        [votes[name] for name in split.names if name in votes], dtype=np.int64
+    ).reshape(-1, len(VOTE_COLUMNS))
+    labels, left_out = crowd_labels(counts)
+    kept, positions = labels >= 0, np.flatnonzero(voted)
+    chosen = split.select(positions[kept])
+    relabelled = Split(
+        chosen.images,
+        labels[kept],
+        chosen.names,
+        vote_shares(counts[kept]) if distribution else None,
+    )
+    return relabelled, {"no votes": int((~voted).sum()), **left_out}
+
+
+def add_votes(split: Split, votes: Mapping[str, Votes]) -> tuple[Split, int]:
+    """Makes pictures ask for both: their label, and how the crowd votes.
+
+    Args:
+        split: Pictures with their original labels.
+        votes: The votes by the picture's name.
+
+    Returns:
+        The same pictures with targets `(n, 2, 7)`: a one at the label, and
+        `vote_shares`, which are zeros where there are no votes; and the number of
+        pictures with such shares.
+    """
+    shares = vote_shares(vote_counts(split.names, votes))
+    ones = np.eye(len(EMOTIONS), dtype=np.float32)[split.labels]
+    targets = np.stack([ones, shares], axis=1)
+    asked = Split(split.images, split.labels, split.names, targets)
+    return asked, int(shares.any(axis=1).sum())
+
+
+def write_votes(path: Path, votes: Mapping[str, Votes]) -> None:
+    """Writes `votes.csv`: a row for every picture that has votes, by path."""
+    rows = ((image, *votes[image]) for image in sorted(votes))
+    write_csv(path, ("image", *VOTE_COLUMNS), rows)
+
+
+def find_votes(folder: Path) -> dict[str, Votes] | None:
+    """Returns the votes in a data folder, by picture; None where it has none.
+
+    Raises:
+        SourceError: Its `votes.csv` cannot be read.
+    """
+    path = folder / VOTES_NAME
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return read_votes(stream, path)
+
+
+def read_votes(stream: IO[bytes], path: Path) -> dict[str, Votes]:
+    """Reads what `write_votes` wrote.
+
+    Args:
+        stream: The bytes of the file.
+        path: Where it is from, for messages.
+
+    Returns:
+        The votes by the picture's path in the data folder.
+
+    Raises:
+        SourceError: A column or a number is missing.
+    """
+    with io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="") as file:
+        return {
+            row["image"]: parsed_votes(row, f"{place} of {path}")
+            for place, row in csv_rows(file, path, ("image", *VOTE_COLUMNS))
+        }
+
+
+def parse_votes(cells: Iterable[str]) -> Votes:
+    """Returns the votes that ten cells of a table stand for.
+
+    Raises:
+        ValueError: A cell holds no whole number from 0 to 1000.
+    """
+    votes = []
+    for cell in cells:
+        number = cell.strip()
+        if not (number.isascii() and number.isdigit() and int(number) <= _VOTE_LIMIT):
+            raise ValueError(f"{number[:20]!a} is no number of votes")
+        votes.append(int(number))
+    return tuple(votes)
+
+
+def parsed_votes(row: Mapping[str, str], place: str) -> Votes:
+    """Returns the votes in a row of a table.
+
+    Raises:
+        SourceError: A cell holds no number of votes; names `place`.
+    """
+    try:
+        return parse_votes(row[column.lower()] for column in VOTE_COLUMNS)
+    except ValueError as error:
+        raise SourceError(
+            f"Expected whole numbers of votes in {place}, found that {error}. Get "
+            "the file again, or mend that line."
+        ) from None
+
+
+def csv_rows(
+    file: IO[str], path: Path, columns: Iterable[str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields where each row stands, and its cells by column in lower case."""
+    columns = [column.lower() for column in columns]
+    try:
+        reader = csv.reader(file, strict=True)
+        header = [name.strip().lower() for name in next(reader, [])]
+        if missing := [column for column in columns if column not in header]:
+            raise SourceError(
+                f"{path} misses the columns {', '.join(missing)}. Expected "
+                f"{', '.join(columns)}; found {', '.join(header) or 'none'}."
+            )
+        cells = (row for row in reader if row)
+        for number, row in enumerate(cells):
+            if len(row) != len(header):
+                raise SourceError(
+                    f"Expected {len(header)} columns in row {number} (line "
+                    f"{reader.line_num}) of {path}, found {len(row)}. Get the file "
+                    "again: it may be torn."
+                )
+            place = f"row {number} (line {reader.line_num})"
+            yield place, dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise SourceError(f"{path} is no sound CSV file: {error}.") from error

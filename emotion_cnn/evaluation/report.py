@@ -1,0 +1,42 @@
+"""Metrics as plain text, in tables 80 columns wide."""
+
+from collections.abc import Mapping
+
+from emotion_cnn.evaluation.metrics import Metrics
+
+
+def format_report(parts: Mapping[str, Metrics]) -> str:
+    """Lays metrics out as plain text in tables 80 columns wide.
+
+    Args:
+        parts: The metrics of each part by its name, such as `PrivateTest`.
+
+    Returns:
+        One block for each part, in the order given: on the left the metrics of
+        the whole part, on the right those of each emotion.
+    """
+    return "\n\n".join(_format_part(name, metrics) for name, metrics in parts.items())
+
+
+def _format_part(name: str, metrics: Metrics) -> str:
+    lower, upper = metrics.accuracy_interval
+    whole = [
+        ("accuracy", f"{metrics.accuracy:.2%}"),
+        ("95% interval", f"{100 * lower:.2f}-{upper:.2%}"),
+        ("balanced accuracy", f"{metrics.balanced_accuracy:.2%}"),
+        ("macro-F1", f"{metrics.macro_f1:.2%}"),
+        ("top-2 accuracy", f"{metrics.top2_accuracy:.2%}"),
+        ("log loss", f"{metrics.log_loss:.4f}"),
+        ("ECE", f"{metrics.expected_calibration_error:.2%}"),
+    ]
+    left = ["", *(f"{metric:<17}{value:>14}" for metric, value in whole)]
+    right = [
+        f"{'emotion':<9}{'precision':>9}{'recall':>9}{'F1':>9}{'support':>9}",
+        *(
+            f"{emotion:<9}{each.precision:>9.2%}{each.recall:>9.2%}"
+            f"{each.f1:>9.2%}{each.support:>9}"
+            for emotion, each in metrics.emotions.items()
+        ),
+    ]
+    rows = [f"{a:<31}    {b}" for a, b in zip(left, right, strict=True)]
+    return "\n".join([f"{name}, n = {metrics.n}", *rows])

@@ -1,0 +1,1 @@
+"""Other people's data sets, imported into a data folder."""

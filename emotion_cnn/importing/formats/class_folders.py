@@ -1,0 +1,237 @@
+"""Pictures in a folder per class, in a folder or an archive, with a split or not.
+
+`train/<emotion>/` and `test/<emotion>/` as Kaggle has them, and any other names
+of classes and splits, at any depth. A folder that `--mode prepare` wrote is one
+too; its votes come along.
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePosixPath
+from typing import IO
+
+from emotion_cnn.data.classes import EMOTIONS, LEFT_OUT_CLASSES
+from emotion_cnn.data.images import decode_picture
+from emotion_cnn.data.votes import VOTES_NAME, Votes, read_votes
+from emotion_cnn.errors import SourceError
+from emotion_cnn.importing.containers import Container, Member
+from emotion_cnn.importing.names import row_in_name, safe_stem
+from emotion_cnn.importing.records import (
+    PRIVATE_TEST,
+    PUBLIC_TEST,
+    TEST,
+    TRAINING,
+    BadRecord,
+    ClassNames,
+    LeftOut,
+    Picture,
+    Record,
+    Source,
+    unknown_label,
+)
+
+KIND = "pictures in a folder per class"
+
+PICTURE_LIMIT = 32 * 2**20
+"""Largest picture file that is read, in bytes."""
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+_PARTS = {
+    "train": TRAINING,
+    "training": TRAINING,
+    "test": TEST,
+    "testing": TEST,
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "publictest": PUBLIC_TEST,
+    "privatetest": PRIVATE_TEST,
+}
+_OUTSIDE = "picture outside the class folders"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A picture by its path alone: `root`/`part`/`folder`/file, in any depth."""
+
+    member: Member
+    folder: str
+    part: str | None
+    inner_name: str
+    """The path below the folder that holds the parts, or the classes."""
+
+
+def find(container: Container, classes: ClassNames) -> Source | None:
+    """Recognises pictures in folders at least one of which is named as a class.
+
+    Args:
+        container: The source.
+        classes: What the folders' names stand for.
+
+    Returns:
+        The pictures; None where there are none in such folders.
+
+    Raises:
+        SourceError: The same pictures stand in the source twice.
+    """
+    if container.is_single:
+        return None
+    entries = [
+        _entry(member)
+        for member in container.members
+        if member.name.lower().endswith(_SUFFIXES)
+    ]
+    known = [entry for entry in entries if classes.find(entry.folder)]
+    if not known:
+        return None
+    # A split only if there is something on both of its sides.
+    parts = {entry.part for entry in known} - {None}
+    has_split = TRAINING in parts and len(parts) > 1
+    if has_split:
+        # Beside train/ and test/, other folders are no classes of pictures.
+        usages = _usages(parts)
+        inside = [entry for entry in entries if entry.part]
+    else:
+        usages = {}
+        inside = [entry for entry in entries if entry.folder]
+    _refuse_copies(container, inside)
+    votes = [m for m in container.members if _file_name(m) == VOTES_NAME]
+    pictures = tuple(entry.member for entry in inside)
+    return Source(
+        kind=KIND,
+        members=pictures + tuple(votes),
+        has_split=has_split,
+        has_votes=bool(votes),
+        total=len(inside) + (1 if len(entries) > len(inside) else 0),
+        unit=" pictures",
+        records=partial(
+            _records,
+            container,
+            {entry.member.index: entry for entry in inside},
+            len(entries) - len(inside),
+            votes,
+            classes,
+            usages,
+        ),
+    )
+
+
+def _entry(member: Member) -> _Entry:
+    folders = list(PurePosixPath(member.name).parts[:-1])
+    folder = folders.pop() if folders else ""
+    for depth in reversed(range(len(folders))):
+        if part := _PARTS.get(folders[depth].strip().lower()):
+            inner = "/".join(PurePosixPath(member.name).parts[depth:])
+            return _Entry(member, folder, part, inner)
+    return _Entry(member, folder, None, f"{folder}/{_file_name(member)}")
+
+
+def _file_name(member: Member) -> str:
+    return PurePosixPath(member.name).name
+
+
+def _usages(parts: set[str | None]) -> Mapping[str | None, str]:
+    """Returns the usage of each part; validation beside test is FER2013's public."""
+    usages: dict[str | None, str] = {
+        part: part for part in parts if part and part != "validation"
+    }
+    if "validation" in parts:
+        if TEST in parts:
+            usages |= {"validation": PUBLIC_TEST, TEST: PRIVATE_TEST}
+        else:
+            usages["validation"] = TEST
+    return usages
+
+
+def _refuse_copies(container: Container, entries: list[_Entry]) -> None:
+    """Some of Kaggle's archives hold everything twice, at two depths."""
+    seen: dict[str, Member] = {}
+    for entry in entries:
+        other = seen.setdefault(entry.inner_name, entry.member)
+        if other is not entry.member:
+            raise SourceError(
+                f"Expected every picture once in {container.path}, found both "
+                f"{other.name!a} and {entry.member.name!a}. Name one of the two "
+                "folders with --source (unpack an archive first)."
+            )
+
+
+def _records(
+    container: Container,
+    entries: Mapping[int, _Entry],
+    outside: int,
+    votes_files: list[Member],
+    classes: ClassNames,
+    usages: Mapping[str | None, str],
+) -> Iterator[Record]:
+    votes: dict[str, Votes] = {}
+    for member, stream in container.read(votes_files):
+        root = member.name[: -len(VOTES_NAME)]
+        found = read_votes(stream, container.path / member.name)
+        votes |= {root + name: counts for name, counts in found.items()}
+    for number in range(outside):
+        yield LeftOut(_OUTSIDE, advance=int(number == 0))
+    unknown: dict[str, list[Member]] = {}
+    wanted = []
+    for entry in entries.values():
+        emotion = classes.find(entry.folder)
+        if emotion is None:
+            folder = str(PurePosixPath(entry.member.name).parent)
+            unknown.setdefault(folder, []).append(entry.member)
+        elif emotion in LEFT_OUT_CLASSES:
+            yield LeftOut(emotion)
+        else:
+            wanted.append(entry.member)
+    for folder, members in unknown.items():
+        reason = unknown_label(PurePosixPath(folder).name)
+        reason += f", {len(members):,} pictures"
+        yield BadRecord(folder, reason, len(members))
+    for member, stream in container.read(wanted):
+        yield _read(member, stream, entries[member.index], classes, usages, votes)
+
+
+def _read(
+    member: Member,
+    stream: IO[bytes],
+    entry: _Entry,
+    classes: ClassNames,
+    usages: Mapping[str | None, str],
+    votes: Mapping[str, Votes],
+) -> Record:
+    if member.size > PICTURE_LIMIT:
+        return BadRecord(member.name, f"larger than {PICTURE_LIMIT:,} bytes")
+    try:
+        content = stream.read(PICTURE_LIMIT)
+    except SourceError as error:
+        return BadRecord(member.name, str(error))
+    decoded = decode_picture(io.BytesIO(content))
+    if isinstance(decoded, str):
+        return BadRecord(member.name, decoded)
+    image, before = decoded
+    label = EMOTIONS.index(str(classes.find(entry.folder)))
+    name = safe_stem(PurePosixPath(member.name).stem)
+    usage = usages.get(entry.part) if usages else None
+    usage, name = _official(usage, name)
+    return Picture(
+        image,
+        label,
+        usage,
+        name,
+        row_in_name(name),
+        member.name,
+        votes.get(member.name),
+        before.changes,
+    )
+
+
+def _official(usage: str | None, name: str) -> tuple[str | None, str]:
+    """Returns the usage that a name gives away, and the name that gives it away."""
+    if usage == TEST:
+        for part in (PUBLIC_TEST, PRIVATE_TEST):
+            if name.startswith(part):
+                return part, name
+    if usage in (PUBLIC_TEST, PRIVATE_TEST) and not name.startswith(usage):
+        return usage, f"{usage}_{name}"
+    return usage, name

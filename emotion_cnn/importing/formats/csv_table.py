@@ -1,0 +1,269 @@
+"""Tables of pixels: `fer2013.csv`, `icml_face_data.csv`, the challenge's `train.csv`.
+
+A row is a label, 48x48 grey levels with blanks between them and, in two of the
+three, the part of the official split it belongs to. Read line by line, so that
+an unclosed quote spoils one row and not all that follow.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import IO
+
+import numpy as np
+
+from emotion_cnn.data.images import IMAGE_SIZE
+from emotion_cnn.data.votes import VOTE_COLUMNS, Votes, parse_votes
+from emotion_cnn.errors import SourceError
+from emotion_cnn.importing.containers import Container, Member
+from emotion_cnn.importing.names import row_in_name, safe_stem
+from emotion_cnn.importing.records import (
+    PRIVATE_TEST,
+    PUBLIC_TEST,
+    TEST,
+    TRAINING,
+    BadRecord,
+    ClassNames,
+    Picture,
+    Record,
+    Source,
+)
+
+KIND = "CSV table with the columns emotion and pixels"
+EMOTION, PIXELS, USAGE, NAME = "emotion", "pixels", "usage", "name"
+
+CLASS_NUMBERS = {
+    "0": "angry",
+    "1": "disgust",
+    "2": "fear",
+    "3": "happy",
+    "4": "sad",
+    "5": "surprise",
+    "6": "neutral",
+}
+"""FER2013's own; `train.csv` and `icml_face_data.csv` use them too."""
+
+LINE_LIMIT = 2**20
+"""Longest line that is looked at, in bytes; those of FER2013 take about 9 kB."""
+_PIXEL_COUNT = IMAGE_SIZE * IMAGE_SIZE
+_LEVELS = {str(level): level for level in range(256)}
+
+_USAGES = {
+    "training": TRAINING,
+    "train": TRAINING,
+    "publictest": PUBLIC_TEST,
+    "privatetest": PRIVATE_TEST,
+    "test": TEST,
+}
+_VOTE_COLUMNS = tuple(column.lower() for column in VOTE_COLUMNS)
+
+
+def find(container: Container, classes: ClassNames) -> Source | None:
+    """Recognises a table by its header.
+
+    Args:
+        container: The source.
+        classes: What labels stand for, apart from FER2013's numbers.
+
+    Returns:
+        The table; None where nothing looks like one. Of several the one with
+        usages is taken: `train.csv` is a part of `icml_face_data.csv`.
+
+    Raises:
+        SourceError: A column is missing, or several tables would do.
+    """
+    tables = [
+        (member, columns)
+        for member in container.members
+        if (columns := _header(member.head, b"\n" in member.head))
+        and {EMOTION, PIXELS} & set(columns)
+    ]
+    whole = [t for t in tables if {EMOTION, PIXELS} <= set(t[1])]
+    with_usage = [t for t in whole if USAGE in t[1]]
+    candidates = with_usage or whole
+    if not candidates:
+        for member, columns in tables:
+            missing = EMOTION if PIXELS in columns else PIXELS
+            raise SourceError(
+                f"{member.name} misses the column {missing}. Expected emotion, pixels "
+                f"and, with the official split, Usage; found {', '.join(columns)}."
+            )
+        return None
+    if len(candidates) > 1:
+        names = ", ".join(member.name for member, _ in candidates)
+        raise SourceError(
+            f"Expected one table of pixels in {container.path}, found {names}. Unpack "
+            "the one you want and name it with --source."
+        )
+    ((member, columns),) = candidates
+    for column in (EMOTION, PIXELS, USAGE, NAME):
+        if columns.count(column) > 1:
+            raise SourceError(
+                f"{member.name} has the column {column} {columns.count(column)} times; "
+                "expected it once."
+            )
+    return Source(
+        kind=KIND,
+        members=(member,),
+        has_split=USAGE in columns,
+        has_votes=set(_VOTE_COLUMNS) <= set(columns),
+        total=member.size or None,
+        unit="B",
+        records=partial(_records, container, member, classes),
+    )
+
+
+def _header(line: bytes, whole: bool) -> list[str]:
+    """Returns the names of columns, without the blanks some files have in them."""
+    if not whole:
+        return []
+    text = line.split(b"\n", 1)[0].decode("utf-8-sig", "replace").rstrip("\r")
+    try:
+        return [name.strip().lower() for name in next(csv.reader([text]), [])]
+    except csv.Error:
+        return []
+
+
+def _records(
+    container: Container, member: Member, classes: ClassNames
+) -> Iterator[Record]:
+    for _, stream in container.read([member]):
+        yield from read_table(stream, classes)
+
+
+def read_table(stream: IO[bytes], classes: ClassNames) -> Iterator[Record]:
+    """Reads a table.
+
+    Args:
+        stream: Its bytes, header first.
+        classes: What labels stand for, apart from FER2013's numbers.
+
+    Yields:
+        A record for each row, in order; a row that is no picture yields what is
+        wrong with it. Empty lines are passed over and do not count as rows.
+    """
+    lines = _lines(stream)
+    columns = _header(next(lines, b""), True)
+    classes = classes.with_numbers(CLASS_NUMBERS)
+    row = 0
+    for number, line in enumerate(lines, start=2):
+        if line.strip():
+            yield _parse(line, columns, classes, row, f"row {row} (line {number})")
+            row += 1
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yields lines with their ends, those that are too long cut short."""
+    while line := stream.readline(LINE_LIMIT + 1):
+        yield line
+        while len(line) > LINE_LIMIT and not line.endswith(b"\n"):
+            line = stream.readline(LINE_LIMIT + 1)
+
+
+def _parse(
+    line: bytes, columns: Sequence[str], classes: ClassNames, row: int, place: str
+) -> Record:
+    advance = len(line)
+    torn = "" if line.endswith(b"\n") else "; the file ends within this line"
+
+    def bad(reason: str) -> BadRecord:
+        return BadRecord(place, reason + torn, advance)
+
+    if len(line) > LINE_LIMIT:
+        return bad(f"longer than {LINE_LIMIT:,} bytes")
+    text = line.decode("utf-8", "replace").rstrip("\r\n")
+    try:
+        cells = next(csv.reader([text], strict=True))
+    except csv.Error as error:
+        return bad(f"no sound CSV: {error}")
+    if len(cells) != len(columns):
+        return bad(f"{len(cells)} columns instead of {len(columns)}")
+    values = dict(zip(columns, cells, strict=True))
+    try:
+        image = _image(values[PIXELS])
+        votes = _votes(values)
+    except ValueError as error:
+        return bad(str(error))
+    usage = None
+    if USAGE in values:
+        usage = _USAGES.get(values[USAGE].strip().lower())
+        if usage is None:
+            shown = ascii(values[USAGE].strip()[:40])
+            return bad(
+                f"unknown Usage {shown} (Training, PublicTest or PrivateTest expected)"
+            )
+    label = classes.find_label(values[EMOTION], place=place, advance=advance)
+    if not isinstance(label, int):
+        return label
+    # With names of their own, rows say nothing about the table they came from.
+    name = safe_stem(values[NAME]) if values.get(NAME) else None
+    own_row = row_in_name(name) if name else row
+    return Picture(
+        image, label, usage, name, own_row, place, votes=votes, advance=advance
+    )
+
+
+def _image(text: str) -> np.ndarray:
+    """Returns uint8 `(48, 48)`.
+
+    Raises:
+        ValueError: There are not 2304 whole numbers from 0 to 255.
+    """
+    numbers = text.split()
+    if len(numbers) != _PIXEL_COUNT:
+        raise ValueError(f"{len(numbers):,} pixels instead of {_PIXEL_COUNT:,}")
+    try:
+        levels = bytes(map(_LEVELS.__getitem__, numbers))
+    except KeyError as error:
+        shown = ascii(error.args[0][:20])
+        raise ValueError(f"pixel {shown} is no whole number from 0 to 255") from None
+    return np.frombuffer(levels, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE)
+
+
+def _votes(values: dict[str, str]) -> Votes | None:
+    cells = [values.get(column, "") for column in _VOTE_COLUMNS]
+    return parse_votes(cells) if any(cells) else None
+
+
+class TableWriter:
+    """Writes what `read_table` reads, with every picture's name in a last column.
+
+    Other readers of `fer2013.csv` pass over columns they do not know.
+    """
+
+    def __init__(self, file: IO[str], *, with_usage: bool, with_votes: bool) -> None:
+        """Writes the header.
+
+        Args:
+            file: A text file opened with `newline=""`.
+            with_usage: Whether pictures have one.
+            with_votes: Whether pictures may have votes.
+        """
+        self._writer = csv.writer(file, lineterminator="\n")
+        self._with_usage, self._with_votes = with_usage, with_votes
+        self._numbers = {name: number for number, name in CLASS_NUMBERS.items()}
+        header = [EMOTION, PIXELS]
+        header += ["Usage"] if with_usage else []
+        header += VOTE_COLUMNS if with_votes else []
+        self._writer.writerow([*header, NAME])
+
+    def write(
+        self, picture: Picture, emotion: str, name: str, votes: Votes | None
+    ) -> None:
+        """Writes one row.
+
+        Args:
+            picture: What to write; a test picture outside FER2013's parts becomes
+                `PrivateTest`, the one for final figures, as all readers know it.
+            emotion: One of `EMOTIONS`.
+            name: Its name, without an ending.
+            votes: Its ten votes, if it has them.
+        """
+        pixels = " ".join(map(str, picture.image.ravel().tolist()))
+        row = [self._numbers[emotion], pixels]
+        if self._with_usage:
+            usage = PRIVATE_TEST if picture.usage == TEST else picture.usage
+            row.append(str(usage))
+        if self._with_votes:
+            row += map(str, votes or [""] * len(VOTE_COLUMNS))
+        self._writer.writerow([*row, name])

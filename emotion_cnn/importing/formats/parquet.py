@@ -1,0 +1,267 @@
+"""Parquet files as Hugging Face has them: a column of pictures, one of labels.
+
+Read a few hundred rows at a time. The files say themselves what their label
+numbers stand for, in the metadata that the `datasets` package writes.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from emotion_cnn.data.images import decode_picture
+from emotion_cnn.errors import SourceError
+from emotion_cnn.importing.containers import Container, Member
+from emotion_cnn.importing.records import (
+    PRIVATE_TEST,
+    PUBLIC_TEST,
+    TEST,
+    TRAINING,
+    BadRecord,
+    ClassNames,
+    Picture,
+    Record,
+    Source,
+)
+
+KIND = "Parquet files with a column of pictures and one of labels"
+_SUFFIX = ".parquet"
+_MAGIC = b"PAR1"
+_BATCH_SIZE = 256
+_LABEL_COLUMNS = ("label", "labels", "emotion", "emotions", "expression", "class")
+_SPLITS = ("train", "validation", "valid", "val", "test")
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One file: where its pictures and labels stand."""
+
+    path: Path
+    name: str
+    split: str | None
+    picture_column: str
+    label_column: str
+    label_names: Mapping[str, str]
+    row_count: int
+
+
+def find(container: Container, classes: ClassNames) -> Source | None:
+    """Recognises Parquet, alone or as the files of a folder.
+
+    The split is that of the file names: `train-00000-of-00001.parquet`, ...
+
+    Args:
+        container: The source.
+        classes: What labels stand for: their numbers or their names.
+
+    Returns:
+        The tables in the order train, validation, test; None where there are none.
+
+    Raises:
+        SourceError: They are packed or damaged, or a column is missing.
+    """
+    members = [m for m in container.members if _is_parquet(container, m)]
+    if not members:
+        return None
+    if packed := [member.name for member in members if member.path is None]:
+        raise SourceError(
+            f"Expected Parquet files in a folder, found {packed[0]} packed in "
+            f"{container.path}. Unpack it, and name the folder with --source."
+        )
+    tables = [_open(member) for member in members]
+    splits = {table.split for table in tables}
+    has_split = None not in splits and "train" in splits and len(splits) > 1
+    order = {name: place for place, name in enumerate(("train", "validation", "test"))}
+    tables.sort(key=lambda table: (order.get(str(table.split), 3), table.name))
+    return Source(
+        kind=KIND,
+        members=tuple(members),
+        has_split=has_split,
+        has_votes=False,
+        total=sum(table.row_count for table in tables),
+        unit=" pictures",
+        records=partial(
+            _records, tables, classes, _usages(splits) if has_split else {}
+        ),
+    )
+
+
+def _is_parquet(container: Container, member: Member) -> bool:
+    if container.is_single and member.path:
+        return member.head.startswith(_MAGIC)
+    return member.name.lower().endswith(_SUFFIX)
+
+
+def _usages(splits: set[str | None]) -> dict[str | None, str]:
+    """Validation beside test is FER2013's public part, alone it is the test set."""
+    both = {"validation", "test"} <= splits
+    return {
+        "train": TRAINING,
+        "validation": PUBLIC_TEST if both else TEST,
+        "test": PRIVATE_TEST if both else TEST,
+    }
+
+
+def _open(member: Member) -> _Table:
+    # pyarrow takes half a second to import; only this format needs it.
+    from pyarrow import parquet
+
+    path = Path(str(member.path))
+    try:
+        with parquet.ParquetFile(path) as file:
+            schema, row_count = file.schema_arrow, file.metadata.num_rows
+        schema.names  # noqa: B018 - decodes them, which fails on damaged ones
+    except _damage() as error:
+        raise _damaged(path, error) from error
+    features = _features(schema.metadata)
+    return _Table(
+        path,
+        member.name,
+        _split(member.name),
+        _picture_column(path, schema, features),
+        _label_column(path, schema, features),
+        _label_names(features),
+        row_count,
+    )
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """Returns what pyarrow raises on damaged files; not its own errors alone."""
+    from pyarrow import ArrowException
+
+    return ArrowException, OSError, ValueError, LookupError
+
+
+def _damaged(path: Path, error: Exception) -> SourceError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
+    return SourceError(
+        f"{path} is no sound Parquet file ({reason}). Expected a whole file: download "
+        "or copy it again."
+    )
+
+
+def _split(name: str) -> str | None:
+    """Returns the split in a path such as `data/train-00000-of-00001.parquet`."""
+    path = PurePosixPath(name)
+    for word in (path.stem.lower(), *reversed(path.parent.parts)):
+        for split in _SPLITS:
+            rest = word.lower().removeprefix(split)
+            if rest != word.lower() and not rest[:1].isalpha():
+                return "validation" if split.startswith("val") else split
+    return None
+
+
+def _features(metadata: Mapping[bytes, bytes] | None) -> dict[str, dict[str, Any]]:
+    """Returns what Hugging Face's `datasets` says of the columns, if it does."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: f for name, f in features.items() if isinstance(f, dict)}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def _label_names(features: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Returns the class names by number; a list, or a mapping, in the metadata."""
+    for feature in features.values():
+        if feature.get("_type") == "ClassLabel":
+            names = feature.get("names")
+            if isinstance(names, dict):
+                return {str(number): str(name) for number, name in names.items()}
+            if isinstance(names, list):
+                return {str(number): str(name) for number, name in enumerate(names)}
+    return {}
+
+
+def _picture_column(
+    path: Path, schema: Any, features: Mapping[str, Mapping[str, Any]]
+) -> str:
+    named = [name for name, f in features.items() if f.get("_type") == "Image"]
+    return _only(path, schema, named or _columns_of_bytes(schema), "pictures")
+
+
+def _columns_of_bytes(schema: Any) -> list[str]:
+    from pyarrow import types
+
+    def holds_bytes(kind: Any) -> bool:
+        if types.is_struct(kind):
+            place = kind.get_field_index("bytes")
+            return place >= 0 and holds_bytes(kind.field(place).type)
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+    return [field.name for field in schema if holds_bytes(field.type)]
+
+
+def _label_column(
+    path: Path, schema: Any, features: Mapping[str, Mapping[str, Any]]
+) -> str:
+    named = [name for name, f in features.items() if f.get("_type") == "ClassLabel"]
+    usual = [name for name in schema.names if name.lower() in _LABEL_COLUMNS]
+    return _only(path, schema, named or usual, "labels")
+
+
+def _only(path: Path, schema: Any, columns: Sequence[str], what: str) -> str:
+    columns = [column for column in columns if column in schema.names]
+    if len(columns) != 1:
+        raise SourceError(
+            f"Expected one column of {what} in {path}, found "
+            f"{', '.join(columns) or 'none'} among the columns "
+            f"{', '.join(schema.names)}. Pictures are a column of bytes; labels are "
+            f"called one of {', '.join(_LABEL_COLUMNS)}. Rename or remove columns."
+        )
+    return columns[0]
+
+
+def _records(
+    tables: Sequence[_Table], classes: ClassNames, usages: Mapping[str | None, str]
+) -> Iterator[Record]:
+    row = 0
+    for table in tables:
+        for picture, label in _cells(table):
+            place = f"row {row} ({table.name})"
+            yield _read(picture, label, place, row, table, classes, usages)
+            row += 1
+
+
+def _cells(table: _Table) -> Iterator[tuple[Any, Any]]:
+    """Yields the picture and the label of each row."""
+    from pyarrow import parquet
+
+    columns = [table.picture_column, table.label_column]
+    try:
+        with parquet.ParquetFile(table.path, pre_buffer=False) as file:
+            for batch in file.iter_batches(
+                _BATCH_SIZE, columns=columns, use_threads=False
+            ):
+                pictures, labels = (batch.column(c).to_pylist() for c in columns)
+                yield from zip(pictures, labels, strict=True)
+    except _damage() as error:
+        raise _damaged(table.path, error) from error
+
+
+def _read(
+    picture: Any,
+    label: Any,
+    place: str,
+    row: int,
+    table: _Table,
+    classes: ClassNames,
+    usages: Mapping[str | None, str],
+) -> Record:
+    number = str(label)
+    # --classes may speak of the number or of the name that the file has for it.
+    name = number if classes.find(number) else table.label_names.get(number, number)
+    found = classes.find_label(name, place=place, advance=1)
+    if not isinstance(found, int):
+        return found
+    content = picture.get("bytes") if isinstance(picture, dict) else picture
+    if not isinstance(content, bytes):
+        return BadRecord(place, "no bytes of a picture")
+    decoded = decode_picture(io.BytesIO(content))
+    if isinstance(decoded, str):
+        return BadRecord(place, decoded)
+    image, before = decoded
+    usage = usages.get(table.split)
+    return Picture(image, found, usage, None, row, place, changes=before.changes)

@@ -1,0 +1,1 @@
+"""Architectures, the builder, saving and loading."""

@@ -1,0 +1,77 @@
+"""Keras callbacks that stop, log and resize."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from emotion_cnn.data.images import IMAGE_SIZE
+from emotion_cnn.errors import TrainingError
+from emotion_cnn.training.augmentation import Resolution
+from emotion_cnn.training.recipes import Recipe
+
+
+class StopAtLossThatIsNoNumber(keras.callbacks.Callback):
+    """Ends training at once when the loss is NaN or infinite."""
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Remembers the epoch for the message."""
+        self._epoch = epoch + 1
+
+    def on_train_batch_end(
+        self, batch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Looks at the mean loss of the epoch so far.
+
+        Raises:
+            TrainingError: It is not a finite number.
+        """
+        if logs and not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"Expected the training loss to be a number, found {logs['loss']} "
+                f"in epoch {self._epoch}, batch {batch + 1}. Train again with a lower "
+                "--learning-rate."
+            )
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Looks at the validation loss, for a last step that spoilt the weights.
+
+        Raises:
+            TrainingError: It is not a finite number.
+        """
+        if logs and not math.isfinite(logs["val_loss"]):
+            raise TrainingError(
+                f"Expected the validation loss to be a number, found "
+                f"{logs['val_loss']} after epoch {self._epoch}. Train again with a "
+                "lower --learning-rate."
+            )
+
+
+class LearningRateLog(keras.callbacks.Callback):
+    """Logs the learning rate, as `ReduceLROnPlateau` does where it is at work."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Adds that of the step to come."""
+        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        if logs is not None:
+            logs["learning_rate"] = float(rate)
+
+
+class LowResolutionFirst(keras.callbacks.Callback):
+    """Trains on small pictures for as many epochs as the recipe says."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Takes from the recipe how small, and how long."""
+        super().__init__()
+        self._recipe = recipe
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Sets the size of this epoch's pictures."""
+        early = epoch < self._recipe.low_resolution_epochs
+        size = self._recipe.low_resolution if early else IMAGE_SIZE
+        for layer in self.model.layers:
+            if isinstance(layer, Resolution) and layer.size != size:
+                layer.size = size
+                # The compiled step has the former size in it.
+                self.model.make_train_function(force=True)

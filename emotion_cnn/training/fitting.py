@@ -1,0 +1,273 @@
+"""Compile, fit, and continue where an interrupted run stopped."""
+
+import math
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import keras
+import numpy as np
+
+from emotion_cnn.data.batches import TrainingBatches, targets
+from emotion_cnn.data.splits import Split
+from emotion_cnn.errors import RunError
+from emotion_cnn.files import first_line
+from emotion_cnn.training.callbacks import (
+    LearningRateLog,
+    LowResolutionFirst,
+    StopAtLossThatIsNoNumber,
+)
+from emotion_cnn.training.live_chart import LiveChart
+from emotion_cnn.training.losses import (
+    accuracy_of_first_labels,
+    crossentropy_of_label_sets,
+)
+from emotion_cnn.training.recipes import Recipe
+from emotion_cnn.training.resuming import TrainingState
+from emotion_cnn.training.run_folder import History, RunFolder
+from emotion_cnn.training.schedules import WarmUpAndFall
+
+VALIDATION_BATCH_SIZE = 256
+STATISTICS_PICTURES = 8192
+STATISTICS_BATCH_SIZE = 128
+
+
+def fix_randomness(seed: int) -> None:
+    """Makes all that follows the same for the same seed, on a CPU bit by bit.
+
+    Args:
+        seed: Seed of Python, NumPy and the Keras backend.
+    """
+    keras.utils.set_random_seed(seed)
+    # Without this, sums run over threads in an order that varies.
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+@contextmanager
+def computing_with(precision: str) -> Iterator[None]:
+    """Builds networks that compute with such numbers; their weights stay float32."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(
+        precision if precision == "float32" else f"mixed_{precision}"
+    )
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def compile_model(model: keras.Model, recipe: Recipe, *, pictures: int) -> None:
+    """Gives a network its loss, its metric and its optimiser.
+
+    Args:
+        model: A network, with or without augmentation in front.
+        recipe: How to train it.
+        pictures: Number of pictures to train on; schedules go by it.
+    """
+    learning_rate: Any = recipe.learning_rate
+    if recipe.schedule != "plateau":
+        batches = math.ceil(pictures / recipe.batch_size)
+        learning_rate = WarmUpAndFall(recipe, batches)
+    options: dict[str, Any] = {"learning_rate": learning_rate}
+    if recipe.average_weights:
+        options |= {"use_ema": True, "ema_momentum": recipe.average_weights}
+    if recipe.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(**options)
+    elif recipe.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **options)
+    else:
+        optimizer = keras.optimizers.SGD(
+            momentum=float(recipe.momentum),
+            nesterov=recipe.momentum > 0,
+            weight_decay=recipe.weight_decay or None,
+            **options,
+        )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    several = len(model.output_shape) == 3
+    model.compile(
+        optimizer=optimizer,
+        loss=crossentropy_of_label_sets if several else "categorical_crossentropy",
+        metrics=[
+            keras.metrics.MeanMetricWrapper(accuracy_of_first_labels, name="accuracy")
+            if several
+            else "accuracy"
+        ],
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def fit(
+    model: keras.Model,
+    train: Split,
+    validation: Split,
+    *,
+    recipe: Recipe,
+    seed: int,
+    run: RunFolder,
+    tensorboard: bool,
+) -> History:
+    """Trains a compiled network, from where the run's state says.
+
+    Ends with the best weights, by validation accuracy, in the network.
+
+    Args:
+        model: A compiled network.
+        train: Pictures to learn from.
+        validation: Pictures that choose the best epoch and the learning rate.
+        recipe: How to train.
+        seed: Seed of the order and the mirroring of the pictures.
+        run: Folder of the run; a training state in it is continued.
+        tensorboard: Whether to write TensorBoard logs too.
+
+    Returns:
+        The history of all epochs, those before an interruption included.
+
+    Raises:
+        TrainingError: The loss is no longer a number.
+        RunError: The state in the run folder is damaged or does not fit.
+    """
+    plateau = None
+    if recipe.schedule == "plateau":
+        plateau = keras.callbacks.ReduceLROnPlateau(
+            monitor="val_loss",
+            factor=recipe.plateau_factor,
+            patience=recipe.plateau_patience,
+            min_lr=recipe.minimum_learning_rate,
+        )
+    state = TrainingState(model, run, recipe, plateau)
+    if run.state.exists():
+        state.restore()
+        # Found out now, not after hours of training; `fit` restores the rest.
+        _load_best_weights(model, run, state)
+    batches = TrainingBatches(train, recipe=recipe, seed=seed)
+    callbacks = [
+        keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: batches.start_epoch(epoch)
+        ),
+        LowResolutionFirst(recipe),
+        StopAtLossThatIsNoNumber(),
+        plateau or LearningRateLog(),
+        state.checkpoint,
+        # After the two callbacks whose counters it keeps.
+        state,
+        LiveChart(run.live_chart, state.history),
+    ]
+    if recipe.average_weights:
+        averages = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+        # In place when the weights are kept, and gone when the state is.
+        callbacks.insert(callbacks.index(state.checkpoint), averages)
+        callbacks.insert(
+            callbacks.index(state),
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: averages.on_epoch_begin(epoch)
+            ),
+        )
+    if tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(run.tensorboard))
+    if not state.done:
+        with _noticing_ctrl_c() as stop_after_ctrl_c:
+            model.fit(
+                batches,
+                validation_data=(validation.images, targets(validation)),
+                validation_batch_size=VALIDATION_BATCH_SIZE,
+                epochs=recipe.epochs,
+                initial_epoch=state.epochs_done,
+                callbacks=[stop_after_ctrl_c, *callbacks],
+                # The batches are shuffled already. Keras would shuffle them once
+                # more with a random state that a resumed run does not have.
+                shuffle=False,
+                # A bar where there is a terminal, else one line an epoch.
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+    _load_best_weights(model, run, state)
+    return state.history
+
+
+def take_statistics_anew(
+    network: keras.Model, images: np.ndarray, *, seed: int
+) -> None:
+    """Takes the statistics of batch normalisation from pictures as they are.
+
+    Those that training leaves belong to its last weights, not to their average
+    (Izmailov et al. 2018, arXiv 1803.05407, section 3.2), and to pictures that
+    augmentation and dropout have changed (Li et al. 2018, arXiv 1801.05134).
+
+    Args:
+        network: As `build_model` returns it, but without dropout. The means and
+            variances of its batch normalisation become the means of those of
+            batches, in which each picture counts alike; its momentum is changed.
+        images: Training pictures, uint8 (n, 48, 48, 1), n > 1.
+        seed: Seed of what batches the pictures come in, and of which are looked at
+            where there are more than `STATISTICS_PICTURES`.
+    """
+    order = np.random.default_rng(seed).permutation(len(images))
+    order = order[:STATISTICS_PICTURES]
+    normalisations = [
+        layer
+        for layer in network.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    seen = 0
+    # Even batches: one of a single picture would have no variance.
+    for places in np.array_split(order, math.ceil(len(order) / STATISTICS_BATCH_SIZE)):
+        for layer in normalisations:
+            # With this momentum a moving average is the mean over all pictures.
+            layer.momentum = seen / (seen + len(places))
+        network(images[places], training=True)
+        seen += len(places)
+
+
+@contextmanager
+def _noticing_ctrl_c() -> Iterator[keras.callbacks.Callback]:
+    """Yields a callback that ends training after Ctrl-C, wherever that was noticed.
+
+    Python drops an exception that is raised while it collects garbage, and JAX
+    runs code there: without this, one Ctrl-C in many would go unheard.
+    """
+    pressed = threading.Event()
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        pressed.set()
+        signal.default_int_handler(number, frame)
+
+    def raise_again(batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+
+    # Elsewhere, as in a notebook, somebody else takes care of Ctrl-C.
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, remember)
+    try:
+        yield keras.callbacks.LambdaCallback(on_train_batch_end=raise_again)
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _load_best_weights(
+    model: keras.Model, run: RunFolder, state: "TrainingState"
+) -> None:
+    try:
+        model.load_weights(run.best_weights(state.best_epoch))
+    # A damaged file can make h5py and Keras raise almost anything.
+    except Exception as error:
+        raise RunError(
+            f"Expected the weights of epoch {state.best_epoch} in {run.path}, but they "
+            f"cannot be read ({first_line(error)}), so this run cannot be continued. "
+            "Start it anew."
+        ) from error
