@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.pictures import DATA_HELP, data_folder
+from benchmarks.images import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.settings import ROOT
@@ -40,7 +40,7 @@ def main() -> None:
             Row("audit.html", "MB", page),
         ],
         notes=[
-            "The targets are for FER2013's 35,886 pictures on two cores. The first "
+            "The targets are for FER2013's 35,886 images on two cores. The first "
             "run may wait for\nthe disk; the next finds the files in memory."
         ],
         json=arguments.json,

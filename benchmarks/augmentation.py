@@ -1,4 +1,4 @@
-"""How fast pictures are augmented, against how fast a training step takes them in.
+"""How fast images are augmented, against how fast a training step takes them in.
 
 One process, the two in turns.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks.pictures import DATA_HELP, data_folder
+from benchmarks.images import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
 from benchmarks.steps import (
     EPOCH_STEPS,
@@ -29,14 +29,14 @@ from emotion_cnn.training.augmentation import with_augmentation
 from emotion_cnn.training.recipes import RECIPES, Recipe
 
 CONSUMER = Recipe(model="compact", batch_size=128)
-# All that the recipe `best` changes, on pictures at full size, and mixup.
+# All that the recipe `best` changes, on images at full size, and mixup.
 AUGMENTATION = dataclasses.replace(
     RECIPES["best"], mixup=0.2, low_resolution_epochs=0, batch_size=CONSUMER.batch_size
 )
 
 
 class AsInTraining(keras.layers.Layer):
-    """Lets Keras' `predict`, compiled like a training step, change the pictures."""
+    """Lets Keras' `predict`, compiled like a training step, change the images."""
 
     def __init__(self, augmentation: keras.Model) -> None:
         """Takes the layers that change them."""
@@ -44,12 +44,12 @@ class AsInTraining(keras.layers.Layer):
         self.augmentation = augmentation
 
     def call(self, images: Any) -> Any:
-        """Returns the pictures as a network in training gets them."""
+        """Returns the images as a network in training gets them."""
         return self.augmentation(images, training=True)
 
 
 def augmenting_model(recipe: Recipe) -> keras.Model:
-    """Builds what changes pictures by a recipe, and nothing behind it."""
+    """Builds what changes images by a recipe, and nothing behind it."""
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1))
     nothing = keras.Model(inputs, keras.layers.Identity()(inputs))
     augmentation = with_augmentation(nothing, recipe)
@@ -80,30 +80,30 @@ def measure(train: Split, arguments: argparse.Namespace) -> None:
     """Measures both, in turns.
 
     Args:
-        train: Pictures to augment.
+        train: Images to augment.
         arguments: What the command line says.
     """
     batch_size = CONSUMER.batch_size
     # Whole batches alone: a short last one would be compiled for anew.
     train = train.select(np.arange(len(train) // batch_size * batch_size))
     batches = TrainingBatches(train, recipe=AUGMENTATION, seed=0)
-    consumer = compiled_model(CONSUMER, pictures=len(train))
+    consumer = compiled_model(CONSUMER, images=len(train))
     augmentation = augmenting_model(AUGMENTATION)
-    pictures, labels = (keras.ops.convert_to_tensor(part) for part in batches[0])
+    images, labels = (keras.ops.convert_to_tensor(part) for part in batches[0])
     time_pipeline(batches, augmentation, WARM_UP_STEPS)
-    time_bare_steps(consumer, pictures, labels, WARM_UP_STEPS)
+    time_bare_steps(consumer, images, labels, WARM_UP_STEPS)
 
     made, taken = [], []
     for _ in range(arguments.rounds):
         made.append(time_pipeline(batches, augmentation, EPOCH_STEPS))
-        taken.append(time_bare_steps(consumer, pictures, labels, EPOCH_STEPS))
+        taken.append(time_bare_steps(consumer, images, labels, EPOCH_STEPS))
     count = EPOCH_STEPS * batch_size
     show(
-        f"Augmented pictures against a bare training step: {CONSUMER.model}, batches "
-        f"of {batch_size}\npictures of {arguments.data}",
+        f"Augmented images against a bare training step: {CONSUMER.model}, batches "
+        f"of {batch_size}\nimages of {arguments.data}",
         [
             Row(
-                "pictures with all augmentation",
+                "images with all augmentation",
                 "images/s",
                 count / statistics.median(made),
                 count / statistics.median(taken),
@@ -113,7 +113,7 @@ def measure(train: Split, arguments: argparse.Namespace) -> None:
         notes=[
             f"Medians of {arguments.rounds} rounds of {EPOCH_STEPS} batches, in turns, "
             "both warmed up.",
-            "Augmentation: mirroring, mixup; rotation, shift, zoom; brightness, "
+            "Augmentation: flipping, mixup; rotation, shift, zoom; brightness, "
             "contrast, erasing.",
         ],
         json=arguments.json,

@@ -1,4 +1,4 @@
-"""Judging all test pictures against a bare model.predict on the same array.
+"""Evaluating all test images against a bare model.predict on the same array.
 
 The network has random weights: what it predicts does not change how long it takes.
 """
@@ -16,7 +16,7 @@ from unittest import mock
 import keras
 import numpy as np
 
-from benchmarks.pictures import DATA_HELP, data_folder
+from benchmarks.images import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
 from emotion_cnn import runners
 from emotion_cnn.data.folders import read_test
@@ -28,20 +28,20 @@ from emotion_cnn.models.builder import build_model
 
 
 def seconds_of_predict(model: keras.Model, test: Split) -> float:
-    """Returns how long a bare `predict` over all pictures takes."""
+    """Returns how long a bare `predict` over all images takes."""
     start = time.perf_counter()
     model.predict(test.images, batch_size=BATCH_SIZE, verbose=0)
     return time.perf_counter() - start
 
 
-def seconds_of_judging(
+def seconds_of_evaluating(
     model: keras.Model, test: Split, record: dict[str, str]
 ) -> tuple[float, float]:
-    """Judges as `--mode evaluate` does once pictures and network are loaded.
+    """Evaluates as `--mode evaluate` does once images and network are loaded.
 
     Args:
         model: A network.
-        test: Pictures to judge.
+        test: Images to evaluate.
         record: What the metrics say they are of.
 
     Returns:
@@ -61,7 +61,7 @@ def seconds_of_judging(
         redirect_stdout(io.StringIO()),
     ):
         start = time.perf_counter()
-        runners._judge(model, test, Path(folder), record, None)
+        runners._evaluate(model, test, Path(folder), record, None)
         end = time.perf_counter()
     return report_printed[0] - start, end - start
 
@@ -82,7 +82,7 @@ def measure(test: Split, arguments: argparse.Namespace) -> None:
     """Measures both, in turns.
 
     Args:
-        test: Pictures to judge.
+        test: Images to evaluate.
         arguments: What the command line says.
     """
     model = build_model(ARCHITECTURES[arguments.model])
@@ -92,21 +92,21 @@ def measure(test: Split, arguments: argparse.Namespace) -> None:
         "tta": "none",
         "weights": "random weights",
     }
-    # As many pictures as make one whole batch and one as short as the last will be.
+    # As many images as make one whole batch and one as short as the last will be.
     batch = BATCH_SIZE
     warm_up = test.select(np.arange(min(len(test), batch + len(test) % batch)))
     seconds_of_predict(model, warm_up)
-    seconds_of_judging(model, warm_up, record)
+    seconds_of_evaluating(model, warm_up, record)
 
     bare, reported, written = [], [], []
     for _ in range(arguments.rounds):
         bare.append(seconds_of_predict(model, test))
-        until_report, until_written = seconds_of_judging(model, test, record)
+        until_report, until_written = seconds_of_evaluating(model, test, record)
         reported.append(until_report)
         written.append(until_written)
     reference = statistics.median(bare)
     show(
-        f"Evaluation against a bare predict: {arguments.model}, {len(test):,} pictures "
+        f"Evaluation against a bare predict: {arguments.model}, {len(test):,} images "
         f"of {arguments.data}, batches of {batch}",
         [
             Row(

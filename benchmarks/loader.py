@@ -1,6 +1,6 @@
 """Training batches from memory against Keras' flow_from_directory.
 
-Both shuffle and mirror at random, batches of 64, on the same pictures.
+Both shuffle and flip at random, batches of 64, on the same images.
 """
 
 import statistics
@@ -10,7 +10,7 @@ from typing import Any
 
 from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
 
-from benchmarks.pictures import DATA_HELP, data_folder
+from benchmarks.images import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
 from emotion_cnn.data.batches import TrainingBatches
 from emotion_cnn.data.folders import read_splits
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def measure(folder: Path, source: str, json: Path | None) -> None:
-    """Measures both on the pictures of a data folder.
+    """Measures both on the images of a data folder.
 
     Args:
         folder: Folder with `train/` and `test/`.
@@ -70,11 +70,11 @@ def measure(folder: Path, source: str, json: Path | None) -> None:
         batches.start_epoch(epoch)
         seconds.append(seconds_of_epoch(batches))
 
-    pictures = len(data.train)
-    rate = pictures / statistics.median(seconds)
-    total_rate = EPOCHS * pictures / (reading + sum(seconds))
+    images = len(data.train)
+    rate = images / statistics.median(seconds)
+    total_rate = EPOCHS * images / (reading + sum(seconds))
     show(
-        f"Loader against flow_from_directory: {pictures:,} pictures of {source}, "
+        f"Loader against flow_from_directory: {images:,} images of {source}, "
         f"batches of {BATCH_SIZE}, random flips",
         [
             Row("batches alone", "images/s", rate, reference_rate, at_least=10),

@@ -1,6 +1,6 @@
 """The tool's networks in plain Torch, and a loop that trains them on a CPU.
 
-This is what somebody would write who has no use for Keras, the fast way: pictures
+This is what somebody would write who has no use for Keras, the fast way: images
 in memory, channels last, nothing measured but the loss.
 """
 
@@ -40,7 +40,7 @@ class SqueezeAndExcitation(nn.Module):
 
 
 class Block(nn.Module):
-    """The convolutions before a halving of the picture; see `Architecture`."""
+    """The convolutions before a halving of the image; see `Architecture`."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ def build_network(architecture: Architecture) -> nn.Module:
         architecture: One of `emotion_cnn.model.ARCHITECTURES`.
 
     Returns:
-        A module from pictures (batch, 1, 48, 48) in 0-1 to logits (batch, 7).
+        A module from images (batch, 1, 48, 48) in 0-1 to logits (batch, 7).
     """
     modules: list[nn.Module] = []
     channels = 1
@@ -116,7 +116,7 @@ def build_network(architecture: Architecture) -> nn.Module:
 
 
 class PlainTraining:
-    """A network in training: Adam, cross entropy, pictures mirrored at random."""
+    """A network in training: Adam, cross entropy, images flipped at random."""
 
     def __init__(self, recipe: Recipe) -> None:
         """Begins with random weights; takes network, batch and rate from a recipe."""
@@ -133,16 +133,16 @@ class PlainTraining:
         return sum(each.numel() for each in self._network.parameters())
 
     def seconds_of_epoch(self, split: Split) -> float:
-        """Trains on every picture once, in random order."""
-        images = torch.from_numpy(split.images).permute(0, 3, 1, 2)
+        """Trains on every image once, in random order."""
+        pixels = torch.from_numpy(split.images).permute(0, 3, 1, 2)
         labels = torch.from_numpy(split.labels)
         start = time.perf_counter()
         for places in torch.randperm(len(split)).split(self._batch_size):
-            pictures = images[places]
-            mirrored = torch.rand(len(places), 1, 1, 1) < 0.5
-            pictures = torch.where(mirrored, pictures.flip(3), pictures)
-            pictures = pictures.contiguous(memory_format=torch.channels_last) / 255
-            loss = functional.cross_entropy(self._network(pictures), labels[places])
+            images = pixels[places]
+            flipped = torch.rand(len(places), 1, 1, 1) < 0.5
+            images = torch.where(flipped, images.flip(3), images)
+            images = images.contiguous(memory_format=torch.channels_last) / 255
+            loss = functional.cross_entropy(self._network(images), labels[places])
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()

@@ -28,18 +28,18 @@ WARM_UP_STEPS = 3
 EPOCH_STEPS = 16
 
 
-def compiled_model(recipe: Recipe, *, pictures: int) -> keras.Model:
+def compiled_model(recipe: Recipe, *, images: int) -> keras.Model:
     """Builds and compiles what `--mode train` trains.
 
     Args:
         recipe: How to train; says which network, and what is put in front of it.
-        pictures: Number of pictures in an epoch.
+        images: Number of images in an epoch.
     """
     fix_randomness(0)
     with computing_with(recipe.precision):
         network = build_model(ARCHITECTURES[recipe.model], for_training=True)
         model = with_augmentation(network, recipe)
-    compile_model(model, recipe, pictures=pictures)
+    compile_model(model, recipe, images=images)
     return model
 
 
@@ -84,8 +84,8 @@ def time_fit(
 
     Args:
         model: A compiled network.
-        train: Pictures of the epoch.
-        validation: Pictures to validate on after it.
+        train: Images of the epoch.
+        validation: Images to validate on after it.
         recipe: How to train; for one epoch.
     """
     stopwatch = Stopwatch()
@@ -111,11 +111,9 @@ def time_fit(
     return stopwatch
 
 
-def time_bare_steps(
-    model: keras.Model, pictures: Any, labels: Any, steps: int
-) -> float:
+def time_bare_steps(model: keras.Model, images: Any, labels: Any, steps: int) -> float:
     """Returns the seconds that steps on one batch take, tensors already."""
     start = time.perf_counter()
     for _ in range(steps):
-        model.train_on_batch(pictures, labels)
+        model.train_on_batch(images, labels)
     return time.perf_counter() - start

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.pictures import DATA_HELP, data_folder
+from benchmarks.images import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.settings import ROOT
@@ -107,7 +107,7 @@ def main() -> None:
         )
     show(
         f"The recipe quick against the default one: {arguments.data}, training until "
-        f"{arguments.accuracy:.0%} of the\nvalidation pictures are recognised",
+        f"{arguments.accuracy:.0%} of the\nvalidation images are recognised",
         [
             Row(
                 "time to that accuracy",

@@ -20,11 +20,11 @@ from emotion_cnn.data.splits import Split
 from emotion_cnn.training.recipes import Recipe
 
 BATCH_SIZE = 128
-VALIDATION_PICTURES = 8
+VALIDATION_IMAGES = 8
 
 
 def noise(count: int) -> Split:
-    """Returns pictures of nothing: what they show does not change what a step takes."""
+    """Returns images of nothing: what they show does not change what a step takes."""
     generator = np.random.default_rng(0)
     return Split(
         generator.integers(0, 256, (count, IMAGE_SIZE, IMAGE_SIZE, 1), dtype=np.uint8),
@@ -39,8 +39,8 @@ class ToolTraining:
     def __init__(self, recipe: Recipe) -> None:
         """Begins with random weights."""
         self._recipe = recipe
-        self._model = compiled_model(recipe, pictures=EPOCH_STEPS * BATCH_SIZE)
-        self._validation = noise(VALIDATION_PICTURES)
+        self._model = compiled_model(recipe, images=EPOCH_STEPS * BATCH_SIZE)
+        self._validation = noise(VALIDATION_IMAGES)
 
     @property
     def parameters(self) -> int:
@@ -48,7 +48,7 @@ class ToolTraining:
         return sum(math.prod(each.shape) for each in self._model.trainable_variables)
 
     def seconds_of_epoch(self, split: Split) -> float:
-        """Trains on every picture once; the time is that of the steps alone."""
+        """Trains on every image once; the time is that of the steps alone."""
         return time_fit(self._model, split, self._validation, self._recipe).steps
 
 

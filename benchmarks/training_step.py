@@ -11,7 +11,7 @@ import statistics
 import keras
 import numpy as np
 
-from benchmarks.pictures import DATA_HELP, data_folder
+from benchmarks.images import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
 from benchmarks.steps import (
     EPOCH_STEPS,
@@ -61,14 +61,14 @@ def measure(data: Dataset, arguments: argparse.Namespace) -> None:
     """Measures both, in turns.
 
     Args:
-        data: Pictures to train on; as many as the steps need are used.
+        data: Images to train on; as many as the steps need are used.
         arguments: What the command line says.
     """
     recipe = RECIPES[arguments.recipe]
     recipe = dataclasses.replace(
         recipe,
         model=arguments.model or recipe.model,
-        # One epoch, which is no warm-up, of pictures at full size.
+        # One epoch, which is no warm-up, of images at full size.
         epochs=1,
         warmup_epochs=0,
         low_resolution_epochs=0,
@@ -79,16 +79,16 @@ def measure(data: Dataset, arguments: argparse.Namespace) -> None:
     steps = -(-len(train) // batch_size)
     validation = data.validation.select(np.arange(min(256, len(data.validation))))
 
-    model = compiled_model(recipe, pictures=len(train))
-    pictures = keras.ops.convert_to_tensor(train.images[:batch_size], "float32")
+    model = compiled_model(recipe, images=len(train))
+    images = keras.ops.convert_to_tensor(train.images[:batch_size], "float32")
     labels = keras.ops.convert_to_tensor(one_hot(train.labels[:batch_size]))
     warm_up = data.train.select(order[: WARM_UP_STEPS * batch_size])
     time_fit(model, warm_up, validation, recipe)
-    time_bare_steps(model, pictures, labels, WARM_UP_STEPS)
+    time_bare_steps(model, images, labels, WARM_UP_STEPS)
 
     bare, inside, epoch_ends = [], [], []
     for _ in range(arguments.rounds):
-        bare.append(time_bare_steps(model, pictures, labels, steps) / steps)
+        bare.append(time_bare_steps(model, images, labels, steps) / steps)
         stopwatch = time_fit(model, train, validation, recipe)
         inside.append(stopwatch.steps / steps)
         epoch_ends.append(stopwatch.epoch_end)
@@ -98,7 +98,7 @@ def measure(data: Dataset, arguments: argparse.Namespace) -> None:
     at_most = MOST_ON_CPU if on_cpu else MOST_ON_ACCELERATOR
     show(
         f"A step inside fit against a bare step: recipe {arguments.recipe}, "
-        f"{recipe.model}, batches of\n{batch_size} pictures of {arguments.data}",
+        f"{recipe.model}, batches of\n{batch_size} images of {arguments.data}",
         [
             Row(
                 "step inside fit",

@@ -1,3 +1,3 @@
-"""Train and judge convolutional networks for facial-expression recognition."""
+"""Train and evaluate convolutional networks for facial-expression recognition."""
 
 __version__ = "0.1.0"

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from emotion_cnn import __version__
-from emotion_cnn.audit.facts import audit as audit_pictures
+from emotion_cnn.audit.facts import audit as audit_images
 from emotion_cnn.audit.page import render_report
 from emotion_cnn.audit.text import format_audit
 from emotion_cnn.config import AuditConfig
@@ -29,7 +29,7 @@ def audit(config: AuditConfig) -> Path:
         The folder with `audit.json`, `audit.txt` and `audit.html`.
 
     Raises:
-        EmotionCnnError: There are no pictures, or results cannot be written.
+        EmotionCnnError: There are no images, or results cannot be written.
     """
     source = find_source(config.data)
     votes = None
@@ -41,7 +41,7 @@ def audit(config: AuditConfig) -> Path:
         else:
             votes = find_votes(Path(source))
             found = survey(Path(source))
-        result = audit_pictures(source_name(source), found, votes)
+        result = audit_images(source_name(source), found, votes)
         report = format_audit(result)
         write_text(output / "audit.txt", report + "\n")
         write_text(

@@ -32,22 +32,22 @@ from emotion_cnn.settings import ROOT, flag_name
 from emotion_cnn.training.recipes import RECIPES, Recipe
 
 _DESCRIPTION = """\
-Train and judge convolutional networks for facial-expression recognition:
+Train and evaluate convolutional networks for facial-expression recognition:
 48x48 gray faces, seven emotions.
 
-  python main.py --mode train                    train on train/, judge on test/
+  python main.py --mode train                    train on train/, evaluate on test/
   python main.py --mode train --model compact    ... a network quicker on a CPU
   python main.py --mode train --resume RUN       continue an interrupted run
-  python main.py --mode evaluate                 judge the shipped network
-  python main.py --mode evaluate --weights RUN   judge what a run trained
+  python main.py --mode evaluate                 evaluate the shipped network
+  python main.py --mode evaluate --weights RUN   evaluate what a run trained
   python main.py --mode prepare --source PATH    import into train/ and test/
-  python main.py --mode audit                    what is in the data: twins, ...
+  python main.py --mode audit                    what is in the data folder
   python main.py --mode curves --run RUN         draw loss curves again
 """
 _EPILOG = """\
-Pictures go to train/<emotion>/ and test/<emotion>/. Without any, built-in
+Images go to train/<emotion>/ and test/<emotion>/. Without any, built-in
 drawn faces step in, so that every command can be tried at once.
-Exit codes: 0 done, 2 something to mend (the message says what), 130 Ctrl-C.
+Exit codes: 0 done, 2 something to fix (the message says what), 130 Ctrl-C.
 """
 _MODES: dict[str, tuple[type, ...]] = {
     "train": (TrainConfig, Recipe, ResumeConfig),
@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process if None.
 
     Returns:
-        The exit code: 0, 2 for something the user can mend, 130 for Ctrl-C.
+        The exit code: 0, 2 for something the user can fix, 130 for Ctrl-C.
         A wrong argument ends the process with 2 at once, as argparse does.
     """
     given = vars(build_parser().parse_args(argv))
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(
             f"error: {error.filename or 'a file'} cannot be used: "
-            f"{error.strerror or error}. Make room, mend it, or choose another place.",
+            f"{error.strerror or error}. Make room, fix it, or choose another place.",
             file=sys.stderr,
         )
         return EmotionCnnError.exit_code

@@ -32,11 +32,11 @@ _DATA_HELP = (
     "folder with train/ and test/, each with a folder per emotion; "
     f"'{SAMPLE_DATA}' for the built-in drawn faces"
 )
-_SKIP_BAD_HELP = "leave damaged pictures out instead of stopping at them"
+_SKIP_BAD_HELP = "leave damaged images out instead of stopping at them"
 _BACKEND_HELP = "Keras backend"
 
 _PUBLISH_HELP = (
-    "folder whose model.json and model_weights.h5 a finished run on real pictures "
+    "folder whose model.json and model_weights.h5 a finished run on real images "
     "replaces"
 )
 
@@ -56,7 +56,7 @@ class TrainConfig:
     data: str = setting(str(ROOT), _DATA_HELP, metavar="FOLDER")
     recipe: str | None = setting(
         None,
-        "named settings to start from; without it, 'default' on pictures and "
+        "named settings to start from; without it, 'default' on images and "
         "'sample' on drawn faces; 'best' goes on, with --weights, from what "
         "'foundation' trained",
         choices=tuple(RECIPES),
@@ -170,29 +170,30 @@ class EvaluateConfig:
     data: str = setting(str(ROOT), _DATA_HELP, metavar="FOLDER")
     weights: str | None = setting(
         None,
-        "folder with the model.json and model_weights.h5 to judge (a run, or a "
+        "folder with the model.json and model_weights.h5 to evaluate (a run, or a "
         "name below --runs); without it the shipped pair, on drawn faces the "
         "last run on them",
         metavar="FOLDER",
     )
     output: str | None = setting(
         None,
-        "new folder for metrics, predictions and pictures; without it one in the run "
-        "that is judged, or below --runs",
+        "new folder for metrics, predictions and images; without it one in the run "
+        "that is evaluated, or below --runs",
         metavar="PATH",
     )
     labels: str = setting("original", _LABELS_HELP, choices=LABELS)
     tta: str = setting(
         "none",
-        "test-time augmentation: average the probabilities of each picture and its "
-        "mirror image, or of ten crops",
+        "test-time augmentation: average the probabilities of each image and its "
+        "horizontal flip, or of ten crops",
         choices=TEST_TIME_AUGMENTATIONS,
     )
     skip_bad: bool = setting(False, _SKIP_BAD_HELP)
     audit: str | None = setting(
         None,
         "audit.json of this data: report the figures on the part of test/ without a "
-        "twin in train/ too; without it, an audit.json in the data folder is taken",
+        "near-duplicate in train/ too; without it, an audit.json in the data folder is "
+        "taken",
         metavar="FILE",
     )
     backend: str = setting(_BACKEND, _BACKEND_HELP, choices=BACKENDS)
@@ -253,7 +254,7 @@ class PrepareConfig:
 
     source: str = setting(
         "",
-        "what to import: a table of pixels such as fer2013.csv, pictures in class "
+        "what to import: a table of pixels such as fer2013.csv, images in class "
         "folders, Parquet files; a file, a folder, or an archive of them",
         metavar="PATH",
     )
@@ -262,13 +263,13 @@ class PrepareConfig:
     )
     export: str | None = setting(
         None,
-        "write the pictures to this new CSV file, in the format of fer2013.csv, "
+        "write the images to this new CSV file, in the format of fer2013.csv, "
         "instead of a data folder",
         metavar="FILE",
     )
     replace: bool = setting(
         False,
-        "replace all of train/ and test/ in a data folder that holds pictures "
+        "replace all of train/ and test/ in a data folder that holds images "
         "(files directly in them stay), or the file of --export",
     )
     classes: str | None = setting(
@@ -287,18 +288,13 @@ class PrepareConfig:
     skip_bad: bool = setting(False, _SKIP_BAD_HELP)
     ferplus: str | None = setting(
         None,
-        "FER+'s fer2013new.csv: keep its ten votes per picture in votes.csv",
+        "FER+'s fer2013new.csv: keep its ten votes per image in votes.csv",
         metavar="FILE",
     )
     ferplus_rows: str | None = setting(
         None,
         "CSV file with the columns image and row: which row of --ferplus each "
-        "picture is, where names do not say",
-        metavar="FILE",
-    )
-    match: str | None = setting(
-        None,
-        "fer2013.csv: find each picture's row of --ferplus by its pixels",
+        "image is, where names do not say",
         metavar="FILE",
     )
 
@@ -317,14 +313,10 @@ class PrepareConfig:
                 f"--data {SAMPLE_DATA} stands for the built-in drawn faces; name a "
                 f"folder to write to (./{SAMPLE_DATA} for one of that name)."
             )
-        if self.ferplus_rows is not None and self.match is not None:
+        if self.ferplus is None and self.ferplus_rows:
             raise ConfigError(
-                "--ferplus-rows and --match are two ways to the same; leave one out."
-            )
-        if self.ferplus is None and (self.ferplus_rows or self.match):
-            flag = "--ferplus-rows" if self.ferplus_rows else "--match"
-            raise ConfigError(
-                f"{flag} says whose votes are whose; add --ferplus fer2013new.csv."
+                "--ferplus-rows says whose votes are whose; add --ferplus "
+                "fer2013new.csv."
             )
 
     def class_names(self) -> dict[str, str]:

@@ -6,7 +6,7 @@ A message says what was expected, what was found and what to do about it.
 
 
 class EmotionCnnError(Exception):
-    """Base of every error that a user can mend; its text is for the user."""
+    """Base of every error that a user can fix; its text is for the user."""
 
     exit_code = 2
 
@@ -16,7 +16,7 @@ class ConfigError(EmotionCnnError):
 
 
 class DataError(EmotionCnnError):
-    """Pictures or folders that cannot be used as they are."""
+    """Images or folders that cannot be used as they are."""
 
 
 class SourceError(EmotionCnnError):

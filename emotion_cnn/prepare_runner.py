@@ -6,13 +6,12 @@ from typing import Any
 
 from emotion_cnn import __version__
 from emotion_cnn.config import PrepareConfig
-from emotion_cnn.errors import SourceError
 from emotion_cnn.importing.containers import Container, open_container
-from emotion_cnn.importing.copying import copy_pictures, format_counts, format_notes
+from emotion_cnn.importing.copying import copy_images, format_counts, format_notes
 from emotion_cnn.importing.data_folder import data_folder
 from emotion_cnn.importing.ferplus import read_ferplus, read_ferplus_rows
-from emotion_cnn.importing.formats import csv_table, find_source
-from emotion_cnn.importing.matching import ListJoin, NameJoin, PixelJoin, VoteJoiner
+from emotion_cnn.importing.formats import find_source
+from emotion_cnn.importing.matching import ListJoin, NameJoin, VoteJoiner
 from emotion_cnn.importing.records import ClassNames, Source
 from emotion_cnn.importing.writers import (
     CsvWriter,
@@ -24,7 +23,7 @@ from emotion_cnn.settings import ROOT
 
 
 def prepare(config: PrepareConfig) -> Path:
-    """Imports pictures into a data folder, or exports them to a table.
+    """Imports images into a data folder, or exports them to a table.
 
     Args:
         config: What to import, how, and where to.
@@ -33,7 +32,7 @@ def prepare(config: PrepareConfig) -> Path:
         The data folder, or the table.
 
     Raises:
-        EmotionCnnError: Something the user can mend; nothing has changed.
+        EmotionCnnError: Something the user can fix; nothing has changed.
     """
     container = open_container(Path(config.source))
     source = find_source(container, ClassNames(config.class_names()))
@@ -47,12 +46,12 @@ def prepare(config: PrepareConfig) -> Path:
                 with_usage=source.has_split,
                 with_votes=source.has_votes or joiner is not None,
             )
-            tally = copy_pictures(source, table, joiner, skip_bad=config.skip_bad)
+            tally = copy_images(source, table, joiner, skip_bad=config.skip_bad)
     else:
         output = Path(config.data or ROOT)
         with data_folder(output, replace=config.replace) as folder:
             writer = FolderWriter(folder)
-            tally = copy_pictures(source, writer, joiner, skip_bad=config.skip_bad)
+            tally = copy_images(source, writer, joiner, skip_bad=config.skip_bad)
             writer.split(tally, test_share=config.test_share, seed=config.seed)
             writer.write_votes()
             record = _record(config, container, source, joiner)
@@ -67,17 +66,9 @@ def _joiner(config: PrepareConfig) -> VoteJoiner | None:
     if config.ferplus is None:
         return None
     ferplus = read_ferplus(Path(config.ferplus))
-    join: NameJoin | ListJoin | PixelJoin = NameJoin()
+    join: NameJoin | ListJoin = NameJoin()
     if config.ferplus_rows:
         join = ListJoin(ferplus, read_ferplus_rows(Path(config.ferplus_rows)))
-    elif config.match:
-        container = open_container(Path(config.match))
-        table = csv_table.find(container, ClassNames({}))
-        if table is None:
-            raise SourceError(
-                f"Expected a fer2013.csv in --match, found none in {config.match}."
-            )
-        join = PixelJoin(table)
     return VoteJoiner(join, ferplus)
 
 

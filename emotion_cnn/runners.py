@@ -21,7 +21,11 @@ from emotion_cnn.data.batches import targets
 from emotion_cnn.data.classes import BOTH_LABELS, LABELS
 from emotion_cnn.data.drawn_faces import sample_splits
 from emotion_cnn.data.folders import read_splits, read_test
-from emotion_cnn.data.near_duplicates import AUDIT_FILE, KnownTwins, read_known_twins
+from emotion_cnn.data.near_duplicates import (
+    AUDIT_FILE,
+    KnownNearDuplicates,
+    read_known_near_duplicates,
+)
 from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
 from emotion_cnn.data.splits import (
     Dataset,
@@ -77,7 +81,7 @@ from emotion_cnn.training.fitting import (
     computing_with,
     fit,
     fix_randomness,
-    take_statistics_anew,
+    re_estimate_statistics,
 )
 from emotion_cnn.training.recipes import Recipe
 from emotion_cnn.training.run_folder import (
@@ -106,7 +110,7 @@ def train(config: TrainConfig) -> RunFolder:
         The folder of the finished run.
 
     Raises:
-        EmotionCnnError: Something the user can mend; what is done is kept.
+        EmotionCnnError: Something the user can fix; what is done is kept.
     """
     source = find_source(config.data)
     drawn_faces = source == SAMPLE_DATA
@@ -128,7 +132,7 @@ def train(config: TrainConfig) -> RunFolder:
         config = dataclasses.replace(config, weights=str(folder))
         initial_weights, digest = _read_initial_weights(folder, config, recipe)
         start = {_INITIAL_WEIGHTS: digest}
-    data, twins = _read_data(config, source)
+    data, near_duplicates = _read_data(config, source)
     name = config.recipe_name(drawn_faces=drawn_faces)
     config = dataclasses.replace(
         config, data=source, recipe=name, settings=dataclasses.asdict(recipe)
@@ -137,7 +141,7 @@ def train(config: TrainConfig) -> RunFolder:
     write_json(run.config, dataclasses.asdict(_with_whole_paths(config)))
     environment = describe_environment() | start | {"data": _describe(data)}
     write_json(run.environment, environment)
-    return _fit_and_judge(run, config, data, twins, initial_weights)
+    return _fit_and_evaluate(run, config, data, near_duplicates, initial_weights)
 
 
 def resume(config: ResumeConfig) -> RunFolder:
@@ -176,33 +180,33 @@ def resume(config: ResumeConfig) -> RunFolder:
                 f"Expected the weights that {run.path} was started from, found others "
                 f"in {folder}. Bring them back, or train anew."
             )
-    data, twins = _read_data(started, source)
+    data, near_duplicates = _read_data(started, source)
     before = environment["data"]["fingerprint"]
     if data.fingerprint != before:
         raise RunError(
-            f"Expected the pictures that {run.path} was started with (fingerprint "
+            f"Expected the images that {run.path} was started with (fingerprint "
             f"{before[:12]}), found others in {source} ({data.fingerprint[:12]}). "
             "Bring them back, name their folder with --data, or train anew."
         )
     resumed = [*environment.get("resumed", []), describe_environment()]
     write_json(run.environment, environment | {"resumed": resumed})
-    return _fit_and_judge(run, started, data, twins, initial_weights)
+    return _fit_and_evaluate(run, started, data, near_duplicates, initial_weights)
 
 
 def evaluate(config: EvaluateConfig) -> Path:
-    """Judges a network on the pictures of `test/`.
+    """Evaluates a network on the images of `test/`.
 
     Args:
-        config: Which network, which pictures, and where results go.
+        config: Which network, which images, and where results go.
 
     Returns:
         The folder with the results.
 
     Raises:
-        EmotionCnnError: Pictures or network are missing or damaged.
+        EmotionCnnError: Images or network are missing or damaged.
     """
     source = find_source(config.data)
-    run = _run_to_judge(config, drawn_faces=source == SAMPLE_DATA)
+    run = _run_to_evaluate(config, drawn_faces=source == SAMPLE_DATA)
     folder = run.path if run else Path(config.weights or ROOT)
     model = read_pair(folder)
     if run and _is_drawn(run) and source != SAMPLE_DATA:
@@ -213,7 +217,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         test, notes = read_test(Path(source), skip_bad=config.skip_bad)
         for note in notes:
             print(note)
-    twins = _twins_at_hand(config.audit, source, test=test)
+    near_duplicates = _near_duplicates_at_hand(config.audit, source, test=test)
     if config.labels == "ferplus":
         (test,), notes = _relabelled(source, {"test": test}, distribution=False)
         for note in notes:
@@ -228,7 +232,7 @@ def evaluate(config: EvaluateConfig) -> Path:
             else create_folder(Path(config.runs), f"{now}-evaluation")
         )
     print(
-        f"Judging {folder} on {len(test):,} pictures ({source_name(source)}), "
+        f"Evaluating {folder} on {len(test):,} images ({source_name(source)}), "
         f"test-time augmentation: {config.tta}."
     )
     record = {
@@ -237,7 +241,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         "tta": config.tta,
         "weights": str(folder),
     }
-    _judge(model, test, output, record, twins)
+    _evaluate(model, test, output, record, near_duplicates)
     return output
 
 
@@ -245,7 +249,7 @@ def curves(config: CurvesConfig) -> Path:
     """Draws the loss curves of a run again from its history.
 
     Args:
-        config: Which run, and where the picture goes.
+        config: Which run, and where the image goes.
 
     Returns:
         The PNG.
@@ -271,38 +275,42 @@ def _with_whole_paths(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, **whole)
 
 
-def _twins_at_hand(
+def _near_duplicates_at_hand(
     named: str | None, source: str, **splits: Split
-) -> KnownTwins | None:
-    """Returns the twins of the audit that is named or lies in the data folder.
+) -> KnownNearDuplicates | None:
+    """Returns the near-duplicates by the audit that is named or in the data folder.
 
     Raises:
-        DataError: The one that is named is damaged, or is of other pictures. One
+        DataError: The one that is named is damaged, or is of other images. One
             that merely lies there may be old: it is left alone, and this is said.
     """
     if named:
-        twins = read_known_twins(Path(named))
-        twins.check(**splits)
-        return twins
+        near_duplicates = read_known_near_duplicates(Path(named))
+        near_duplicates.check(**splits)
+        return near_duplicates
     beside = Path(source) / AUDIT_FILE
     if source == SAMPLE_DATA or not beside.is_file():
         return None
     try:
-        twins = read_known_twins(beside)
-        twins.check(**splits)
+        near_duplicates = read_known_near_duplicates(beside)
+        near_duplicates.check(**splits)
     except DataError as error:
         print(f"{beside} is not made use of. {error}")
         return None
-    return twins
+    return near_duplicates
 
 
-def _read_data(config: TrainConfig, source: str) -> tuple[Dataset, KnownTwins | None]:
+def _read_data(
+    config: TrainConfig, source: str
+) -> tuple[Dataset, KnownNearDuplicates | None]:
     notes: tuple[str, ...] = ()
     if source == SAMPLE_DATA:
         train, test = sample_splits()
     else:
         train, test, notes = read_splits(Path(source), skip_bad=config.skip_bad)
-    twins = _twins_at_hand(config.leave_out, source, train=train, test=test)
+    near_duplicates = _near_duplicates_at_hand(
+        config.leave_out, source, train=train, test=test
+    )
     if config.labels == "ferplus":
         (train, test), left_out = _relabelled(
             source,
@@ -315,15 +323,15 @@ def _read_data(config: TrainConfig, source: str) -> tuple[Dataset, KnownTwins | 
         train, of_train = add_votes(train, votes)
         test, of_test = add_votes(test, votes)
         notes += (
-            f"FER+ votes on {of_train:,} of {len(train):,} pictures of train/, "
+            f"FER+ votes on {of_train:,} of {len(train):,} images of train/, "
             f"{of_test:,} of {len(test):,} of test/",
         )
-    if twins and config.leave_out:
+    if near_duplicates and config.leave_out:
         count = len(train)
-        train = twins.left_of(train)
+        train = near_duplicates.left_of(train)
         notes += (
-            f"left out of train: {count - len(train):,} of {count:,} pictures, which "
-            f"stand in test too ({twins.path})",
+            f"left out of train: {count - len(train):,} of {count:,} images, which "
+            f"stand in test too ({near_duplicates.path})",
         )
     data = split_dataset(
         train,
@@ -346,16 +354,16 @@ def _read_data(config: TrainConfig, source: str) -> tuple[Dataset, KnownTwins | 
     for note in data.notes:
         print(f"  {note}")
     print(
-        f"  {len(data.train):,} pictures to train on, {len(data.test):,} to test on\n"
+        f"  {len(data.train):,} images to train on, {len(data.test):,} to test on\n"
         f"  validation: {data.validation_source}"
     )
-    return data, twins
+    return data, near_duplicates
 
 
 def _relabelled(
     source: str, splits: Mapping[str, Split], *, distribution: bool
 ) -> tuple[list[Split], tuple[str, ...]]:
-    """Returns the pictures with the crowd's labels, and what was left out, in words.
+    """Returns the images with the crowd's labels, and what was left out, in words.
 
     Raises:
         DataError: There are no votes, or none for an emotion in `train`.
@@ -367,13 +375,13 @@ def _relabelled(
         missing = [name for name, count in class_counts(kept).items() if not count]
         if not len(kept) or (part == "train" and missing):
             raise DataError(
-                f"Expected votes for every emotion in {part}/, found no picture that "
+                f"Expected votes for every emotion in {part}/, found no image that "
                 f"the crowd sees {' or '.join(missing)} in. Go by --labels original, "
-                "or add pictures and votes."
+                "or add images and votes."
             )
         reasons = ", ".join(f"{n:,} {why}" for why, n in left_out.items() if n)
         notes.append(
-            f"FER+ labels: {len(kept):,} of {len(split):,} pictures of {part}/; left "
+            f"FER+ labels: {len(kept):,} of {len(split):,} images of {part}/; left "
             f"out: {reasons or 'none'}"
         )
         relabelled.append(kept)
@@ -407,7 +415,7 @@ def _check_resolution(recipe: Recipe) -> None:
     if recipe.low_resolution_epochs and not ARCHITECTURES[recipe.model].average:
         able = ", ".join(name for name, each in ARCHITECTURES.items() if each.average)
         raise ConfigError(
-            f"--low-resolution-epochs expects a network that takes pictures of any "
+            f"--low-resolution-epochs expects a network that takes images of any "
             f"size; found --model {recipe.model}. Choose {able}, or leave it out."
         )
 
@@ -447,7 +455,7 @@ def _resumable(run: RunFolder) -> Iterator[None]:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise RunError(
             f"Writing to {place} failed: {reason}. Finished epochs are kept. Make room "
-            f"or mend it. {how}"
+            f"or fix it. {how}"
         ) from error
 
 
@@ -469,11 +477,11 @@ def _read_run(run: RunFolder) -> tuple[TrainConfig, dict[str, Any]]:
     return config, environment
 
 
-def _fit_and_judge(
+def _fit_and_evaluate(
     run: RunFolder,
     config: TrainConfig,
     data: Dataset,
-    twins: KnownTwins | None,
+    near_duplicates: KnownNearDuplicates | None,
     initial_weights: list[np.ndarray] | None,
 ) -> RunFolder:
     drawn_faces = config.data == SAMPLE_DATA
@@ -486,7 +494,7 @@ def _fit_and_judge(
             ARCHITECTURES[recipe.model], label_sets=len(labels), for_training=True
         )
         model = with_augmentation(network, recipe)
-    compile_model(model, recipe, pictures=len(data.train))
+    compile_model(model, recipe, images=len(data.train))
     if initial_weights:
         network.set_weights(initial_weights)
     _check_one_batch(model, data.train.images[: recipe.batch_size])
@@ -507,7 +515,7 @@ def _fit_and_judge(
         write_figure(run.loss_curves, loss_curves_figure(history))
         finished.set_weights(network.get_weights())
         if recipe.average_weights:
-            _take_statistics_anew(finished, config, recipe, data.train.images)
+            _re_estimate_statistics(finished, config, recipe, data.train.images)
         temperatures = (
             _calibrate(finished, data.validation, labels) if recipe.calibrate else None
         )
@@ -520,7 +528,7 @@ def _fit_and_judge(
         }
         if temperatures:
             record["temperatures"] = temperatures
-        _judge(finished, data.test, run.path, record, twins)
+        _evaluate(finished, data.test, run.path, record, near_duplicates)
         if not drawn_faces:
             publish_pair(run.path, Path(config.publish))
             print(f"Published: model.json, model_weights.h5 in {config.publish}")
@@ -554,7 +562,7 @@ def _read_initial_weights(
     return network.get_weights(), digest
 
 
-def _take_statistics_anew(
+def _re_estimate_statistics(
     model: keras.Model, config: TrainConfig, recipe: Recipe, images: np.ndarray
 ) -> None:
     """Gives batch normalisation statistics of the weights as they are now."""
@@ -564,9 +572,9 @@ def _take_statistics_anew(
     )
     without_dropout = build_model(architecture, label_sets=len(_label_sets(config)))
     without_dropout.set_weights(model.get_weights())
-    take_statistics_anew(without_dropout, images, seed=config.seed)
+    re_estimate_statistics(without_dropout, images, seed=config.seed)
     model.set_weights(without_dropout.get_weights())
-    print("Batch normalisation: statistics taken anew from training pictures")
+    print("Batch normalisation: statistics re-estimated from training images")
 
 
 def _calibrate(
@@ -576,7 +584,7 @@ def _calibrate(
     wanted = targets(validation).reshape(len(validation), len(label_sets), -1)
     temperatures = {}
     for head, labels in enumerate(label_sets):
-        # A picture has a label where one emotion has more than half of it.
+        # An image has a label where one emotion has more than half of it.
         labelled = np.flatnonzero(wanted[:, head].max(axis=1) > 0.5)
         if not len(labelled):
             print(f"Not calibrated for {LABEL_NAMES[labels]}: validation has none.")
@@ -588,7 +596,7 @@ def _calibrate(
         )
         print(
             f"Temperature for {LABEL_NAMES[labels]}: {temperatures[labels]:.3f}, "
-            f"fitted on {len(labelled):,} validation pictures"
+            f"fitted on {len(labelled):,} validation images"
         )
         if not 1.01 * TEMPERATURES[0] < temperatures[labels] < 0.99 * TEMPERATURES[1]:
             print("  That is as far as it goes: the network may have learned nothing.")
@@ -597,12 +605,12 @@ def _calibrate(
 
 
 def _check_one_batch(model: keras.Model, images: np.ndarray) -> None:
-    """Finds out before the first epoch whether the network takes these pictures."""
+    """Finds out before the first epoch whether the network takes these images."""
     if not np.isfinite(model.predict_on_batch(images)).all():
         raise TrainingError("The network's outputs are no numbers before training.")
 
 
-def _run_to_judge(config: EvaluateConfig, *, drawn_faces: bool) -> RunFolder | None:
+def _run_to_evaluate(config: EvaluateConfig, *, drawn_faces: bool) -> RunFolder | None:
     """Returns the run that `--weights` names, or that suits the drawn faces."""
     runs = Path(config.runs)
     if config.weights is None:
@@ -613,15 +621,15 @@ def _run_to_judge(config: EvaluateConfig, *, drawn_faces: bool) -> RunFolder | N
             raise RunError(
                 "Expected a network trained on the drawn faces, found no such run "
                 f"below {runs}. Train one first: python main.py --mode train. (The "
-                "shipped weights learned from photographs; to judge them on drawings "
-                "would say nothing.)"
+                "shipped weights learned from photographs; to evaluate them on "
+                "drawings would say nothing.)"
             )
         return finished[-1]
     run = _run_of_weights(config.weights, runs)
     if drawn_faces and not (run and _is_drawn(run)):
         raise ModelError(
             f"Expected, for the drawn faces, a run that was trained on them; "
-            f"{config.weights} is none. Name pictures with --data."
+            f"{config.weights} is none. Name images with --data."
         )
     return run
 
@@ -647,14 +655,14 @@ def _is_drawn(run: RunFolder) -> bool:
         return False
 
 
-def _judge(
+def _evaluate(
     model: keras.Model,
     test: Split,
     folder: Path,
     record: Mapping[str, Any],
-    twins: KnownTwins | None,
+    near_duplicates: KnownNearDuplicates | None,
 ) -> None:
-    """Predicts every picture, prints the report and writes all of it."""
+    """Predicts every image, prints the report and writes all of it."""
     options = {"labels": record["labels"], "tta": record["tta"]}
     # The first batch is when Keras builds its function, which is no speed.
     predict(model, test.images[:BATCH_SIZE], **options)
@@ -663,25 +671,25 @@ def _judge(
     rate = len(test) / (time.perf_counter() - start)
     labels = LABEL_NAMES[record["labels"]]
     parts = {"test": np.arange(len(test))} | official_parts(test)
-    # FER2013's figures are published on PrivateTest: the pictures show that.
+    # FER2013's figures are published on PrivateTest: the images show that.
     shown_part = list(parts)[-1]
     if record["labels"] == "ferplus":
-        # Training and evaluation both come here, with relabelled pictures alone.
+        # Training and evaluation both come here, with relabelled images alone.
         votes = find_votes(Path(record["data"])) or {}
         agreed = np.flatnonzero(over_half_of_all_votes(test.names, votes))
         parts |= _narrowed(parts, agreed, ", over half of all votes")
-    if twins:
-        record = {**record, "audit": str(twins.path)}
-        without = twins.places_without(test)
-        parts |= _narrowed(parts, without, " without twins in train")
+    if near_duplicates:
+        record = {**record, "audit": str(near_duplicates.path)}
+        without = near_duplicates.places_without(test)
+        parts |= _narrowed(parts, without, " without near-duplicates in train")
     metrics = {
         name: compute_metrics(test.labels[places], probabilities[places])
         for name, places in parts.items()
     }
     report = (
-        f"{record['weights']}, judged on {source_name(record['data'])},\n"
+        f"{record['weights']}, evaluated on {source_name(record['data'])},\n"
         f"{labels}, test-time augmentation: {record['tta']}\n\n"
-        f"{format_report(metrics)}\n\n{rate:,.0f} pictures per second\n"
+        f"{format_report(metrics)}\n\n{rate:,.0f} images per second\n"
     )
     print(report)
     places = parts[shown_part]
@@ -689,7 +697,7 @@ def _judge(
         folder,
         metrics={
             **record,
-            "pictures_per_second": rate,
+            "images_per_second": rate,
             "parts": {name: dataclasses.asdict(m) for name, m in metrics.items()},
         },
         report=report,
@@ -709,7 +717,7 @@ def _judge(
 def _narrowed(
     parts: Mapping[str, np.ndarray], to: np.ndarray, added_name: str
 ) -> dict[str, np.ndarray]:
-    """Returns what of each part is among some pictures, where there is any."""
+    """Returns what of each part is among some images, where there is any."""
     left = {
         name + added_name: np.intersect1d(places, to) for name, places in parts.items()
     }
@@ -717,7 +725,7 @@ def _narrowed(
 
 
 def _figures(
-    name: str, metrics: Metrics, pictures: Split, probabilities: np.ndarray
+    name: str, metrics: Metrics, images: Split, probabilities: np.ndarray
 ) -> dict[str, Any]:
     matrix = metrics.confusion_matrix
     return {
@@ -729,6 +737,6 @@ def _figures(
             metrics.reliability, metrics.expected_calibration_error, title=name
         ),
         "mistakes": mistakes_figure(
-            pictures.images, pictures.labels, probabilities, title=name
+            images.images, images.labels, probabilities, title=name
         ),
     }

@@ -44,7 +44,7 @@ def own_environment():
 
 @pytest.fixture
 def fails(capsys, own_environment):
-    """Runs the tool on something a user can mend; returns its one message."""
+    """Runs the tool on something a user can fix; returns its one message."""
 
     def message(*arguments: object) -> str:
         assert main([str(argument) for argument in arguments]) == 2
@@ -59,15 +59,15 @@ def fails(capsys, own_environment):
 
 @pytest.fixture
 def faces(tmp_path):
-    """A data folder: two pictures of each emotion to train on, one to test on."""
+    """A data folder: two images of each emotion to train on, one to test on."""
     folder = tmp_path / "faces"
     for part, count in (("train", 2), ("test", 1)):
         for label, emotion in enumerate(EMOTIONS):
             (folder / part / emotion).mkdir(parents=True)
             for number in range(count):
-                picture = np.full((48, 48), 30 * label + number, np.uint8)
+                image = np.full((48, 48), 30 * label + number, np.uint8)
                 path = folder / part / emotion / f"{number}.png"
-                Image.fromarray(picture).save(path)
+                Image.fromarray(image).save(path)
     return folder
 
 

@@ -153,7 +153,7 @@ def full_disk(monkeypatch):
     monkeypatch.setattr("os.fsync", no_space)
 
 
-def test_a_full_disk_while_judging(full_disk, fails, tmp_path, faces, network):
+def test_a_full_disk_while_evaluating(full_disk, fails, tmp_path, faces, network):
     output = tmp_path / "results"
     flags = ("--weights", network, "--runs", tmp_path, "--output", output)
     message = fails("--mode", "evaluate", "--data", faces, *flags)
@@ -505,7 +505,7 @@ def test_pickled_code_in_a_training_state_is_not_run(state, whole_file):
     assert not marker.exists()
 
 
-# --- What judging a network leaves ---
+# --- What evaluating a network leaves ---
 
 
 def evaluation(folder: Path, names: list[str]) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from emotion_cnn.audit.page import render_report
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import Survey
-from emotion_cnn.data.images import PictureFormat
+from emotion_cnn.data.images import ImageFormat
 from emotion_cnn.data.splits import Split
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -48,7 +48,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def pictures(part: str, count: int, seed: int, name: str = "{}.png") -> Split:
+def images(part: str, count: int, seed: int, name: str = "{}.png") -> Split:
     """Made-up faces, `count` of each emotion."""
     generator = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(EMOTIONS)), count)
@@ -75,8 +75,8 @@ def page_of(train: Split, test: Split, votes=None, **survey) -> str:
 @pytest.fixture
 def hostile() -> str:
     """A page on a data folder in which every name is an attack."""
-    train = pictures("train", 2, 1, ATTACK + "{}.png")
-    test = pictures("test", 2, 2, ATTACK + "{}.png")
+    train = images("train", 2, 1, ATTACK + "{}.png")
+    test = images("test", 2, 2, ATTACK + "{}.png")
     test.images[0] = train.images[3]
     test.images[5] = train.images[4][:, ::-1]
     train.images[9] = 80
@@ -85,7 +85,7 @@ def hostile() -> str:
         test,
         {train.names[2]: [0, 9, 0, 1, 0, 0, 0, 0, 0, 0]},
         unreadable={f"train/sad/{ATTACK}": ATTACK},
-        converted={train.names[1]: PictureFormat(9, 9, "RGB", True)},
+        converted={train.names[1]: ImageFormat(9, 9, "RGB", True)},
         unused_folders=(f"train/{ATTACK}", "\x1b[31m\udcff"),
         unused_files=(f"test/sad/{ATTACK}",),
     )
@@ -109,7 +109,7 @@ def test_names_are_text_wherever_they_stand(hostile):
     hostile.encode("utf-8")
 
 
-def test_pictures_are_in_the_page_and_described(hostile):
+def test_images_are_in_the_page_and_described(hostile):
     images = [attributes for tag, attributes in Page(hostile).elements if tag == "img"]
     # Two pairs across; one of them, and no other, is a conflict; one is blank.
     assert len(images) == 2 * 2 + 2 + 1 + 28
@@ -132,27 +132,27 @@ def test_the_policy_allows_nothing_from_elsewhere(hostile):
 def test_pairs_say_what_they_are(hostile):
     text = Page(hostile).text
     assert "all 2 pairs, nearest first." in text
-    assert "identical, mirrored" in text
+    assert "identical, flipped" in text
     assert "angry / disgust" in text
     assert "9x9, RGB, turned by its EXIF data" in text
     assert "Blank (standard deviation below 5): 1" in text
 
 
 def test_many_pairs_are_shown_in_part():
-    train, test = pictures("train", 30, 1), pictures("test", 30, 2)
+    train, test = images("train", 30, 1), images("test", 30, 2)
     test.images[:] = train.images
     steps = np.random.default_rng(0).integers(-6, 7, test.images[60:].shape)
     test.images[60:] = (train.images[60:] + steps).clip(0, 255)
     page = page_of(train, test)
     assert "120 of 210 pairs, nearest first." in page
-    assert "24 of 30 pictures" in page
+    assert "24 of 30 images" in page
     assert page.count("<figure>") == 120
 
 
-def test_no_twins_no_votes_no_test():
-    train = pictures("train", 1, 1)
+def test_no_near_duplicates_no_votes_no_test():
+    train = images("train", 1, 1)
     page = Page(page_of(train, train.select([])))
-    assert "No test picture stands in train too." in page.text
+    assert "No test image stands in train too." in page.text
     assert "Labels and crowd" not in page.text
     assert page.text.count("None.") == 2
 

@@ -14,11 +14,14 @@ from PIL import Image
 from emotion_cnn import audit_runner
 from emotion_cnn.audit import facts, text
 from emotion_cnn.audit.facts import Pair
-from emotion_cnn.audit.near_duplicates import Twins
+from emotion_cnn.audit.near_duplicates import NearDuplicates
 from emotion_cnn.cli import main
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import read_splits, survey
-from emotion_cnn.data.near_duplicates import KnownTwins, read_known_twins
+from emotion_cnn.data.near_duplicates import (
+    KnownNearDuplicates,
+    read_known_near_duplicates,
+)
 from emotion_cnn.data.splits import Split, fingerprint
 from emotion_cnn.data.votes import VOTE_COLUMNS
 from emotion_cnn.errors import DataError
@@ -27,42 +30,42 @@ UNRELATED = np.random.default_rng(7)
 
 
 def face() -> np.ndarray:
-    """Returns a picture like no other, uint8 (48, 48)."""
+    """Returns an image like no other, uint8 (48, 48)."""
     coarse = UNRELATED.integers(0, 256, (6, 6), np.uint8)
     return np.asarray(
         Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC)
     )
 
 
-def save(path: Path, picture: np.ndarray, **options) -> None:
+def save(path: Path, image: np.ndarray, **options) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, **options)
+    Image.fromarray(image).save(path, **options)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three train and two test pictures of each emotion, with twins among them."""
+    """Three train and two test images of each emotion, near-duplicates among them."""
     data = tmp_path / "data"
-    pictures = {}
+    images = {}
     for part, names in (
         ("train", ("Training_0", "Training_1", "Training_2")),
         ("test", ("PublicTest_0", "PrivateTest_1")),
     ):
         for emotion in EMOTIONS:
             for name in names:
-                pictures[f"{part}/{emotion}/{name}"] = face()
-    same = pictures["train/angry/Training_0"]
-    pictures["test/angry/PublicTest_0"] = same
-    pictures["test/fear/PrivateTest_1"] = pictures["train/happy/Training_1"][:, ::-1]
-    pictures["train/sad/Training_2"] = pictures["train/neutral/Training_2"]
-    pictures["test/sad/PublicTest_0"] = pictures["test/sad/PrivateTest_1"]
+                images[f"{part}/{emotion}/{name}"] = face()
+    same = images["train/angry/Training_0"]
+    images["test/angry/PublicTest_0"] = same
+    images["test/fear/PrivateTest_1"] = images["train/happy/Training_1"][:, ::-1]
+    images["train/sad/Training_2"] = images["train/neutral/Training_2"]
+    images["test/sad/PublicTest_0"] = images["test/sad/PrivateTest_1"]
     for name in ("train/disgust/Training_0", "test/disgust/PublicTest_0"):
-        pictures[name] = np.full((48, 48), 9, np.uint8)
-    for name, picture in pictures.items():
-        save(data / f"{name}.png", picture)
-    # The same picture as a JPEG: the noise is a few grey levels.
+        images[name] = np.full((48, 48), 9, np.uint8)
+    for name, image in images.items():
+        save(data / f"{name}.png", image)
+    # The same image as a JPEG: the noise is a few gray levels.
     noisy = data / "test/surprise/PrivateTest_1.jpg"
-    save(noisy, pictures["train/surprise/Training_1"], quality=60)
+    save(noisy, images["train/surprise/Training_1"], quality=60)
     (data / "test/surprise/PrivateTest_1.png").unlink()
     return data
 
@@ -85,74 +88,85 @@ def run(folder: Path, *arguments: object) -> dict:
     return json.loads((output / "audit.json").read_text(encoding="utf-8"))
 
 
-# --- twins -------------------------------------------------------------------
+# --- near-duplicates ---
 
 
-def test_twins_across_the_split(folder):
+def test_near_duplicates_across_the_split(folder):
     found = audit(folder)
-    assert {(pair.image, pair.twin) for pair in found.across} == ACROSS
-    copy, noisy, mirrored = sorted(found.across, key=lambda p: (p.mirrored, p.rmse))
+    assert {(pair.image, pair.near_duplicate) for pair in found.across} == ACROSS
+    copy, noisy, flipped = sorted(found.across, key=lambda p: (p.flipped, p.rmse))
     assert copy == Pair(*min(ACROSS), "angry", "angry", 0.0, False)
     assert 0 < noisy.rmse < 12
-    assert (mirrored.label, mirrored.twin_label) == ("fear", "happy")
-    assert (mirrored.rmse, mirrored.mirrored) == (0, True)
+    assert (flipped.label, flipped.near_duplicate_label) == ("fear", "happy")
+    assert (flipped.rmse, flipped.flipped) == (0, True)
     assert found.leave_out == tuple(sorted(train for _, train in ACROSS))
-    assert found.test_with_twin_in_train == tuple(sorted(test for test, _ in ACROSS))
+    assert found.test_with_near_duplicate_in_train == tuple(
+        sorted(test for test, _ in ACROSS)
+    )
 
 
-def test_twins_within_a_part_and_conflicts(folder):
+def test_near_duplicates_within_a_part_and_conflicts(folder):
     found = audit(folder)
     (train,) = found.within_train
-    assert {train.image, train.twin} == {
+    assert {train.image, train.near_duplicate} == {
         "train/neutral/Training_2.png",
         "train/sad/Training_2.png",
     }
     (test,) = found.within_test
-    assert test.label == test.twin_label == "sad"
+    assert test.label == test.near_duplicate_label == "sad"
     assert [pair.image for pair in found.conflicts] == [
         "test/fear/PrivateTest_1.png",
         train.image,
     ]
 
 
-def test_blank_pictures_are_listed_and_have_no_twins(folder):
+def test_blank_images_are_listed_and_have_no_near_duplicates(folder):
     found = audit(folder)
     assert found.blank == {
         "train/disgust/Training_0.png": 0.0,
         "test/disgust/PublicTest_0.png": 0.0,
     }
-    named = {name for pair in found.across for name in (pair.image, pair.twin)}
+    named = {
+        name for pair in found.across for name in (pair.image, pair.near_duplicate)
+    }
     assert not named & set(found.blank)
 
 
-def test_counts_of_twins(folder):
+def test_counts_of_near_duplicates(folder):
     found = audit(folder)
-    last = {place: counts[-1] for place, counts in found.twin_counts.items()}
-    assert list(found.twin_counts) == list(facts.PLACES)
+    last = {place: counts[-1] for place, counts in found.near_duplicate_counts.items()}
+    assert list(found.near_duplicate_counts) == list(facts.PLACES)
     for place in ("test_in_train", "train_in_test"):
         assert dataclasses.astuple(last[place]) == (12, 2, 1, 1)
-        assert dataclasses.astuple(found.twin_counts[place][0]) == (1, 1, 1, 1)
+        assert dataclasses.astuple(found.near_duplicate_counts[place][0]) == (
+            1,
+            1,
+            1,
+            1,
+        )
     assert dataclasses.astuple(last["within_train"]) == (12, 2, 0, 2)
     assert dataclasses.astuple(last["within_test"]) == (12, 2, 0, 0)
 
 
-def test_a_picture_with_several_twins_counts_once():
-    twins = Twins(
+def test_a_image_with_several_near_duplicates_counts_once():
+    near_duplicates = NearDuplicates(
         np.array([0, 0, 0]),
         np.array([2, 3, 1]),
         np.array([0.5, 4.0, 9.0]),
         np.array([True, False, False]),
     )
     is_test = np.array([False, False, True, True])
-    counts = facts.count_twins(twins, is_test, np.array([0, 0, 0, 5]))
+    counts = facts.count_near_duplicates(
+        near_duplicates, is_test, np.array([0, 0, 0, 5])
+    )
     assert [dataclasses.astuple(row) for row in counts["train_in_test"]] == [
         (1, 0, 1, 0),
         (5, 1, 0, 1),
         (12, 1, 0, 1),
     ]
-    assert [row.pictures for row in counts["test_in_train"]] == [0, 1, 1]
-    assert [row.mirrored_only for row in counts["test_in_train"]] == [1, 1, 1]
-    assert [row.pictures for row in counts["within_train"]] == [0, 0, 2]
+    assert [row.images for row in counts["test_in_train"]] == [0, 1, 1]
+    assert [row.flipped_only for row in counts["test_in_train"]] == [1, 1, 1]
+    assert [row.images for row in counts["within_train"]] == [0, 0, 2]
 
 
 # --- everything else that may be wrong -----------------------------------------
@@ -176,7 +190,7 @@ def test_counts_and_imbalance(folder):
 
 
 def test_whatever_is_wrong_is_reported_and_no_error(folder, capsys):
-    (folder / "train/angry/broken.jpg").write_bytes(b"no picture")
+    (folder / "train/angry/broken.jpg").write_bytes(b"no image")
     (folder / "test/happy/empty.png").write_bytes(b"")
     save(folder / "train/happy/large.png", np.zeros((60, 96), np.uint8))
     Image.new("RGB", (48, 48)).save(folder / "train/happy/colour.png")
@@ -188,11 +202,11 @@ def test_whatever_is_wrong_is_reported_and_no_error(folder, capsys):
     save(folder / "valid/happy/0.png", face())
     (folder / "docs").mkdir()
     (folder / "test/sad/list.csv").write_text("x")
-    for picture in (folder / "test/fear").iterdir():
-        picture.unlink()
+    for image in (folder / "test/fear").iterdir():
+        image.unlink()
     found = run(folder)
     assert found["unreadable"] == {
-        "train/angry/broken.jpg": "not a JPEG or PNG picture",
+        "train/angry/broken.jpg": "not a JPEG or PNG image",
         "test/happy/empty.png": "empty file",
     }
     assert found["converted"] == {
@@ -220,7 +234,7 @@ def test_whatever_is_wrong_is_reported_and_no_error(folder, capsys):
     assert found["imbalance"]["test"] is None
     text = capsys.readouterr().out
     for words in (
-        "In test there is no picture of fear.",
+        "In test there is no image of fear.",
         "2 cannot be read, 4 blank, 3 not 48x48 grayscale.",
         "  train/happy/large.png: 96x60, L\n",
         "  train/happy/lying.png: 48x48, L, turned\n",
@@ -234,7 +248,7 @@ def test_a_folder_without_test_is_audited_too(folder):
     found = audit(folder)
     assert found.across == ()
     assert sum(found.counts["test"].values()) == 0
-    assert "In test there is no picture of angry, " in text.format_audit(found)
+    assert "In test there is no image of angry, " in text.format_audit(found)
 
 
 # --- votes -------------------------------------------------------------------
@@ -264,7 +278,7 @@ def test_labels_and_crowd(folder, capsys):
     crowd = run(folder)["crowd"]
     assert list(crowd) == ["train", "test", "PublicTest", "PrivateTest"]
     assert crowd["train"]["happy"] == {
-        "pictures": 3,
+        "images": 3,
         "voted": 3,
         "majority": dict.fromkeys(EMOTIONS, 0) | {"happy": 1, "neutral": 1},
     }
@@ -292,22 +306,22 @@ def test_files_and_schema(folder, capsys):
     assert found["crowd"] is None
     assert found["across"][0] == {
         "image": "test/angry/PublicTest_0.png",
-        "twin": "train/angry/Training_0.png",
+        "near-duplicate": "train/angry/Training_0.png",
         "label": "angry",
-        "twin_label": "angry",
+        "near_duplicate_label": "angry",
         "rmse": 0.0,
-        "mirrored": False,
+        "flipped": False,
     }
-    assert found["twin_counts"]["within_test"][2] == {
+    assert found["near_duplicate_counts"]["within_test"][2] == {
         "rmse": 12,
-        "pictures": 2,
-        "mirrored_only": 0,
+        "images": 2,
+        "flipped_only": 0,
         "conflicting": 0,
     }
     text = (output / "audit.txt").read_text(encoding="utf-8")
     assert text.strip() in capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
-    assert "3 of 14 test pictures (21.4%) stand in train too" in text
+    assert "3 of 14 test images (21.4%) stand in train too" in text
 
 
 def test_without_output_a_folder_below_runs(folder, tmp_path):
@@ -330,7 +344,7 @@ def test_an_audit_needs_no_keras(folder):
 def test_nothing_to_audit(tmp_path, capsys):
     words = ("--mode", "audit", "--data", tmp_path / "none", "--output", tmp_path / "o")
     assert main([str(word) for word in words]) == 2
-    expected = f"error: The folder {tmp_path / 'none'} does not exist. No pictures in "
+    expected = f"error: The folder {tmp_path / 'none'} does not exist. No images in "
     assert capsys.readouterr().err.startswith(expected)
     assert not list(tmp_path.iterdir())
 
@@ -346,41 +360,43 @@ def test_where_results_cannot_go_is_found_before_the_work(
     assert "Choose another with --output" in capsys.readouterr().err
 
 
-# --- leaving out, and judging without ------------------------------------------
+# --- leaving out, and evaluating without ------------------------------------------
 
 
 def test_leave_out_takes_from_train_what_stands_in_test(folder):
     run(folder)
-    twins = read_known_twins(folder.parent / "out")
-    assert twins.path == folder.parent / "out" / "audit.json"
+    near_duplicates = read_known_near_duplicates(folder.parent / "out")
+    assert near_duplicates.path == folder.parent / "out" / "audit.json"
     train, test, _ = read_splits(folder, skip_bad=False)
-    twins.check(train=train, test=test)
-    left = twins.left_of(train)
+    near_duplicates.check(train=train, test=test)
+    left = near_duplicates.left_of(train)
     assert len(left) == len(train) - 3
     assert not set(left.names) & {name for _, name in ACROSS}
-    places = twins.places_without(test)
+    places = near_duplicates.places_without(test)
     assert set(test.names) - {test.names[p] for p in places} == {n for n, _ in ACROSS}
 
 
-def known(train: Split, twins: frozenset[str] = frozenset()) -> KnownTwins:
+def known(
+    train: Split, near_duplicates: frozenset[str] = frozenset()
+) -> KnownNearDuplicates:
     fingerprints = {"train": fingerprint(train), "test": ""}
-    return KnownTwins(Path("audit.json"), fingerprints, twins, frozenset())
+    return KnownNearDuplicates(
+        Path("audit.json"), fingerprints, near_duplicates, frozenset()
+    )
 
 
 @pytest.mark.parametrize("change", ["renamed", "pixel", "fewer"])
-def test_an_audit_of_other_pictures_is_refused(folder, change):
+def test_an_audit_of_other_images_is_refused(folder, change):
     train, _, _ = read_splits(folder, skip_bad=False)
-    twins = known(train)
+    near_duplicates = known(train)
     if change == "renamed":
         train = Split(train.images, train.labels, ("x", *train.names[1:]))
     elif change == "pixel":
         train.images[3, 3, 3] ^= 1
     else:
         train = train.select(range(20))
-    with pytest.raises(
-        DataError, match="audit of other pictures: expected a train/ wi"
-    ):
-        twins.check(train=train)
+    with pytest.raises(DataError, match="audit of other images: expected a train/ wi"):
+        near_duplicates.check(train=train)
 
 
 def test_an_emotion_must_not_vanish(folder):
@@ -388,7 +404,7 @@ def test_an_emotion_must_not_vanish(folder):
     sad = frozenset(name for name in train.names if "/sad/" in name)
     with pytest.raises(DataError) as caught:
         known(train, sad).left_of(train)
-    assert "no picture of sad is left in train/" in str(caught.value)
+    assert "no image of sad is left in train/" in str(caught.value)
     assert "train without --leave-out" in str(caught.value)
 
 
@@ -414,7 +430,7 @@ def test_a_file_that_is_no_audit(tmp_path, content, words):
     if content is not None:
         path.write_text(content)
     with pytest.raises(DataError) as caught:
-        read_known_twins(path)
+        read_known_near_duplicates(path)
     assert words in str(caught.value)
     assert str(caught.value).endswith("Make one with --mode audit.")
 
@@ -433,7 +449,7 @@ def test_training_and_evaluation_take_an_audit(folder, tmp_path, capsys, monkeyp
     words += ("--leave-out", audit_file)
     assert main([str(word) for word in words]) == 0
     (trained,) = runs.glob("*-default")
-    assert "left out of train: 3 of 21 pictures" in capsys.readouterr().out
+    assert "left out of train: 3 of 21 images" in capsys.readouterr().out
     config = json.loads((trained / "config.json").read_text())
     assert config["leave_out"] == str(audit_file)
     environment = json.loads((trained / "environment.json").read_text())
@@ -444,9 +460,9 @@ def test_training_and_evaluation_take_an_audit(folder, tmp_path, capsys, monkeyp
         "test": 14,
         "PublicTest": 7,
         "PrivateTest": 7,
-        "test without twins in train": 11,
-        "PublicTest without twins in train": 6,
-        "PrivateTest without twins in train": 5,
+        "test without near-duplicates in train": 11,
+        "PublicTest without near-duplicates in train": 6,
+        "PrivateTest without near-duplicates in train": 5,
     }
 
     # What a resumed run reads is what it was started with.
@@ -458,22 +474,22 @@ def test_training_and_evaluation_take_an_audit(folder, tmp_path, capsys, monkeyp
     assert data.fingerprint == environment["data"]["fingerprint"]
 
     words = ("--mode", "evaluate", *places, "--weights", trained)
-    words += ("--output", tmp_path / "judged", "--audit", audit_file)
+    words += ("--output", tmp_path / "evaluated", "--audit", audit_file)
     assert main([str(word) for word in words]) == 0
-    assert "test without twins in train, n = 11" in capsys.readouterr().out
-    metrics = json.loads((tmp_path / "judged/metrics.json").read_text())
+    assert "test without near-duplicates in train, n = 11" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "evaluated/metrics.json").read_text())
     assert metrics["audit"] == str(audit_file)
     assert metrics["parts"] == parts
 
     # An audit beside train/ and test/ is at hand without a flag, if it is of them.
     _, test, _ = read_splits(folder, skip_bad=False)
-    assert runners._twins_at_hand(None, str(folder), test=test) is None
+    assert runners._near_duplicates_at_hand(None, str(folder), test=test) is None
     beside = folder / "audit.json"
     beside.write_text(audit_file.read_text())
-    assert runners._twins_at_hand(None, str(folder), test=test).path == beside
+    assert runners._near_duplicates_at_hand(None, str(folder), test=test).path == beside
     beside.write_text(json.dumps(found | {"fingerprints": {"train": "", "test": ""}}))
-    assert runners._twins_at_hand(None, str(folder), test=test) is None
-    assert "is an audit of other pictures" in capsys.readouterr().out
+    assert runners._near_duplicates_at_hand(None, str(folder), test=test) is None
+    assert "is an audit of other images" in capsys.readouterr().out
     words = (*words[:-1], beside)
     assert main([str(word) for word in words]) == 2
-    assert "is an audit of other pictures" in capsys.readouterr().err
+    assert "is an audit of other images" in capsys.readouterr().err

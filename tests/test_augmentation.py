@@ -1,4 +1,4 @@
-"""Random changes to training pictures: what moves where, and when nothing does."""
+"""Random changes to training images: what moves where, and when nothing does."""
 
 import keras
 import numpy as np
@@ -24,15 +24,15 @@ EVERYTHING = Recipe(
 
 
 @pytest.fixture
-def pictures():
+def images():
     # Smooth, so that a small move changes little and a large one much.
     ramp = np.linspace(0, 255, 48, dtype="float32")
-    picture = (ramp[:, np.newaxis] + ramp) / 2
-    return np.repeat(picture[np.newaxis, :, :, np.newaxis], 64, axis=0)
+    image = (ramp[:, np.newaxis] + ramp) / 2
+    return np.repeat(image[np.newaxis, :, :, np.newaxis], 64, axis=0)
 
 
 def dot(row: int, column: int) -> np.ndarray:
-    """64 black pictures with a white square of 3x3 pixels."""
+    """64 black images with a white square of 3x3 pixels."""
     images = np.zeros((64, 48, 48, 1), "float32")
     images[:, row - 1 : row + 2, column - 1 : column + 2] = 255
     return images
@@ -57,12 +57,12 @@ def identity() -> keras.Model:
     return keras.Model(inputs, keras.layers.Identity()(inputs))
 
 
-def test_nothing_changes_outside_training(pictures):
+def test_nothing_changes_outside_training(images):
     model = with_augmentation(identity(), EVERYTHING)
     assert np.array_equal(
-        keras.ops.convert_to_numpy(model(pictures, training=False)), pictures
+        keras.ops.convert_to_numpy(model(images, training=False)), images
     )
-    assert not np.allclose(changed(model, pictures), pictures, atol=20)
+    assert not np.allclose(changed(model, images), images, atol=20)
 
 
 def test_without_augmentation_there_is_only_the_network():
@@ -70,12 +70,12 @@ def test_without_augmentation_there_is_only_the_network():
     assert with_augmentation(network, Recipe()) is network
 
 
-def test_ranges_of_zero_leave_pictures_as_they_are(pictures):
+def test_ranges_of_zero_leave_images_as_they_are(images):
     layer = RandomAffine(rotation=0, shift=0, zoom=0)
-    np.testing.assert_allclose(changed(layer, pictures), pictures, atol=0.01)
+    np.testing.assert_allclose(changed(layer, images), images, atol=0.01)
 
 
-def test_each_picture_moves_within_the_range_on_its_own():
+def test_each_image_moves_within_the_range_on_its_own():
     moved = places(changed(RandomAffine(rotation=0, shift=0.125, zoom=0), dot(24, 20)))
     moves = moved - (24, 20)
     assert (np.abs(moves) <= 6.01).all()
@@ -95,7 +95,7 @@ def test_turning_keeps_the_distance_from_the_middle():
 
 
 def test_zooming_is_about_the_middle():
-    # Not so near to the border that its mirror image comes in.
+    # Not so near to the border that its horizontal flip comes in.
     zoomed = places(changed(RandomAffine(rotation=0, shift=0, zoom=0.25), dot(24, 34)))
     scales = (zoomed[:, 1] - 23.5) / 10.5
     np.testing.assert_allclose((zoomed[:, 0] - 23.5) / 0.5, scales, atol=0.2)
@@ -107,30 +107,30 @@ def test_zooming_is_about_the_middle():
 @pytest.mark.parametrize(
     ("setting", "value"), [("brightness", 0.2), ("contrast", 0.4), ("erasing", 0.5)]
 )
-def test_gray_values_stay_within_0_and_255(pictures, setting, value):
+def test_gray_values_stay_within_0_and_255(images, setting, value):
     model = with_augmentation(identity(), Recipe(**{setting: value}))
-    images = changed(model, pictures)
-    assert images.min() >= 0
-    assert images.max() <= 255
-    differs = np.abs(images - pictures).max(axis=(1, 2, 3)) > 1
+    augmented = changed(model, images)
+    assert augmented.min() >= 0
+    assert augmented.max() <= 255
+    differs = np.abs(augmented - images).max(axis=(1, 2, 3)) > 1
     assert differs.mean() > 0.25
 
 
-def test_erasing_hits_as_many_pictures_as_the_recipe_says(pictures):
+def test_erasing_hits_as_many_images_as_the_recipe_says(images):
     for chance in (0.25, 1.0):
         model = with_augmentation(identity(), Recipe(erasing=chance))
-        erased = (changed(model, pictures) != pictures).any(axis=(1, 2, 3))
+        erased = (changed(model, images) != images).any(axis=(1, 2, 3))
         assert abs(erased.mean() - chance) <= 0.2
-        shares = (changed(model, pictures) == 128).mean(axis=(1, 2, 3))[erased]
+        shares = (changed(model, images) == 128).mean(axis=(1, 2, 3))[erased]
         assert (shares < 0.25).all()
 
 
-def test_resolution_is_lower_in_training_alone(pictures):
+def test_resolution_is_lower_in_training_alone(images):
     layer = Resolution()
-    assert layer(pictures, training=True).shape == (64, 48, 48, 1)
+    assert layer(images, training=True).shape == (64, 48, 48, 1)
     layer.size = 24
-    small = changed(layer, pictures)
+    small = changed(layer, images)
     assert small.shape == (64, 24, 24, 1)
-    halves = pictures.reshape(64, 24, 2, 24, 2, 1).mean(axis=(2, 4))
+    halves = images.reshape(64, 24, 2, 24, 2, 1).mean(axis=(2, 4))
     np.testing.assert_allclose(small[:, 2:-2, 2:-2], halves[:, 2:-2, 2:-2], atol=3)
-    assert layer(pictures, training=False).shape == (64, 48, 48, 1)
+    assert layer(images, training=False).shape == (64, 48, 48, 1)

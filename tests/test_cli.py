@@ -119,7 +119,7 @@ def test_a_choice_of_another_mode_is_refused(fails):
     assert message == "--labels is one of original, ferplus; found 'both'.\n"
 
 
-def test_small_pictures_need_a_network_that_takes_them(fails):
+def test_small_images_need_a_network_that_takes_them(fails):
     message = fails("--mode=train", "--data=sample", "--low-resolution-epochs=2")
     assert "found --model compact. Choose residual" in message
 
@@ -295,7 +295,7 @@ def test_a_number_may_reach_its_bounds(runners, declared, bound):
     value = typed(declared, declared.metadata[bound])
     # So that the settings agree.
     values = {"learning_rate": 10.0, "minimum_learning_rate": 0.0, "epochs": 100_000}
-    values |= {"optimizer": "sgd", "schedule": "one-cycle", "labels": "both"}
+    values |= {"optimizer": "sgd", "schedule": "linear", "labels": "both"}
     values[declared.name] = value
     flags = [f"{flag_name(name)}={number}" for name, number in values.items()]
     assert cli.main(["--mode", "train", *flags]) == 0
@@ -472,15 +472,15 @@ def test_an_error_of_the_program_is_not_passed_off_as_the_users(runners):
         cli.main(["--mode", "train"])
 
 
-# --- Pictures and folders that cannot be used ---
+# --- Images and folders that cannot be used ---
 
 
 @pytest.mark.parametrize("mode", ["train", "evaluate"])
-def test_a_folder_without_pictures(fails, tmp_path, places, network, mode):
+def test_a_folder_without_images(fails, tmp_path, places, network, mode):
     (tmp_path / "empty").mkdir()
     flags = places if mode == "train" else (*places[:2], "--weights", network)
     message = fails("--mode", mode, "--data", tmp_path / "empty", *flags)
-    assert f"No pictures in {tmp_path / 'empty'}" in message
+    assert f"No images in {tmp_path / 'empty'}" in message
     for emotion in EMOTIONS:
         assert emotion in message
     assert "--data sample" in message
@@ -491,23 +491,23 @@ def test_a_folder_without_pictures(fails, tmp_path, places, network, mode):
 def test_a_missing_class_is_named(fails, tmp_path, places, faces, part):
     shutil.rmtree(faces / part / "fear")
     message = fails("--mode", "train", "--data", faces, *places)
-    assert f"No pictures of fear in {faces / part}" in message
+    assert f"No images of fear in {faces / part}" in message
     assert not (tmp_path / "runs").exists()
 
 
-def test_all_damaged_pictures_are_named_before_anything_is_created(
+def test_all_damaged_images_are_named_before_anything_is_created(
     fails, tmp_path, places, faces
 ):
     whole = (faces / "train" / "happy" / "0.png").read_bytes()
     damaged = {
         "train/angry/empty.jpg": b"",
         "train/happy/cut.png": whole[: len(whole) // 2],
-        "test/sad/text.png": b"no picture",
+        "test/sad/text.png": b"no image",
     }
     for name, content in damaged.items():
         (faces / name).write_bytes(content)
     message = fails("--mode", "train", "--data", faces, *places)
-    assert "3 pictures cannot be read" in message
+    assert "3 images cannot be read" in message
     for name in damaged:
         assert name in message
     assert "--skip-bad" in message
@@ -515,8 +515,8 @@ def test_all_damaged_pictures_are_named_before_anything_is_created(
     assert contents(tmp_path / "publish") == []
 
 
-def test_damaged_pictures_to_judge_on(fails, tmp_path, faces, network):
-    (faces / "test" / "sad" / "0.png").write_bytes(b"no picture")
+def test_damaged_images_to_evaluate_on(fails, tmp_path, faces, network):
+    (faces / "test" / "sad" / "0.png").write_bytes(b"no image")
     runs = ("--runs", tmp_path / "runs")
     message = fails("--mode=evaluate", "--data", faces, "--weights", network, *runs)
     assert "test/sad/0.png" in message
@@ -609,15 +609,15 @@ def test_a_network_to_start_from_is_checked_before_anything_is_created(
 
 
 def test_drawn_faces_without_a_network_trained_on_them(fails, tmp_path):
-    make_run(tmp_path / "runs" / "photographs", data="pictures")
+    make_run(tmp_path / "runs" / "photographs", data="images")
     flags = ("--runs", tmp_path / "runs")
     message = fails("--mode", "evaluate", "--data", "sample", *flags)
     assert "found no such run" in message
     assert "--mode train" in message
 
 
-def test_a_network_trained_on_photographs_is_not_judged_on_drawings(fails, tmp_path):
-    run = make_run(tmp_path / "runs" / "photographs", data="pictures")
+def test_a_network_trained_on_photographs_is_not_evaluated_on_drawings(fails, tmp_path):
+    run = make_run(tmp_path / "runs" / "photographs", data="images")
     flags = ("--weights", run, "--runs", run.parent)
     message = fails("--mode", "evaluate", "--data", "sample", *flags)
     assert f"{run} is none" in message
@@ -639,9 +639,9 @@ def interrupted(tmp_path, faces, places):
     return run
 
 
-def test_resuming_with_other_pictures(fails, interrupted, faces):
+def test_resuming_with_other_images(fails, interrupted, faces):
     message = fails("--mode", "train", "--resume", interrupted)
-    assert f"the pictures that {interrupted} was started with" in message
+    assert f"the images that {interrupted} was started with" in message
     assert f"found others in {faces}" in message
     assert "--data" in message
 

@@ -106,7 +106,7 @@ def test_a_setting_that_suits_the_recipe_of_the_drawn_faces_is_not_refused():
     ("settings", "words"),
     [
         ({"weight_decay": 0.1}, ("--weight-decay", "adamw or sgd")),
-        ({"warmup_epochs": 1}, ("--warmup-epochs", "cosine or one-cycle")),
+        ({"warmup_epochs": 1}, ("--warmup-epochs", "cosine or linear")),
         (
             {"warmup_epochs": 15, "schedule": "cosine"},
             ("--warmup-epochs (15)", "--epochs (15)"),

@@ -1,4 +1,4 @@
-"""Reading class folders, and setting validation pictures apart."""
+"""Reading class folders, and setting validation images apart."""
 
 import os
 import struct
@@ -45,7 +45,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def made_up(count: int = 70, names=None, seed: int = 0) -> Split:
-    """Pictures of noise, every seventh of the same class."""
+    """Images of noise, every seventh of the same class."""
     images = np.random.default_rng(seed).integers(0, 256, (count, 48, 48, 1), np.uint8)
     labels = np.arange(count, dtype=np.int64) % len(EMOTIONS)
     return Split(images, labels, tuple(names or (f"train/{i}" for i in range(count))))
@@ -57,7 +57,7 @@ def split(train: Split, test: Split, *, share: float = 0.1, seed: int = 1) -> Da
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three train and two test pictures per class, grey level 10 x label + number."""
+    """Three train and two test images per class, gray level 10 x label + number."""
     for part, count in (("train", 3), ("test", 2)):
         for label, emotion in enumerate(EMOTIONS):
             for number in range(count):
@@ -113,7 +113,7 @@ def test_threads_do_not_change_the_outcome(folder, monkeypatch, several_threads)
     assert read(folder).fingerprint == before
 
 
-def test_only_large_pictures_are_read_by_several_threads(tmp_path):
+def test_only_large_images_are_read_by_several_threads(tmp_path):
     small, large = tmp_path / "small", tmp_path / "large"
     small.write_bytes(bytes(1600))
     large.write_bytes(bytes(9000))
@@ -164,12 +164,12 @@ def test_unknown_folders_and_files_are_left_out_and_noted(folder):
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_a_missing_class_is_named(folder, part):
     (folder / part / "fear").rename(folder / part / "Angst")
-    for picture in (folder / part / "sad").iterdir():
-        picture.unlink()
+    for image in (folder / part / "sad").iterdir():
+        image.unlink()
     message = message_of(folder)
-    assert f"No pictures of fear, sad in {folder / part}." in message
+    assert f"No images of fear, sad in {folder / part}." in message
     assert "found the folders Angst, angry, disgust, happy, neutral, sad, " in message
-    assert "Add the missing pictures, or rename the folder" in message
+    assert "Add the missing images, or rename the folder" in message
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -188,7 +188,7 @@ def test_a_missing_part_says_what_to_do(folder, part, state, found):
     elif state == "unknown":
         save(folder / part / "Freude/0.png")
     message = message_of(folder)
-    assert message.startswith(f"No pictures in {folder / part}. Expected .jpg, .jpeg")
+    assert message.startswith(f"No images in {folder / part}. Expected .jpg, .jpeg")
     assert found in message
     assert f"Unpack FER2013 into {folder}" in message
     assert "`--data FOLDER`" in message
@@ -203,18 +203,18 @@ def test_read_test_needs_no_train(folder):
     assert notes == ("left out: 1 file in class folders (not .jpg, .jpeg or .png)",)
 
 
-def test_has_pictures(tmp_path):
-    assert not folders.has_pictures(tmp_path / "absent")
-    assert not folders.has_pictures(tmp_path)
+def test_has_images(tmp_path):
+    assert not folders.has_images(tmp_path / "absent")
+    assert not folders.has_images(tmp_path)
     save(tmp_path / "elsewhere/happy/0.png")
     save(tmp_path / "train/0.png")
     (tmp_path / "train/happy").mkdir()
     (tmp_path / "train/happy/notes.txt").write_text("x")
     (tmp_path / "train/happy/.0.png").write_text("x")
-    assert not folders.has_pictures(tmp_path)
+    assert not folders.has_images(tmp_path)
     (tmp_path / "test/joy").mkdir(parents=True)
     (tmp_path / "test/joy/0.JPEG").write_text("by its name alone")
-    assert folders.has_pictures(tmp_path)
+    assert folders.has_images(tmp_path)
 
 
 def test_a_folder_that_cannot_be_listed(folder, monkeypatch):
@@ -233,7 +233,7 @@ def test_a_folder_that_cannot_be_listed(folder, monkeypatch):
 # --- conversions -------------------------------------------------------------
 
 
-def only_picture(folder: Path, level_of: str = "test/angry/0.png") -> np.ndarray:
+def only_image(folder: Path, level_of: str = "test/angry/0.png") -> np.ndarray:
     test, _ = folders.read_test(folder, skip_bad=False)
     return test.images[test.names.index(level_of), :, :, 0]
 
@@ -243,25 +243,24 @@ def test_conversions_are_counted_in_one_note(folder):
     save(folder / "train/angry/0.png", 77, "RGB")
     save(folder / "train/happy/0.JPG", 77, "L", (20, 20))
     assert read(folder).notes == (
-        "converted to 48x48 grayscale: 3 pictures "
-        "(2 of another size, 2 of another mode)",
+        "converted to 48x48 grayscale: 3 images (2 of another size, 2 of another mode)",
     )
-    assert (only_picture(folder) == 77).all()
+    assert (only_image(folder) == 77).all()
 
 
 def test_sixteen_bits_are_scaled_not_clipped(folder):
     ramp = np.linspace(0, 65535, 48 * 48).astype(np.uint16).reshape(48, 48)
     Image.fromarray(ramp).save(folder / "test/angry/0.png")
-    assert np.array_equal(only_picture(folder), ramp // 256)
+    assert np.array_equal(only_image(folder), ramp // 256)
 
 
 def test_transparent_pixels_are_white(folder):
     pixels = np.full((48, 48, 4), (50, 50, 50, 255), np.uint8)
     pixels[:, 24:, 3] = 0
     Image.fromarray(pixels).save(folder / "test/angry/0.png")
-    picture = only_picture(folder)
-    assert (picture[:, :24] == 50).all()
-    assert (picture[:, 24:] == 255).all()
+    image = only_image(folder)
+    assert (image[:, :24] == 50).all()
+    assert (image[:, 24:] == 255).all()
 
 
 def test_laying_on_white_by_rows_changes_nothing(monkeypatch):
@@ -282,27 +281,27 @@ def test_a_large_jpeg_is_decoded_small(tmp_path, monkeypatch):
     monkeypatch.setattr(
         Image.Image, "load", lambda image: sizes.append(image.size) or load(image)
     )
-    picture, before = folders._read_picture(tmp_path / "a.jpg")
+    decoded, before = folders._read_image(tmp_path / "a.jpg")
     assert max(sizes) <= (750, 500)
     assert (before.width, before.height, before.mode) == (3000, 2000, "RGB")
     middle = np.linspace(42, 213, 48)
-    assert abs(picture - middle).max() < 4
+    assert abs(decoded - middle).max() < 4
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory otherwise")
-def test_a_large_transparent_picture_fits_into_memory(tmp_path):
+def test_a_large_transparent_image_fits_into_memory(tmp_path):
     Image.new("RGBA", (4900, 4890)).save(tmp_path / "a.png", compress_level=1)
     code = (
         "import sys; from pathlib import Path\n"
-        "from emotion_cnn.dataset import _read_picture\n"
-        "assert _read_picture(Path(sys.argv[1]))[0].mean() == 255\n"
+        "from emotion_cnn.dataset import _read_image\n"
+        "assert _read_image(Path(sys.argv[1]))[0].mean() == 255\n"
         # Not ru_maxrss: a child inherits that of the process it was forked from.
         "status = Path('/proc/self/status').read_text()\n"
         "print(int(status.split('VmHWM:')[1].split()[0]) // 1024)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(result.stdout) < 250  # MB; 400 with the whole picture at a time
+    assert int(result.stdout) < 250  # MB; 400 with the whole image at a time
 
 
 def test_palette_with_a_transparent_colour(folder):
@@ -310,21 +309,21 @@ def test_palette_with_a_transparent_colour(folder):
     image.putpalette([0, 0, 0, 90, 90, 90])
     image.paste(0, (0, 0, 48, 10))
     image.save(folder / "test/angry/0.png", transparency=0)
-    picture = only_picture(folder)
-    assert (picture[:10] == 255).all()
-    assert (picture[10:] == 90).all()
+    decoded = only_image(folder)
+    assert (decoded[:10] == 255).all()
+    assert (decoded[10:] == 90).all()
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "LA", "RGB", "RGBA"])
 def test_modes_of_png(folder, mode):
     save(folder / "test/angry/0.png", 255, mode)
-    assert (only_picture(folder) == 255).all()
+    assert (only_image(folder) == 255).all()
 
 
 def test_cmyk_jpeg(folder):
     save(folder / "test/angry/0.jpg", 120, "CMYK")
-    picture = only_picture(folder, "test/angry/0.jpg")
-    assert abs(picture.astype(int) - 120).max() <= 2
+    image = only_image(folder, "test/angry/0.jpg")
+    assert abs(image.astype(int) - 120).max() <= 2
 
 
 def test_exif_orientation_is_applied(folder):
@@ -334,9 +333,9 @@ def test_exif_orientation_is_applied(folder):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn a quarter clockwise to see it upright
     lying.save(folder / "test/angry/0.png", exif=exif)
-    assert np.array_equal(only_picture(folder), upright)
+    assert np.array_equal(only_image(folder), upright)
     assert read(folder).notes == (
-        "converted to 48x48 grayscale: 1 picture "
+        "converted to 48x48 grayscale: 1 image "
         "(1 turned upright as their EXIF data says)",
     )
 
@@ -345,10 +344,10 @@ def test_other_shapes_keep_their_proportions(folder):
     wide = np.zeros((48, 144), np.uint8)
     wide[:, 48:96] = 255  # a square in the middle fills the result
     Image.fromarray(wide).save(folder / "test/angry/0.png")
-    assert (only_picture(folder)[:, 1:-1] == 255).all()
+    assert (only_image(folder)[:, 1:-1] == 255).all()
 
 
-# --- bad pictures ------------------------------------------------------------
+# --- bad images ------------------------------------------------------------
 
 
 def truncated_jpeg(path):
@@ -378,10 +377,10 @@ BAD = {
     "truncated.jpg": (truncated_jpeg, "image file is truncated"),
     "empty.jpg": (lambda path: path.write_bytes(b""), "empty file"),
     "text.jpg": (
-        lambda path: path.write_text("not a picture"),
-        "not a JPEG or PNG picture",
+        lambda path: path.write_text("not an image"),
+        "not a JPEG or PNG image",
     ),
-    "gif.png": (lambda path: save(path, format="GIF"), "not a JPEG or PNG picture"),
+    "gif.png": (lambda path: save(path, format="GIF"), "not a JPEG or PNG image"),
     "chunk.png": (broken_chunk, "broken PNG file"),
     "bomb.png": (bomb, "larger than 32 megapixels"),
     "warned.png": (lambda path: bomb(path, 10000), "larger than 32 megapixels"),
@@ -401,19 +400,19 @@ def bad_folder(folder):
     return folder
 
 
-def test_all_bad_pictures_are_named_together(bad_folder):
+def test_all_bad_images_are_named_together(bad_folder):
     lines = message_of(bad_folder).splitlines()
-    assert lines[0] == "10 pictures cannot be read:"
+    assert lines[0] == "10 images cannot be read:"
     assert lines[1] == "  train/fear/bomb.png: larger than 32 megapixels"
     for line, (file, (_, reason)) in zip(lines[2:], sorted(BAD.items()), strict=False):
         assert line.startswith(f"  test/sad/{file}: {reason}")
         assert len(line) < 150
     assert lines[11:] == [
-        "Mend or remove them, or go on without them with `--skip-bad`."
+        "Fix or remove them, or go on without them with `--skip-bad`."
     ]
 
 
-def test_bad_pictures_are_skipped_on_request(bad_folder, recwarn):
+def test_bad_images_are_skipped_on_request(bad_folder, recwarn):
     data = read(bad_folder, skip_bad=True)
     assert len(data.test) == 14
     assert data.test.images[:, 0, 0, 0].tolist() == [
@@ -421,7 +420,7 @@ def test_bad_pictures_are_skipped_on_request(bad_folder, recwarn):
     ]
     (note,) = data.notes
     assert note.startswith(
-        "skipped: 10 bad pictures (train/fear/bomb.png: larger than 32 megapixels; "
+        "skipped: 10 bad images (train/fear/bomb.png: larger than 32 megapixels; "
     )
     for file, (_, reason) in BAD.items():
         assert f"test/sad/{file}: {reason}" in note
@@ -440,44 +439,44 @@ def test_a_bomb_is_never_decoded(bad_folder, monkeypatch):
     assert message.count("larger than 32 megapixels") == 4
 
 
-def test_anything_a_decoder_raises_is_a_bad_picture(folder, monkeypatch):
+def test_anything_a_decoder_raises_is_a_bad_image(folder, monkeypatch):
     def fail(image):
         raise struct.error("a\nb\x1b[31m")
 
     monkeypatch.setattr(images, "_to_grayscale", fail)
     message = message_of(folder)
-    assert message.startswith("35 pictures cannot be read:\n  train/angry/0.png: ")
+    assert message.startswith("35 images cannot be read:\n  train/angry/0.png: ")
     assert "\x1b" not in message
     assert len(message.splitlines()) == 37
 
 
-def test_a_long_list_of_bad_pictures_is_cut(folder):
+def test_a_long_list_of_bad_images_is_cut(folder):
     for number in range(107):
         (folder / f"test/sad/{number:03}.jpg").write_bytes(b"")
     lines = message_of(folder).splitlines()
-    assert lines[0] == "107 pictures cannot be read:"
+    assert lines[0] == "107 images cannot be read:"
     assert lines[100:102] == ["  test/sad/099.jpg: empty file", "  ... and 7 more"]
     assert len(lines) == 103
 
 
-def test_a_class_without_a_good_picture_is_missing(folder):
-    for picture in (folder / "train/fear").iterdir():
-        picture.write_bytes(b"")
+def test_a_class_without_a_good_image_is_missing(folder):
+    for image in (folder / "train/fear").iterdir():
+        image.write_bytes(b"")
     message = message_of(folder, skip_bad=True)
-    assert f"No pictures of fear in {folder / 'train'}." in message
-    assert "skipped 3 bad pictures" in message
+    assert f"No images of fear in {folder / 'train'}." in message
+    assert "skipped 3 bad images" in message
 
 
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() == 0,
     reason="whoever runs this may read every file",
 )
-def test_a_picture_one_may_not_read(folder):
+def test_a_image_one_may_not_read(folder):
     save(folder / "test/sad/0.png").chmod(0)
     assert "  test/sad/0.png: Permission denied\n" in message_of(folder)
 
 
-def test_a_refused_picture_is_bad(folder, monkeypatch):
+def test_a_refused_image_is_bad(folder, monkeypatch):
     path_open = Path.open
 
     def refuse(path, *arguments):
@@ -526,7 +525,7 @@ def test_validation_is_public_test_where_there_is_one():
     assert len(data.validation) == 10
     assert all("PublicTest" in name for name in data.validation.names)
     assert np.array_equal(data.validation.images, test.images[1::3])
-    assert data.validation_source == "PublicTest (10 pictures of test/)"
+    assert data.validation_source == "PublicTest (10 images of test/)"
 
 
 def test_otherwise_a_share_of_every_class_is_held_out():
@@ -542,7 +541,7 @@ def test_otherwise_a_share_of_every_class_is_held_out():
     assert len(data.train) + len(data.validation) == 1400
     assert data.test is test
     assert data.validation_source == (
-        "a stratified, seeded tenth of train/ (140 of 1,400 pictures)"
+        "a stratified, seeded tenth of train/ (140 of 1,400 images)"
     )
 
 
@@ -553,18 +552,18 @@ def test_the_seed_decides_what_is_held_out():
     other = split(train, test, share=0.3, seed=2)
     assert other.validation.names != first.validation.names
     assert first.validation_source == (
-        "a stratified, seeded 0.3 share of train/ (21 of 70 pictures)"
+        "a stratified, seeded 0.3 share of train/ (21 of 70 images)"
     )
 
 
 @pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
-def test_a_tiny_class_keeps_a_picture_on_each_side(share):
+def test_a_tiny_class_keeps_a_image_on_each_side(share):
     data = split(made_up(14), made_up(7), share=share)
     assert splits.class_counts(data.train) == dict.fromkeys(EMOTIONS, 1)
     assert splits.class_counts(data.validation) == dict.fromkeys(EMOTIONS, 1)
 
 
-def test_a_single_picture_cannot_be_shared():
+def test_a_single_image_cannot_be_shared():
     with pytest.raises(DataError, match="found a single one of: neutral, sad, surp"):
         split(made_up(11), made_up(7))
     official = made_up(30, official_names(30))
@@ -579,13 +578,13 @@ def test_notes_are_passed_on():
 
 
 def test_select():
-    pictures = made_up(5)
-    picked = pictures.select([3, 1])
+    images = made_up(5)
+    picked = images.select([3, 1])
     assert picked.names == ("train/3", "train/1")
     assert picked.labels.tolist() == [3, 1]
-    assert np.array_equal(picked.images, pictures.images[[3, 1]])
-    assert pictures.select(pictures.labels > 2).names == ("train/3", "train/4")
-    assert len(pictures.select([])) == 0
+    assert np.array_equal(picked.images, images.images[[3, 1]])
+    assert images.select(images.labels > 2).names == ("train/3", "train/4")
+    assert len(images.select([])) == 0
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -594,20 +593,20 @@ def test_fingerprint_changes_with_any_change(part, change):
     parts = {"train": made_up(), "test": made_up(30, official_names(30))}
     before = split(**parts).fingerprint
     assert len(before) == 64
-    pictures = parts[part]
+    given = parts[part]
     if change == "pixel":
-        images = pictures.images.copy()
+        images = given.images.copy()
         images[4, 20, 20, 0] ^= 1
-        parts[part] = replace(pictures, images=images)
+        parts[part] = replace(given, images=images)
     elif change == "label":
-        labels = pictures.labels.copy()
+        labels = given.labels.copy()
         labels[4] += 1
-        parts[part] = replace(pictures, labels=labels)
+        parts[part] = replace(given, labels=labels)
     elif change == "name":
-        names = ("other/" + pictures.names[0], *pictures.names[1:])
-        parts[part] = replace(pictures, names=names)
+        names = ("other/" + given.names[0], *given.names[1:])
+        parts[part] = replace(given, names=names)
     else:
-        parts[part] = pictures.select(np.arange(len(pictures))[::-1])
+        parts[part] = given.select(np.arange(len(given))[::-1])
     assert split(**parts).fingerprint != before
     copies = {"train": made_up(), "test": made_up(30, official_names(30))}
     assert split(**copies).fingerprint == before
@@ -637,7 +636,7 @@ def test_fer2013():
         3_589,
         7_178,
     )
-    assert data.validation_source == "PublicTest (3,589 pictures of test/)"
+    assert data.validation_source == "PublicTest (3,589 images of test/)"
     assert data.notes == ()
     path = Path(str(FER2013)) / data.test.names[1234]
     assert np.array_equal(data.test.images[1234, :, :, 0], np.asarray(Image.open(path)))

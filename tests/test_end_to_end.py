@@ -162,24 +162,24 @@ def pair_of(folder: Path) -> list[bytes]:
     return [(folder / name).read_bytes() for name in PAIR]
 
 
-def write_pictures(folder: Path) -> None:
+def write_images(folder: Path) -> None:
     """Writes drawn faces as if they were FER2013's photographs."""
-    images, labels = draw_faces(sum(PER_CLASS.values()), seed=5)
+    faces, labels = draw_faces(sum(PER_CLASS.values()), seed=5)
     for label, emotion in enumerate(EMOTIONS):
-        pictures = iter(images[labels == label, :, :, 0])
+        images = iter(faces[labels == label, :, :, 0])
         for kind, count in PER_CLASS.items():
             part = folder / ("train" if kind == "Training" else "test") / emotion
             part.mkdir(parents=True, exist_ok=True)
             for number in range(count):
                 name = f"{kind}_{number}.png"
-                Image.fromarray(next(pictures)).save(part / name)
+                Image.fromarray(next(images)).save(part / name)
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A clone over which pictures were unpacked, and one run on them."""
+    """A clone over which images were unpacked, and one run on them."""
     clone = Clone(tmp_path_factory.mktemp("clone"))
-    write_pictures(clone.folder)
+    write_images(clone.folder)
     clone.output = clone.main(*TRAIN)
     return clone
 
@@ -195,10 +195,10 @@ def jax_results(clone, tmp_path_factory):
     train = ["--mode", "train", "--model", "compact", "--backend", "jax"]
     train += ["--epochs", "2", "--batch-size", "16"]
     train += ["--runs", str(folder / "runs"), "--publish", str(folder)]
-    judge = ["--mode", "evaluate", "--backend", "jax", "--weights", str(clone.run)]
-    ten_crop = [*judge, "--tta", "ten-crop", "--output", str(folder / "ten_crop")]
-    judge += ["--output", str(folder / "of_tensorflow")]
-    commands = (train, judge, ten_crop)
+    evaluate = ["--mode", "evaluate", "--backend", "jax", "--weights", str(clone.run)]
+    ten_crop = [*evaluate, "--tta", "ten-crop", "--output", str(folder / "ten_crop")]
+    evaluate += ["--output", str(folder / "of_tensorflow")]
+    commands = (train, evaluate, ten_crop)
     results = clone.several(*commands, PYTHONPATH=str(folder), **JAX_QUICKLY)
     assert [code for code, _, _ in results] == [0, 0, 0], results
     return folder
@@ -282,7 +282,7 @@ def test_environment_of_a_run(clone):
     assert "git_commit" in environment
     data = environment["data"]
     assert len(data["fingerprint"]) == 64
-    assert data["validation_source"] == "PublicTest (28 pictures of test/)"
+    assert data["validation_source"] == "PublicTest (28 images of test/)"
     assert data["counts"] == {
         "train": dict.fromkeys(EMOTIONS, 9),
         "validation": dict.fromkeys(EMOTIONS, 4),
@@ -357,7 +357,7 @@ def test_the_report_is_printed_and_kept(evaluations):
     assert report in evaluations["outputs"][0]
     accuracy = read_json(evaluations["published"] / "metrics.json")["parts"]["test"]
     assert f"{accuracy['accuracy']:.2%}" in report
-    assert "pictures per second" in report
+    assert "images per second" in report
     assert "test-time augmentation: none" in report
 
 
@@ -389,13 +389,15 @@ def test_jax_trains_without_tensorflow(jax_results, jax_run):
     assert validation["log_loss"] == pytest.approx(best["val_loss"], abs=1e-5)
 
 
-@pytest.mark.parametrize("judged", ["run of tensorflow", "run of jax", "ten crops"])
-def test_both_backends_find_the_same(clone, jax_results, jax_run, evaluations, judged):
+@pytest.mark.parametrize("evaluated", ["run of tensorflow", "run of jax", "ten crops"])
+def test_both_backends_find_the_same(
+    clone, jax_results, jax_run, evaluations, evaluated
+):
     folders = {
         "run of tensorflow": (clone.run, jax_results / "of_tensorflow"),
         "run of jax": (jax_run, evaluations["jax"]),
         "ten crops": (evaluations["ten_crop"], jax_results / "ten_crop"),
-    }[judged]
+    }[evaluated]
     one, other = (read_json(folder / "metrics.json")["parts"] for folder in folders)
     for part in ("test", "PublicTest", "PrivateTest"):
         assert one[part]["n"] == other[part]["n"]
@@ -529,7 +531,7 @@ def test_ctrl_c_says_how_to_go_on(story):
     ) in story["error"]
 
 
-# A fresh clone, without pictures
+# A fresh clone, without images
 
 
 @pytest.fixture(scope="module")
@@ -561,11 +563,11 @@ def test_evaluate_before_train_says_what_to_do(fresh):
     assert "python main.py --mode train" in error
 
 
-def test_training_without_pictures_draws_faces_and_says_so(fresh):
+def test_training_without_images_draws_faces_and_says_so(fresh):
     code, output, error = fresh.results["train"]
     assert code == 0, error
     assert output.startswith("*** DRAWN FACES, NOT PHOTOGRAPHS ***")
-    assert "train/ and test/ hold no pictures yet" in output
+    assert "train/ and test/ hold no images yet" in output
     assert "accuracy on them says nothing about\naccuracy on people" in output
     assert "msambare/fer2013" in output
     config = read_json(fresh.run / "config.json")
@@ -580,7 +582,7 @@ def test_the_shipped_pair_is_not_touched_by_drawn_faces(fresh):
     assert "Published" not in fresh.results["train"][1]
 
 
-def test_evaluate_judges_the_run_on_drawn_faces(fresh):
+def test_evaluate_evaluates_the_run_on_drawn_faces(fresh):
     code, output, error = fresh.results["evaluate"]
     assert code == 0, error
     assert output.startswith("*** DRAWN FACES, NOT PHOTOGRAPHS ***")

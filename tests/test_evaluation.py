@@ -33,7 +33,7 @@ def probability_rows(predictions, runners_up):
 
 
 @pytest.fixture
-def six_pictures():
+def six_images():
     labels = np.array([ANGRY, ANGRY, ANGRY, DISGUST, HAPPY, HAPPY])
     predictions = [ANGRY, ANGRY, DISGUST, DISGUST, HAPPY, SAD]
     runners_up = [FEAR, FEAR, ANGRY, FEAR, FEAR, FEAR]
@@ -46,16 +46,16 @@ def random_predictions(n, seed=0):
     return labels, generator.dirichlet(np.ones(7), n)
 
 
-def test_six_pictures_by_hand(six_pictures):
-    metrics = compute_metrics(*six_pictures)
+def test_six_images_by_hand(six_images):
+    metrics = compute_metrics(*six_images)
 
     assert metrics.n == 6
     assert metrics.accuracy == pytest.approx(4 / 6)
     assert metrics.accuracy_interval == pytest.approx((0.29999, 0.90323), abs=1e-5)
-    # Recalls: angry 2/3, disgust 1/1, happy 1/2; the other four have no pictures.
+    # Recalls: angry 2/3, disgust 1/1, happy 1/2; the other four have no images.
     assert metrics.balanced_accuracy == pytest.approx((2 / 3 + 1 + 1 / 2) / 3)
     assert metrics.macro_f1 == pytest.approx((4 / 5 + 2 / 3 + 2 / 3) / 7)
-    # The third picture's label is the runner-up, the sixth's is neither.
+    # The third image's label is the runner-up, the sixth's is neither.
     assert metrics.top2_accuracy == pytest.approx(5 / 6)
     assert metrics.log_loss == pytest.approx(
         -(4 * log(0.62) + log(0.28) + log(0.02)) / 6
@@ -72,8 +72,8 @@ def test_six_pictures_by_hand(six_pictures):
     ]
 
 
-def test_metrics_of_each_emotion_by_hand(six_pictures):
-    emotions = compute_metrics(*six_pictures).emotions
+def test_metrics_of_each_emotion_by_hand(six_images):
+    emotions = compute_metrics(*six_images).emotions
 
     assert tuple(emotions) == EMOTIONS
     expected = {
@@ -92,7 +92,7 @@ def test_metrics_of_each_emotion_by_hand(six_pictures):
     assert emotions["sad"] == EmotionMetrics(0.0, 0.0, 0.0, 0)
 
 
-def test_agrees_with_scikit_learn_where_every_emotion_has_pictures():
+def test_agrees_with_scikit_learn_where_every_emotion_has_images():
     labels, probabilities = random_predictions(500)
     metrics = compute_metrics(labels, probabilities)
 
@@ -104,7 +104,7 @@ def test_agrees_with_scikit_learn_where_every_emotion_has_pictures():
     )
 
 
-def test_every_picture_of_an_uneven_count_weighs_the_same():
+def test_every_image_of_an_uneven_count_weighs_the_same():
     labels, probabilities = random_predictions(131)
     predictions = probabilities.argmax(axis=1)
     labels[:128] = predictions[:128]
@@ -124,7 +124,7 @@ def test_ties_go_to_the_first_emotion_and_keep_top2_above_accuracy():
 
     assert metrics.accuracy == pytest.approx(1 / 7)
     assert metrics.emotions["angry"].recall == 1
-    # The top two are angry and disgust for every picture.
+    # The top two are angry and disgust for every image.
     assert metrics.top2_accuracy == pytest.approx(2 / 7)
     assert compute_metrics([DISGUST], uniform[:1]).top2_accuracy == 1
     assert compute_metrics([FEAR], uniform[:1]).top2_accuracy == 0
@@ -139,7 +139,7 @@ def test_float32_rows_are_scaled_to_sum_to_one():
     assert rounded.confusion_matrix == exact.confusion_matrix
 
 
-def test_one_picture_predicted_with_certainty():
+def test_one_image_predicted_with_certainty():
     metrics = compute_metrics(np.array([HAPPY]), np.eye(7)[[HAPPY]])
 
     assert metrics.accuracy == metrics.balanced_accuracy == metrics.top2_accuracy == 1
@@ -167,7 +167,7 @@ def test_wilson_interval_stays_between_zero_and_one(n):
     assert wilson_interval(n, n)[1] <= 1
 
 
-def test_calibration_of_four_pictures_by_hand():
+def test_calibration_of_four_images_by_hand():
     bins = reliability_bins(
         np.array([0.95, 0.97, 0.55, 0.35]), np.array([True, False, True, False])
     )
@@ -196,7 +196,7 @@ def test_bins_hold_their_upper_edge_and_cover_zero_to_one():
 
 @pytest.fixture
 def calibrated():
-    """Twenty pictures; each emotion is the label as often as it is said to be."""
+    """Twenty images; each emotion is the label as often as it is said to be."""
     counts = np.array([8, 4, 2, 2, 2, 1, 1])
     return np.repeat(np.arange(7), counts), np.tile(counts / 20, (20, 1))
 
@@ -244,12 +244,12 @@ def test_the_temperature_stays_within_its_range(labels, end):
 
 
 def test_a_temperature_is_not_fitted_to_nothing():
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         fit_temperature(np.zeros(0, int), np.zeros((0, 7)))
 
 
-def test_metrics_survive_a_json_round_trip(six_pictures):
-    as_dictionary = asdict(compute_metrics(*six_pictures))
+def test_metrics_survive_a_json_round_trip(six_images):
+    as_dictionary = asdict(compute_metrics(*six_images))
     restored = json.loads(json.dumps(as_dictionary))
 
     assert restored["accuracy_interval"] == list(as_dictionary["accuracy_interval"])
@@ -261,7 +261,7 @@ def test_metrics_survive_a_json_round_trip(six_pictures):
 @pytest.mark.parametrize(
     ("labels", "probabilities", "message"),
     [
-        (np.zeros(0, int), np.zeros((0, 7)), "at least one picture.*none"),
+        (np.zeros(0, int), np.zeros((0, 7)), "at least one image.*none"),
         (np.zeros(2, int), np.eye(7)[:3], r"\(2,\) and \(3, 7\)"),
         (np.zeros((2, 1), int), np.eye(7)[:2], r"\(2, 1\) and \(2, 7\)"),
         (np.zeros(2, int), np.eye(6)[:2], r"\(2,\) and \(2, 6\)"),
@@ -276,9 +276,9 @@ def test_unfit_arrays_are_refused(labels, probabilities, message):
         compute_metrics(labels, probabilities)
 
 
-def test_report_shows_every_figure_within_80_columns(six_pictures):
+def test_report_shows_every_figure_within_80_columns(six_images):
     parts = {
-        "test, all": compute_metrics(*six_pictures),
+        "test, all": compute_metrics(*six_images),
         "PrivateTest": compute_metrics(*random_predictions(3589)),
         "all right": compute_metrics(np.arange(7), np.eye(7)),
     }

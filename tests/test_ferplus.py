@@ -1,4 +1,4 @@
-"""FER+: the rules for votes, its files, and finding the row of a picture."""
+"""FER+: the rules for votes, its files, and finding the row of an image."""
 
 import io
 
@@ -21,11 +21,10 @@ from emotion_cnn.importing.ferplus import FerPlus, read_ferplus, read_ferplus_ro
 from emotion_cnn.importing.matching import (
     ListJoin,
     NameJoin,
-    PixelJoin,
     VoteJoiner,
     check_agreement,
 )
-from emotion_cnn.importing.records import Picture
+from emotion_cnn.importing.records import ImageRecord
 
 HEADER = "Usage,Image name," + ",".join(VOTE_COLUMNS) + "\n"
 
@@ -44,9 +43,9 @@ def message_of(function, *arguments) -> str:
     return str(caught.value)
 
 
-def picture(level=0, label=0, usage="Training", name=None, row=None, place="p"):
+def image(level=0, label=0, usage="Training", name=None, row=None, place="p"):
     image = np.full((48, 48), level, np.uint8) if np.isscalar(level) else level
-    return Picture(image, label, usage, name, row, place)
+    return ImageRecord(image, label, usage, name, row, place)
 
 
 # --- rules -------------------------------------------------------------------
@@ -85,7 +84,7 @@ def test_a_majority_is_over_half_of_the_votes_that_count(counts, winner):
         # A majority once single votes are dropped, but five of all ten.
         ({"fear": 5, "sadness": 4, "anger": 1}, False),
         ({"fear": 5, "NF": 1, "anger": 1, "contempt": 1, "unknown": 2}, False),
-        # Not all pictures have ten.
+        # Not all images have ten.
         ({"fear": 5, "sadness": 4}, True),
         # No emotion of the seven.
         ({"NF": 10}, False),
@@ -194,16 +193,16 @@ def made_up(images=(0, 1, None, 2), usages=None) -> FerPlus:
 def test_names_give_rows_and_are_checked_against_the_split():
     ferplus = made_up(usages=["Training", "Training", "PublicTest", "PrivateTest"])
     joiner = VoteJoiner(NameJoin(), ferplus)
-    assert joiner.votes([picture(row=1), picture(row=None)]) == [
+    assert joiner.votes([image(row=1), image(row=None)]) == [
         votes(sadness=3),
         None,
     ]
-    assert joiner.votes([picture(row=2, usage="Test"), picture(row=3, usage=None)])
+    assert joiner.votes([image(row=2, usage="Test"), image(row=3, usage=None)])
     for row, usage in ((2, "Training"), (0, "Test"), (2, "PrivateTest")):
-        message = message_of(joiner.votes, [picture(row=row, usage=usage)])
+        message = message_of(joiner.votes, [image(row=row, usage=usage)])
         assert f"Expected row {row} of --ferplus to be {usage}" in message
-        assert "--match fer2013.csv" in message
-    message = message_of(joiner.votes, [picture(row=4)])
+        assert "--ferplus-rows" in message
+    message = message_of(joiner.votes, [image(row=4)])
     assert "Expected a row below 4" in message
 
 
@@ -221,54 +220,12 @@ def test_a_list_may_have_row_numbers_or_image_numbers():
 def test_a_list_joins_by_path_whatever_is_around_it():
     join = ListJoin(made_up(), {"test/angry/a.jpg": 1})
     places = ["archive/test/angry/a.png", "test/angry/a.jpg", "train/angry/a.jpg"]
-    found = join.rows([picture(place=place) for place in places])
+    found = join.rows([image(place=place) for place in places])
     assert found == [1, 1, None]
     assert join.method == "a list of row numbers"
 
 
-class Table:
-    """A source whose records are given."""
-
-    def __init__(self, *records):
-        self.given = records
-
-    def records(self):
-        return iter(self.given)
-
-
-def noise(seed: int) -> np.ndarray:
-    generator = np.random.default_rng(seed)
-    coarse = generator.integers(20, 236, (12, 12)).astype(np.uint8)
-    return np.kron(coarse, np.ones((4, 4), np.uint8))
-
-
-def test_pixels_find_the_nearest_row():
-    faces = [picture(noise(seed), row=seed) for seed in range(300)]
-    join = PixelJoin(Table(*faces))
-    shaken = np.random.default_rng(1).normal(0, 4, (48, 48))
-    near = (noise(123) + shaken).clip(0, 255).astype(np.uint8)
-    asked = [picture(near), picture(noise(7)), picture(noise(1000)), picture(near)]
-    assert join.rows(asked * 40) == [123, 7, None, 123] * 40
-
-
-def test_of_exact_twins_the_one_with_the_same_label_and_split_is_meant():
-    twins = [
-        picture(50, label=3, row=0),
-        picture(50, label=4, usage="PublicTest", row=1),
-        picture(50, label=4, row=2),
-    ]
-    join = PixelJoin(Table(*twins))
-    assert join.rows([picture(50, label=4)]) == [2]
-    assert join.rows([picture(51, label=4, usage="PublicTest")]) == [1]
-    assert join.rows([picture(50, label=3, usage=None)]) == [0]
-
-
-def test_a_table_to_match_without_rows():
-    message = message_of(PixelJoin, Table(picture(1, name="mine")))
-    assert "found no row with a number" in message
-
-
-def test_votes_on_other_pictures_are_noticed():
+def test_votes_on_other_images_are_noticed():
     labels = np.arange(700) % 7
     right = np.zeros((700, 10), int)
     columns = [VOTE_COLUMNS.index(name) for name in VOTE_COLUMNS[:7]]

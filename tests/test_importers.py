@@ -24,7 +24,7 @@ from emotion_cnn.errors import SourceError
 from emotion_cnn.importing.containers import open_container
 from emotion_cnn.importing.formats import containers, csv_table, find_source
 from emotion_cnn.importing.names import numbered_name, row_in_name, safe_stem
-from emotion_cnn.importing.records import BadRecord, ClassNames, LeftOut, Picture
+from emotion_cnn.importing.records import BadRecord, ClassNames, ImageRecord, LeftOut
 
 FER_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 PIXELS = " ".join(["7"] * 2304)
@@ -212,7 +212,7 @@ def test_every_bad_row_has_its_number_and_reason(tmp_path):
     assert len(records) == len(ROWS)
     for row, (record, reason) in enumerate(zip(records, ROWS.values(), strict=True)):
         if reason is None:
-            assert isinstance(record, Picture)
+            assert isinstance(record, ImageRecord)
             assert record.row == row
         else:
             assert record.place == f"row {row} (line {row + 3})"
@@ -239,8 +239,8 @@ def test_names_and_votes_come_back(tmp_path):
     with path.open("w", newline="") as file:
         writer = csv_table.TableWriter(file, with_usage=True, with_votes=True)
         for name, votes in (("Training_0000123", (1,) * 10), ("../a b", None)):
-            picture = Picture(face(1), 2, "Test", None, 5, "p")
-            writer.write(picture, "fear", name, votes)
+            image = ImageRecord(face(1), 2, "Test", None, 5, "p")
+            writer.write(image, "fear", name, votes)
     source, (first, second) = read(path)
     assert source.has_votes
     assert (first.name, first.row, first.votes) == ("Training_0000123", 123, (1,) * 10)
@@ -302,7 +302,7 @@ def test_no_bytes_make_the_reader_fail(lines):
     records = list(csv_table.read_table(io.BytesIO(content), ClassNames({})))
     assert sum(record.advance for record in records) <= len(content)
     for record in records:
-        assert isinstance(record, (Picture, BadRecord))
+        assert isinstance(record, (ImageRecord, BadRecord))
 
 
 # --- class folders -----------------------------------------------------------
@@ -320,7 +320,7 @@ def found(records) -> dict[str, tuple[str, str | None, str | None]]:
     return {
         r.place: (EMOTIONS[r.label], r.usage, r.name)
         for r in records
-        if isinstance(r, Picture)
+        if isinstance(r, ImageRecord)
     }
 
 
@@ -332,8 +332,8 @@ KAGGLE = (
 
 
 @pytest.mark.parametrize("packing", ["folder", "zip", "tar.gz"])
-def test_kaggle_s_pictures(tmp_path, packing):
-    path = tree(tmp_path / "pictures", *KAGGLE, "notes.png")
+def test_kaggle_s_images(tmp_path, packing):
+    path = tree(tmp_path / "images", *KAGGLE, "notes.png")
     files = {name: (path / name).read_bytes() for name in (*KAGGLE, "notes.png")}
     if packing == "zip":
         path = zipped(tmp_path / "archive.zip", **files)
@@ -346,9 +346,9 @@ def test_kaggle_s_pictures(tmp_path, packing):
         KAGGLE[1]: ("happy", "PublicTest", "PublicTest_10039193"),
         KAGGLE[2]: ("sad", "PrivateTest", "PrivateTest_1"),
     }
-    assert all(r.row is None for r in records if isinstance(r, Picture))
+    assert all(r.row is None for r in records if isinstance(r, ImageRecord))
     assert [r.reason for r in records if isinstance(r, LeftOut)] == [
-        "picture outside the class folders"
+        "image outside the class folders"
     ]
     assert sum(record.advance for record in records) == source.total
 
@@ -416,13 +416,13 @@ def test_everything_twice_is_refused(tmp_path):
     assert "'copy/train/sad/a.png' and 'train/sad/a.png'" in message
 
 
-def test_damaged_pictures_are_bad_records(tmp_path):
+def test_damaged_images_are_bad_records(tmp_path):
     tree(tmp_path, "sad/a.png", "fear/b.png")
-    (tmp_path / "sad/c.png").write_bytes(b"no picture")
+    (tmp_path / "sad/c.png").write_bytes(b"no image")
     (tmp_path / "sad/d.jpg").symlink_to("nowhere")
     _, records = read(tmp_path)
     bad = {r.place: r.reason for r in records if isinstance(r, BadRecord)}
-    assert bad["sad/c.png"] == "not a JPEG or PNG picture"
+    assert bad["sad/c.png"] == "not a JPEG or PNG image"
     assert "No such file" in bad["sad/d.jpg"]
     assert len(found(records)) == 2
 
@@ -444,7 +444,7 @@ def test_nothing_to_import(tmp_path):
     assert "a file that begins with b'Hello'" in message
     assert "CSV table with" in message
     assert "Parquet files with" in message
-    assert "pictures in a folder per class" in message
+    assert "images in a folder per class" in message
     (tmp_path / "empty").write_bytes(b"")
     assert "Nothing to import" in message_of(tmp_path / "empty")
 
@@ -455,10 +455,10 @@ def test_nothing_to_import(tmp_path):
 def hugging_face(path: Path, count=14, *, names=True, struct_column=True) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     contents = [png(face(n)) for n in range(count)]
-    pictures = [{"bytes": c, "path": None} for c in contents]
+    images = [{"bytes": c, "path": None} for c in contents]
     table = pa.table(
         {
-            "image": pictures if struct_column else pa.array(contents, pa.binary()),
+            "image": images if struct_column else pa.array(contents, pa.binary()),
             "label": pa.array([n % 7 for n in range(count)], pa.int64()),
         }
     )
@@ -499,7 +499,7 @@ def test_parquet_labels_through_classes(tmp_path):
     given = {f"_{n}": name for n, name in enumerate(FER_ORDER)} | {"_6": "contempt"}
     _, records = read(path, **given)
     assert sum(isinstance(r, LeftOut) for r in records) == 2
-    assert sum(isinstance(r, Picture) for r in records) == 12
+    assert sum(isinstance(r, ImageRecord) for r in records) == 12
 
 
 def test_the_split_of_parquet_files_is_in_their_names(tmp_path):
@@ -522,7 +522,7 @@ def test_the_split_of_parquet_files_is_in_their_names(tmp_path):
 
 def test_parquet_that_cannot_be_used(tmp_path):
     path = tmp_path / "a.parquet"
-    path.write_bytes(b"PAR1 torn")
+    path.write_bytes(b"PAR1 truncated")
     assert "is no sound Parquet file" in message_of(path)
     zipped(tmp_path / "a.zip", **{"a.parquet": b"PAR1"})
     assert "found a.parquet packed in" in message_of(tmp_path / "a.zip")
@@ -531,10 +531,10 @@ def test_parquet_that_cannot_be_used(tmp_path):
     assert "Expected one column of labels" in message
     assert "found none among the columns image, what" in message
     parquet.write_table(pa.table({"a": [b"x"], "b": [b"x"], "label": [1]}), path)
-    assert "Expected one column of pictures" in message_of(path)
+    assert "Expected one column of images" in message_of(path)
     parquet.write_table(pa.table({"a": [b"x", None], "label": ["sad", "sad"]}), path)
     reasons = [record.reason for record in read(path)[1]]
-    assert reasons == ["not a JPEG or PNG picture", "no bytes of a picture"]
+    assert reasons == ["not a JPEG or PNG image", "no bytes of an image"]
 
 
 def test_damaged_text_in_parquet(tmp_path):
@@ -620,8 +620,8 @@ def test_a_tar_header_that_would_fill_the_memory(tmp_path):
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
 @pytest.mark.parametrize("kind", ["zip", "tar.gz", "csv.gz"])
-def test_torn_archives(tmp_path, kind, share):
-    path, table = tmp_path / "torn", FER2013.encode()
+def test_truncated_archives(tmp_path, kind, share):
+    path, table = tmp_path / "truncated", FER2013.encode()
     if kind == "zip":
         zipped(path, **{"fer2013.csv": table})
     elif kind == "tar.gz":
@@ -631,11 +631,11 @@ def test_torn_archives(tmp_path, kind, share):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     message = message_of(path)
-    assert "damaged or torn" in message
+    assert "damaged or truncated" in message
     assert "download or copy it again" in message
 
 
-def test_a_damaged_member_of_a_zip_is_one_bad_picture(tmp_path):
+def test_a_damaged_member_of_a_zip_is_one_bad_image(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for name in ("sad/a.png", "fear/b.png"):
             archive.writestr(name, png(face(1)))
@@ -643,7 +643,7 @@ def test_a_damaged_member_of_a_zip_is_one_bad_picture(tmp_path):
     content[1000] ^= 0xFF
     (tmp_path / "a.zip").write_bytes(content)
     _, records = read(tmp_path / "a.zip")
-    assert [type(r) for r in records] == [BadRecord, Picture]
+    assert [type(r) for r in records] == [BadRecord, ImageRecord]
     assert "Bad CRC-32" in records[0].reason
 
 

@@ -38,7 +38,7 @@ def votes(**counts: int) -> tuple[int, ...]:
     return tuple(counts.get(column, 0) for column in VOTE_COLUMNS)
 
 
-def pictures(*names: str) -> Split:
+def images(*names: str) -> Split:
     images = np.random.default_rng(0).integers(0, 256, (len(names), 48, 48, 1))
     return Split(images.astype(np.uint8), np.zeros(len(names), np.int64), names)
 
@@ -52,8 +52,8 @@ def test_vote_shares_are_of_the_seven_emotions_without_single_votes():
     assert shares.sum() == pytest.approx(1)
 
 
-def test_relabelled_pictures_keep_their_pixels():
-    split = pictures("a", "b", "c", "d")
+def test_relabelled_images_keep_their_pixels():
+    split = images("a", "b", "c", "d")
     crowd = {
         "a": votes(happiness=5, sadness=5),
         "c": votes(sadness=9),
@@ -74,8 +74,8 @@ def test_relabelled_pictures_keep_their_pixels():
 
 def test_a_distribution_is_what_training_aims_at():
     crowd = {"a": votes(sadness=6, happiness=4), "b": votes(sadness=10)}
-    plain, _ = relabel(pictures("a", "b"), crowd, distribution=False)
-    soft, _ = relabel(pictures("a", "b"), crowd, distribution=True)
+    plain, _ = relabel(images("a", "b"), crowd, distribution=False)
+    soft, _ = relabel(images("a", "b"), crowd, distribution=True)
     np.testing.assert_array_equal(targets(plain), one_hot(plain.labels))
     assert targets(soft)[0][[SAD, HAPPY]] == pytest.approx([0.6, 0.4])
     assert targets(soft.select([1]))[0][SAD] == 1
@@ -86,7 +86,7 @@ def test_a_distribution_is_what_training_aims_at():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, own_environment):
-    """Four train and two test pictures per folder; the crowd calls "angry" sad."""
+    """Four train and two test images per folder; the crowd calls "angry" sad."""
     monkeypatch.setitem(ARCHITECTURES, "compact", TINY)
     random, crowd = np.random.default_rng(0), {}
     for part, kinds in (
@@ -126,7 +126,7 @@ def trained(folder, *arguments: str):
     return path
 
 
-def test_training_and_judging_by_the_crowd(folder, monkeypatch, capsys):
+def test_training_and_evaluating_by_the_crowd(folder, monkeypatch, capsys):
     aimed_at = []
     fit = fitting.TrainingBatches.__init__
 
@@ -152,17 +152,17 @@ def test_training_and_judging_by_the_crowd(folder, monkeypatch, capsys):
     assert metrics["parts"]["test"]["emotions"]["sad"]["support"] == 4
     output = capsys.readouterr().out
     assert "FER+ majority labels" in output
-    assert "FER+ labels: 13 of 14 pictures of test/; left out: 1 no votes" in output
+    assert "FER+ labels: 13 of 14 images of test/; left out: 1 no votes" in output
     assert "FER+ majority labels" in (path / "report.txt").read_text()
     assert json.loads((path / "config.json").read_text())["labels"] == "ferplus"
 
 
-def test_labels_are_chosen_when_judging(folder, capsys):
+def test_labels_are_chosen_when_evaluating(folder, capsys):
     path = trained(folder)
     for labels, sad in (("original", 2), ("ferplus", 4)):
         output = folder / labels
-        judged = ("--mode=evaluate", f"--weights={path}", f"--labels={labels}")
-        assert run(folder, *judged, f"--output={output}") == 0
+        evaluated = ("--mode=evaluate", f"--weights={path}", f"--labels={labels}")
+        assert run(folder, *evaluated, f"--output={output}") == 0
         metrics = json.loads((output / "metrics.json").read_text())
         assert metrics["labels"] == labels
         assert metrics["parts"]["test"]["emotions"]["sad"]["support"] == sad
@@ -170,20 +170,25 @@ def test_labels_are_chosen_when_judging(folder, capsys):
         assert narrowed == (labels == "ferplus")
 
 
-def test_where_the_crowd_agrees_is_reported_without_twins_too(folder, network):
+def test_where_the_crowd_agrees_is_reported_without_near_duplicates_too(
+    folder, network
+):
     data, audit = folder / "data", folder / "audit"
-    twin = data / "test" / "sad" / "PrivateTest_1.png"
-    twin.write_bytes((data / "train" / "sad" / "Training_0.png").read_bytes())
+    near_duplicate = data / "test" / "sad" / "PrivateTest_1.png"
+    near_duplicate.write_bytes((data / "train" / "sad" / "Training_0.png").read_bytes())
     assert run(folder, "--mode=audit", f"--output={audit}") == 0
-    judged = ("--mode=evaluate", f"--weights={network}", "--labels=ferplus")
-    output = folder / "judged"
-    assert run(folder, *judged, f"--audit={audit}", f"--output={output}") == 0
+    evaluated = ("--mode=evaluate", f"--weights={network}", "--labels=ferplus")
+    output = folder / "evaluated"
+    assert run(folder, *evaluated, f"--audit={audit}", f"--output={output}") == 0
     parts = json.loads((output / "metrics.json").read_text())["parts"]
     counts = {name: part["n"] for name, part in parts.items()}
     assert counts["PrivateTest, over half of all votes"] == 6
-    assert counts["PrivateTest without twins in train"] == 5
-    assert counts["PrivateTest, over half of all votes without twins in train"] == 5
-    assert counts["test, over half of all votes without twins in train"] == 11
+    assert counts["PrivateTest without near-duplicates in train"] == 5
+    assert (
+        counts["PrivateTest, over half of all votes without near-duplicates in train"]
+        == 5
+    )
+    assert counts["test, over half of all votes without near-duplicates in train"] == 11
 
 
 def test_labels_choose_the_head_of_a_network_with_two(folder):
@@ -196,8 +201,8 @@ def test_labels_choose_the_head_of_a_network_with_two(folder):
     write_pair(folder, model)
     for labels, emotion in (("original", "happy"), ("ferplus", "sad")):
         output = folder / labels
-        judged = ("--mode=evaluate", f"--weights={folder}", f"--labels={labels}")
-        assert run(folder, *judged, "--tta=flip", f"--output={output}") == 0
+        evaluated = ("--mode=evaluate", f"--weights={folder}", f"--labels={labels}")
+        assert run(folder, *evaluated, "--tta=flip", f"--output={output}") == 0
         parts = json.loads((output / "metrics.json").read_text())["parts"]
         assert parts["test"]["emotions"][emotion]["recall"] == 1
 
@@ -216,7 +221,7 @@ def test_one_network_learns_both_and_evaluate_chooses(folder, monkeypatch, capsy
     # The folder says angry, the crowd sad.
     assert aimed_at[0].sum(axis=0)[:, SAD].tolist() == [4, 6]
     output = capsys.readouterr().out
-    assert "FER+ votes on 28 of 28 pictures of train/, 13 of 14 of test/" in output
+    assert "FER+ votes on 28 of 28 images of train/, 13 of 14 of test/" in output
     metrics = json.loads((path / "metrics.json").read_text())
     assert metrics["labels"] == "original"
     assert metrics["parts"]["test"]["n"] == 14
@@ -226,8 +231,8 @@ def test_one_network_learns_both_and_evaluate_chooses(folder, monkeypatch, capsy
     assert json.loads((path / "config.json").read_text())["labels"] == "both"
     probabilities = []
     for labels, count in (("original", 14), ("ferplus", 13)):
-        judged = ("--mode=evaluate", f"--weights={path}", f"--labels={labels}")
-        assert run(folder, *judged, f"--output={folder / labels}") == 0
+        evaluated = ("--mode=evaluate", f"--weights={path}", f"--labels={labels}")
+        assert run(folder, *evaluated, f"--output={folder / labels}") == 0
         found = json.loads((folder / labels / "metrics.json").read_text())
         assert found["parts"]["test"]["n"] == count
         rows = (folder / labels / "predictions.csv").read_text().splitlines()
@@ -257,7 +262,7 @@ def test_the_fitted_temperature_is_built_into_the_network(folder, monkeypatch):
 
 @pytest.mark.parametrize(("labels", "momentum"), [("original", 0), ("both", 0.5)])
 def test_averaged_weights_end_with_statistics_of_their_own(folder, labels, momentum):
-    """Of pictures as they are, one batch here, and of a network that drops nothing."""
+    """Of images as they are, one batch here, and of a network that drops nothing."""
     averaged = (f"--labels={labels}", f"--average-weights={momentum}")
     path = trained(folder, *averaged, "--brightness=0.5")
     train, _, _ = read_splits(folder / "data", skip_bad=False)
@@ -304,7 +309,7 @@ def test_votes_beside_labels():
         "b": votes(sadness=4, contempt=6),
         "c": votes(sadness=3, fear=3, contempt=4),
     }
-    asked, voted = add_votes(pictures("a", "b", "c", "d"), counts)
+    asked, voted = add_votes(images("a", "b", "c", "d"), counts)
     assert voted == 2
     assert asked.targets.shape == (4, 2, 7)
     assert asked.targets.dtype == np.float32
@@ -316,12 +321,12 @@ def test_votes_beside_labels():
 
 
 def crowd_and_labels() -> tuple[Split, dict[str, tuple[int, ...]]]:
-    """Three in four of 40 pictures are labelled as seen by a crowd; one has none."""
+    """Three in four of 40 images are labelled as seen by a crowd; one has none."""
     names = tuple(str(number) for number in range(41))
     seen = (votes(happiness=9, neutral=1), votes(sadness=9, neutral=1))
     counts = {name: seen[int(name) % 2] for name in names[:40]}
     labels = np.array([HAPPY, SAD, HAPPY, SAD, HAPPY, SAD, SAD, HAPPY] * 5 + [SAD])
-    split = Split(pictures(*names).images, labels, names)
+    split = Split(images(*names).images, labels, names)
     return add_votes(split, counts)[0], counts
 
 
@@ -336,7 +341,7 @@ def test_a_label_gives_way_to_what_the_votes_let_expect():
     expected = smoothed.targets
     assert expected.dtype == np.float32
     np.testing.assert_allclose(expected[:40].sum(axis=-1), 1, atol=1e-6)
-    # Whatever they are labelled, pictures with the same votes are expected alike.
+    # Whatever they are labelled, images with the same votes are expected alike.
     for position, emotion in ((0, HAPPY), (1, SAD)):
         [shares] = np.unique(expected[position:40:2, 0], axis=0)
         assert shares[emotion] == pytest.approx(0.75, abs=0.05)
@@ -351,7 +356,7 @@ def test_a_label_gives_way_to_what_the_votes_let_expect():
 def test_smoothing_needs_votes_on_two_emotions(voted):
     asked, counts = crowd_and_labels()
     counts = {name: counts[name] for name in list(counts)[:voted]}
-    with pytest.raises(DataError, match="expects votes on pictures of two emotions"):
+    with pytest.raises(DataError, match="expects votes on images of two emotions"):
         smooth_labels(asked, counts, share=0.5)
 
 
@@ -419,7 +424,7 @@ def test_an_emotion_that_the_crowd_never_sees(folder, fails):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if "train/disgust" not in line))
     message = fails("--mode=train", "--labels=ferplus", "--data", folder / "data")
-    assert "found no picture that the crowd sees disgust in" in message
+    assert "found no image that the crowd sees disgust in" in message
 
 
 def test_a_distribution_needs_votes(fails):

@@ -1,4 +1,4 @@
-"""Training batches: every picture once, mirrored by chance, always the same way."""
+"""Training batches: every image once, flipped by chance, always the same way."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,18 +14,18 @@ from emotion_cnn.data.splits import Split
 from emotion_cnn.training.recipes import Recipe
 
 
-def numbered_pictures(count: int) -> Split:
-    """Picture k is black but for gray level k + 1 in its left column."""
+def numbered_images(count: int) -> Split:
+    """Image k is black but for gray level k + 1 in its left column."""
     images = np.zeros((count, 48, 48, 1), np.uint8)
     images[:, :, 0, 0] = np.arange(1, count + 1)[:, np.newaxis]
-    # A label that follows from the number: a picture parted from it shows.
+    # A label that follows from the number: an image parted from it shows.
     labels = np.arange(count, dtype=np.int64) * 3 % 7
     return Split(images, labels, tuple(f"train/{k}" for k in range(count)))
 
 
 def batches_of(count: int, *, batch_size=8, flip=True, seed=1, epoch=0):
     batches = TrainingBatches(
-        numbered_pictures(count),
+        numbered_images(count),
         recipe=Recipe(batch_size=batch_size, flip=flip),
         seed=seed,
     )
@@ -34,7 +34,7 @@ def batches_of(count: int, *, batch_size=8, flip=True, seed=1, epoch=0):
 
 
 def read(batches: TrainingBatches) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns numbers, whether mirrored, and labels of a whole epoch, in order."""
+    """Returns numbers, whether flipped, and labels of a whole epoch, in order."""
     pairs = [batches[index] for index in range(len(batches))]
     images = np.concatenate([images for images, _ in pairs])
     labels = np.concatenate([labels for _, labels in pairs])
@@ -58,7 +58,7 @@ def test_one_hot():
     seed=st.integers(0, 2**31 - 1),
     epoch=st.integers(0, 100_000),
 )
-def test_every_picture_once_an_epoch_with_its_label(count, batch_size, seed, epoch):
+def test_every_image_once_an_epoch_with_its_label(count, batch_size, seed, epoch):
     batches = batches_of(count, batch_size=batch_size, seed=seed, epoch=epoch)
     numbers, _, labels = read(batches)
     assert sorted(numbers) == list(range(count))
@@ -80,18 +80,18 @@ def test_raw_gray_values_come_out_as_float32():
     assert images.max() == 200
 
 
-def test_about_half_is_mirrored():
+def test_about_half_is_flipped():
     batches = batches_of(250, batch_size=16)
-    mirrored = []
+    flipped = []
     for epoch in range(4):
         batches.start_epoch(epoch)
-        mirrored.append(read(batches)[1])
+        flipped.append(read(batches)[1])
     # 1000 throws of a coin: eight standard deviations around 500.
-    assert 370 < np.sum(mirrored) < 630
-    assert all(80 < each.sum() < 170 for each in mirrored)
+    assert 370 < np.sum(flipped) < 630
+    assert all(80 < each.sum() < 170 for each in flipped)
 
 
-def test_a_mirrored_picture_is_the_picture_mirrored():
+def test_a_flipped_image_is_the_image_flipped():
     pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 48, 1), np.uint8)
     labels = np.zeros(40, np.int64)
     split = Split(pixels, labels, tuple(map(str, range(40))))
@@ -104,7 +104,7 @@ def test_a_mirrored_picture_is_the_picture_mirrored():
     assert any(turned)
 
 
-def test_without_flip_none_is_mirrored():
+def test_without_flip_none_is_flipped():
     assert not read(batches_of(250, flip=False))[1].any()
 
 
@@ -117,15 +117,15 @@ def test_the_order_is_shuffled_and_differs_by_epoch_and_seed():
     assert len({*orders, tuple(range(50))}) == 7
 
 
-def test_mirroring_differs_by_epoch_seed_and_batch():
-    def mirrored(seed, epoch):
+def test_flipping_differs_by_epoch_seed_and_batch():
+    def flipped(seed, epoch):
         numbers, turned, _ = read(batches_of(64, batch_size=16, seed=seed, epoch=epoch))
         return turned, turned[np.argsort(numbers)]
 
-    in_order, by_picture = mirrored(1, 0)
+    in_order, by_image = flipped(1, 0)
     assert len({tuple(batch) for batch in in_order.reshape(4, 16)}) == 4
-    assert not np.array_equal(by_picture, mirrored(1, 1)[1])
-    assert not np.array_equal(by_picture, mirrored(2, 0)[1])
+    assert not np.array_equal(by_image, flipped(1, 1)[1])
+    assert not np.array_equal(by_image, flipped(2, 0)[1])
 
 
 def test_a_batch_depends_on_seed_epoch_and_number_alone():
@@ -172,7 +172,7 @@ def test_keras_generator_makes_the_batches(monkeypatch, flip):
 
 
 def mixed(count: int = 64, **settings):
-    """Returns the pictures and targets of one batch, numbers in all pixels."""
+    """Returns the images and targets of one batch, numbers in all pixels."""
     images = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1)
     split = Split(
         np.broadcast_to(images, (count, 48, 48, 1)),
@@ -187,7 +187,7 @@ def mixed(count: int = 64, **settings):
     return batches[0]
 
 
-def test_mixup_blends_pictures_and_labels_alike():
+def test_mixup_blends_images_and_labels_alike():
     images, wanted = mixed(mixup=1.0)
     assert (images == images[:, :1, :1]).all()
     assert len(np.unique(images)) > 7
@@ -200,8 +200,8 @@ def test_mixup_blends_pictures_and_labels_alike():
 
 def test_cutmix_pastes_a_rectangle_and_counts_its_pixels():
     images, wanted = mixed(cutmix=1.0)
-    for picture, target in zip(images[..., 0], wanted, strict=True):
-        numbers, pixels = np.unique(picture, return_counts=True)
+    for image, target in zip(images[..., 0], wanted, strict=True):
+        numbers, pixels = np.unique(image, return_counts=True)
         expected = np.zeros(7)
         np.add.at(expected, numbers.astype(int) % 7, pixels / 48**2)
         np.testing.assert_allclose(target, expected, atol=1e-6)
@@ -212,7 +212,7 @@ def test_cutmix_pastes_a_rectangle_and_counts_its_pixels():
 
 
 def test_with_both_the_batches_take_turns():
-    split = numbered_pictures(64)
+    split = numbered_images(64)
     recipe = Recipe(batch_size=2, mixup=1.0, cutmix=1.0)
     batches = TrainingBatches(split, recipe=recipe, seed=0)
     blended = [(batches[k][0].max(axis=(1, 2, 3)) % 1 > 0).any() for k in range(32)]
@@ -220,7 +220,7 @@ def test_with_both_the_batches_take_turns():
 
 
 def test_smoothing_spreads_labels_and_leaves_votes_that_differ_alone():
-    split = numbered_pictures(4)
+    split = numbered_images(4)
     votes = np.array([[0.5, 0.5, 0, 0, 0, 0, 0], np.zeros(7)] * 2, np.float32)
     both = np.stack([one_hot(split.labels), votes], axis=1)
     asked = Split(split.images, split.labels, split.names, both)

@@ -31,7 +31,7 @@ def baseline(models):
 
 
 @pytest.fixture
-def pictures():
+def images():
     return np.random.default_rng(0).integers(0, 256, (5, 48, 48, 1), np.uint8)
 
 
@@ -100,13 +100,13 @@ def test_pooling_and_dropout(models, name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_raw_pixels_in_probabilities_out(models, name, pictures):
-    probabilities = models[name].predict_on_batch(pictures)
+def test_raw_pixels_in_probabilities_out(models, name, images):
+    probabilities = models[name].predict_on_batch(images)
     assert probabilities.shape == (5, 7)
     assert probabilities.dtype == np.float32
     assert (probabilities >= 0).all()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
-    as_floats = models[name].predict_on_batch(pictures.astype("float32"))
+    as_floats = models[name].predict_on_batch(images.astype("float32"))
     np.testing.assert_allclose(as_floats, probabilities, rtol=1e-6)
 
 
@@ -156,15 +156,15 @@ def test_a_shortcut_carries_what_the_convolutions_after_it_lose():
     second.set_weights([np.zeros_like(each) for each in second.get_weights()])
     first, add = layers_of(model, "ReLU")[0], layers_of(model, "Add")[0]
     inner = keras.Model(model.inputs, [first.output, add.output])
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1), np.uint8)
-    before, after = inner.predict_on_batch(pictures)
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1), np.uint8)
+    before, after = inner.predict_on_batch(images)
     assert before.any()
     np.testing.assert_array_equal(before, after)
 
 
 @pytest.mark.parametrize("label_sets", [1, 2])
 @pytest.mark.parametrize("name", MODELS)
-def test_built_for_training_it_is_the_same_network(name, label_sets, pictures):
+def test_built_for_training_it_is_the_same_network(name, label_sets, images):
     architecture = ARCHITECTURES[name]
     keras.utils.set_random_seed(0)
     trained = build_model(architecture, label_sets=label_sets, for_training=True)
@@ -172,21 +172,21 @@ def test_built_for_training_it_is_the_same_network(name, label_sets, pictures):
     finished.set_weights(trained.get_weights())
     assert finished.input_shape == (None, 48, 48, 1)
     np.testing.assert_allclose(
-        finished.predict_on_batch(pictures),
-        trained.predict_on_batch(pictures),
+        finished.predict_on_batch(images),
+        trained.predict_on_batch(images),
         atol=1e-6,
     )
     assert "emotion_cnn" not in finished.to_json()
 
 
-def test_several_label_sets_have_probabilities_each(pictures):
-    probabilities = build_model(SMALL, label_sets=2).predict_on_batch(pictures)
+def test_several_label_sets_have_probabilities_each(images):
+    probabilities = build_model(SMALL, label_sets=2).predict_on_batch(images)
     assert probabilities.shape == (5, 2, 7)
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
     assert np.abs(probabilities[:, 0] - probabilities[:, 1]).max() > 1e-3
 
 
-def test_a_network_that_averages_trains_on_pictures_of_any_size():
+def test_a_network_that_averages_trains_on_images_of_any_size():
     network = build_model(SMALL, for_training=True)
     for size in (16, 33, 48):
         assert network(np.zeros((2, size, size, 1), "float32")).shape == (2, 7)
@@ -220,14 +220,14 @@ def test_fused_normalisation_is_that_of_keras(dtype):
 
 
 @pytest.mark.parametrize("label_sets", [1, 2])
-def test_dividing_logits_is_temperature_scaling(label_sets, pictures):
+def test_dividing_logits_is_temperature_scaling(label_sets, images):
     model = build_model(SMALL, label_sets=label_sets)
-    logits = np.log(model.predict_on_batch(pictures).reshape(5, label_sets, 7))
+    logits = np.log(model.predict_on_batch(images).reshape(5, label_sets, 7))
     temperatures = [2.0, 0.5][:label_sets]
     divide_logits(model, temperatures)
     expected = np.exp(logits / np.array(temperatures)[:, np.newaxis])
     expected /= expected.sum(axis=-1, keepdims=True)
-    found = model.predict_on_batch(pictures).reshape(5, label_sets, 7)
+    found = model.predict_on_batch(images).reshape(5, label_sets, 7)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -245,23 +245,23 @@ def trained_like(label_sets: int):
 
 
 @pytest.mark.parametrize("label_sets", [1, 2])
-def test_starts_from_what_another_has_learned(pictures, label_sets):
+def test_starts_from_what_another_has_learned(images, label_sets):
     trained = trained_like(label_sets)
     network = build_model(SMALL, label_sets=label_sets, for_training=True)
     start_from(network, trained, labels="original")
     np.testing.assert_array_equal(
-        network.predict_on_batch(pictures), trained.predict_on_batch(pictures)
+        network.predict_on_batch(images), trained.predict_on_batch(images)
     )
 
 
 @pytest.mark.parametrize(("labels", "head"), [("original", 0), ("ferplus", 1)])
-def test_one_head_starts_from_one_of_two(pictures, labels, head):
+def test_one_head_starts_from_one_of_two(images, labels, head):
     trained, network = trained_like(2), build_model(SMALL)
     start_from(network, trained, labels=labels)
-    answers = trained.predict_on_batch(pictures)
+    answers = trained.predict_on_batch(images)
     assert np.abs(answers[:, 0] - answers[:, 1]).max() > 0.1
     np.testing.assert_allclose(
-        network.predict_on_batch(pictures), answers[:, head], rtol=1e-5
+        network.predict_on_batch(images), answers[:, head], rtol=1e-5
     )
 
 

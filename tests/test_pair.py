@@ -489,7 +489,7 @@ def test_a_class_that_is_no_part_of_keras_is_not_made(network):
     assert not marker.exists()
 
 
-def test_a_whole_pair_is_judged(tmp_path, faces, network, own_environment, capsys):
+def test_a_whole_pair_is_evaluated(tmp_path, faces, network, own_environment, capsys):
     """The counterpart of all that is refused above."""
     flags = ["--weights", network, "--runs", tmp_path, "--output", tmp_path / "out"]
     arguments = ["--mode", "evaluate", "--data", faces, *flags]

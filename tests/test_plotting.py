@@ -95,7 +95,7 @@ def cell_texts(axes):
     }
 
 
-def test_confusion_matrix_shows_counts_and_leaves_rows_without_pictures_empty():
+def test_confusion_matrix_shows_counts_and_leaves_rows_without_images_empty():
     axes = Figure().subplots()
     assert draw_confusion_matrix(MATRIX, axes, shares=False) is axes
 
@@ -170,8 +170,8 @@ def test_the_legend_of_a_reliability_diagram_covers_nothing():
 
 
 @pytest.fixture
-def five_pictures():
-    """Mistakes are pictures 1 (60%), 3 (90%) and 4 (70%); picture i has gray 10 i."""
+def five_images():
+    """Mistakes are images 1 (60%), 3 (90%) and 4 (70%); image i has gray 10 i."""
     images = np.full((5, 48, 48), 10 * np.arange(5)[:, None, None], dtype=np.uint8)
     labels = np.array([0, 1, 2, 3, 4])
     predictions = np.array([0, 5, 2, 6, 0])
@@ -183,9 +183,9 @@ def five_pictures():
 
 @pytest.mark.parametrize("shape", [(5, 48, 48), (5, 48, 48, 1)])
 def test_mistakes_are_drawn_surest_first_and_cells_left_over_stay_blank(
-    five_pictures, shape
+    five_images, shape
 ):
-    images, labels, probabilities = five_pictures
+    images, labels, probabilities = five_images
     grid = Figure().subplots(2, 2)
     found = draw_confident_mistakes(images.reshape(shape), labels, probabilities, grid)
 
@@ -197,18 +197,18 @@ def test_mistakes_are_drawn_surest_first_and_cells_left_over_stay_blank(
         "",
     ]
     drawn = [axes.images[0].get_array() for axes in grid.flat if axes.images]
-    assert [int(picture.max()) for picture in drawn] == [30, 40, 10]
+    assert [int(image.max()) for image in drawn] == [30, 40, 10]
     assert not any(axes.axison for axes in grid.flat)
 
 
-def test_only_the_surest_mistakes_are_drawn_when_cells_are_few(five_pictures):
+def test_only_the_surest_mistakes_are_drawn_when_cells_are_few(five_images):
     grid = Figure().subplots(1, 2)
-    assert draw_confident_mistakes(*five_pictures, grid) == 3
+    assert draw_confident_mistakes(*five_images, grid) == 3
     assert [axes.get_title().split("\n")[1] for axes in grid.flat] == ["90.0%", "70.0%"]
 
 
-def test_mistakes_title_counts_them_or_says_there_are_none(five_pictures):
-    images, labels, probabilities = five_pictures
+def test_mistakes_title_counts_them_or_says_there_are_none(five_images):
+    images, labels, probabilities = five_images
     some = mistakes_figure(images, labels, probabilities, title="PrivateTest")
     none = mistakes_figure(
         images, probabilities.argmax(axis=1), probabilities, title="PrivateTest"

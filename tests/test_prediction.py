@@ -34,28 +34,28 @@ def two_heads():
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     shape = (5, 48, 48, 1)
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
-def answers(model: keras.Model, pictures: np.ndarray) -> np.ndarray:
-    return model.predict(pictures.astype("float32"), verbose=0)
+def answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    return model.predict(images.astype("float32"), verbose=0)
 
 
-def mirrored(pictures: np.ndarray) -> np.ndarray:
-    return pictures[:, :, ::-1]
+def flipped(images: np.ndarray) -> np.ndarray:
+    return images[:, :, ::-1]
 
 
-def ten_crops(pictures: np.ndarray) -> list[np.ndarray]:
+def ten_crops(images: np.ndarray) -> list[np.ndarray]:
     """The views as Pillow makes them, which knows nothing of Keras."""
     views = []
     for top, left in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)):
-        crop = pictures[:, top : top + 44, left : left + 44, 0].astype("float32")
-        images = [Image.fromarray(each) for each in crop]
-        resized = [each.resize((48, 48), Image.Resampling.BILINEAR) for each in images]
+        crop = images[:, top : top + 44, left : left + 44, 0].astype("float32")
+        crops = [Image.fromarray(each) for each in crop]
+        resized = [each.resize((48, 48), Image.Resampling.BILINEAR) for each in crops]
         view = np.stack([np.asarray(each) for each in resized])[..., None]
-        views += [view, mirrored(view)]
+        views += [view, flipped(view)]
     return views
 
 
@@ -63,57 +63,57 @@ def test_the_augmentations_are_those_of_the_command_line():
     assert tuple(prediction._VIEWS) == TEST_TIME_AUGMENTATIONS
 
 
-def test_without_augmentation_a_network_answers_as_it_is(one_head, pictures):
-    found = predict(one_head, pictures, labels="original")
+def test_without_augmentation_a_network_answers_as_it_is(one_head, images):
+    found = predict(one_head, images, labels="original")
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, answers(one_head, pictures), atol=1e-6)
-    as_floats = predict(one_head, pictures.astype("float64"), labels="original")
+    np.testing.assert_allclose(found, answers(one_head, images), atol=1e-6)
+    as_floats = predict(one_head, images.astype("float64"), labels="original")
     np.testing.assert_array_equal(as_floats, found)
 
 
 @pytest.mark.parametrize("tta", TEST_TIME_AUGMENTATIONS)
-def test_each_label_set_has_its_head(two_heads, pictures, tta):
-    both = [predict(two_heads, pictures, labels=each, tta=tta) for each in LABELS]
+def test_each_label_set_has_its_head(two_heads, images, tta):
+    both = [predict(two_heads, images, labels=each, tta=tta) for each in LABELS]
     assert [each.shape for each in both] == [(5, 7), (5, 7)]
     assert abs(both[0] - both[1]).max() > 0.01
     if tta == "none":
-        expected = answers(two_heads, pictures).swapaxes(0, 1)
+        expected = answers(two_heads, images).swapaxes(0, 1)
         np.testing.assert_allclose(both, expected, atol=1e-6)
 
 
-def test_one_head_answers_for_any_label_set(one_head, pictures):
-    original, ferplus = (predict(one_head, pictures, labels=each) for each in LABELS)
+def test_one_head_answers_for_any_label_set(one_head, images):
+    original, ferplus = (predict(one_head, images, labels=each) for each in LABELS)
     np.testing.assert_array_equal(original, ferplus)
 
 
 @pytest.mark.parametrize(
     ("tta", "views_of"),
-    [("flip", lambda given: [given, mirrored(given)]), ("ten-crop", ten_crops)],
+    [("flip", lambda given: [given, flipped(given)]), ("ten-crop", ten_crops)],
 )
 @pytest.mark.parametrize("heads", [1, 2])
-def test_probabilities_are_averaged_over_the_views(pictures, tta, views_of, heads):
+def test_probabilities_are_averaged_over_the_views(images, tta, views_of, heads):
     model = network(heads=heads)
-    found = predict(model, pictures, labels="ferplus", tta=tta)
-    expected = np.mean([answers(model, view) for view in views_of(pictures)], axis=0)
+    found = predict(model, images, labels="ferplus", tta=tta)
+    expected = np.mean([answers(model, view) for view in views_of(images)], axis=0)
     expected = expected if heads == 1 else expected[:, 1]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert abs(found - predict(model, pictures, labels="ferplus")).max() > 0.01
+    assert abs(found - predict(model, images, labels="ferplus")).max() > 0.01
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("tta", ["flip", "ten-crop"])
-def test_a_mirrored_picture_is_judged_the_same(one_head, pictures, tta):
-    found, of_mirror_images = (
+def test_a_flipped_image_is_evaluated_the_same(one_head, images, tta):
+    found, of_flipped_images = (
         predict(one_head, each, labels="original", tta=tta)
-        for each in (pictures, mirrored(pictures))
+        for each in (images, flipped(images))
     )
-    np.testing.assert_allclose(of_mirror_images, found, atol=1e-6)
+    np.testing.assert_allclose(of_flipped_images, found, atol=1e-6)
 
 
 @pytest.mark.parametrize("tta", TEST_TIME_AUGMENTATIONS)
-def test_batches_are_bounded_and_do_not_show(one_head, pictures, tta, monkeypatch):
-    many = np.concatenate([pictures] * 11)
+def test_batches_are_bounded_and_do_not_show(one_head, images, tta, monkeypatch):
+    many = np.concatenate([images] * 11)
     whole = predict(one_head, many, labels="original", tta=tta)
     sizes = []
     predict_on_batch = one_head.predict_on_batch

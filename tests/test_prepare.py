@@ -87,7 +87,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def pictures(folder: Path) -> dict[str, np.ndarray]:
+def images(folder: Path) -> dict[str, np.ndarray]:
     return {
         path.relative_to(folder).as_posix(): np.asarray(Image.open(path))
         for path in sorted(folder.rglob("*.png"))
@@ -100,14 +100,14 @@ def pictures(folder: Path) -> dict[str, np.ndarray]:
 def test_a_table_becomes_a_data_folder(table, tmp_path, capsys):
     data = tmp_path / "data"
     assert prepare("--source", table, "--data", data) == 0
-    found = pictures(data)
+    found = images(data)
     assert len(found) == ROW_COUNT
     for row in range(ROW_COUNT):
         usage, emotion = USAGES[row % 4], FER_ORDER[row // 4 % 7]
         part = "train" if usage == "Training" else "test"
-        picture = found[f"{part}/{emotion}/{usage}_{row:07}.png"]
-        assert picture.dtype == np.uint8
-        assert np.array_equal(picture, face(row))
+        image = found[f"{part}/{emotion}/{usage}_{row:07}.png"]
+        assert image.dtype == np.uint8
+        assert np.array_equal(image, face(row))
     others = {name for name in contents(data) if not name.endswith(".png")}
     assert others == {"dataset.json", ".gitignore"}
     assert (data / ".gitignore").read_text() == "*\n"
@@ -140,7 +140,7 @@ def test_dataset_json(table, tmp_path):
     assert list(record["counts"]) == ["train", "test"]
     assert record["counts"]["test"] == dict.fromkeys(EMOTIONS, 4)
     assert list(record["usages"]) == ["Training", "PublicTest", "PrivateTest"]
-    assert record["pictures"] == ROW_COUNT
+    assert record["images"] == ROW_COUNT
     assert record["source"]["name"] == "fer2013.csv"
     assert record["options"]["split"] == "of the source"
     digest = subprocess.run(
@@ -155,33 +155,33 @@ def test_dataset_json(table, tmp_path):
 def test_without_a_split_every_class_gives_a_share(tmp_path, capsys):
     table, data = write_table(tmp_path / "train.csv", usage=False), tmp_path / "data"
     assert prepare("--source", table, "--data", data, "--test-share", "0.25") == 0
-    found = pictures(data)
+    found = images(data)
     for emotion in EMOTIONS:
         names = [n for n in found if f"/{emotion}/" in n]
         assert sum(n.startswith("test/") for n in names) == 2
         assert len(names) == 8
-    for name, picture in found.items():
+    for name, image in found.items():
         prefix, _, row = Path(name).stem.partition("_")
         assert prefix == ("Test" if name.startswith("test/") else "Training")
-        assert np.array_equal(picture, face(int(row)))
+        assert np.array_equal(image, face(int(row)))
     record = json.loads((data / "dataset.json").read_text())
     assert record["options"]["split"] == "0.25 of every class to test, seed 42"
     assert record["counts"]["test"] == dict.fromkeys(EMOTIONS, 2)
     assert capsys.readouterr().out.splitlines()[3].split() == ["train", "test", "total"]
     again = tmp_path / "again"
     prepare("--source", table, "--data", again, "--test-share", "0.25")
-    assert list(pictures(again)) == list(found)
+    assert list(images(again)) == list(found)
     other = tmp_path / "other"
     prepare("--source", table, "--data", other, "--test-share", "0.25", "--seed", "1")
-    assert list(pictures(other)) != list(found)
+    assert list(images(other)) != list(found)
 
 
-def test_a_table_without_test_pictures_says_so(tmp_path, monkeypatch, capsys):
+def test_a_table_without_test_images_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(globals(), "USAGES", ("Training",) * 4)
     table = write_table(tmp_path / "fer2013.csv")
     assert prepare("--source", table, "--data", tmp_path / "data") == 0
     out = capsys.readouterr().out
-    assert "\nno pictures for test/: training needs some. A table without" in out
+    assert "\nno images for test/: training needs some. A table without" in out
     assert max(map(len, out.splitlines()[1:])) <= 80
 
 
@@ -194,7 +194,7 @@ def test_a_tree_without_a_split(tmp_path, capsys):
     (tmp_path / "CK+48/Fear").mkdir()
     Image.new("L", (48, 48), 77).save(tmp_path / "CK+48/Fear/s0.jpg")
     assert prepare("--source", tmp_path / "CK+48", "--data", tmp_path / "data") == 0
-    names = [Path(name).parts[1:] for name in pictures(tmp_path / "data")]
+    names = [Path(name).parts[1:] for name in images(tmp_path / "data")]
     # Fear/ comes before fear/, and file systems may not tell s0 and S0 apart.
     fear = ["S0-2.png", "S1.png", "S2.png", "S3.png", "S4.png", "s0.png"]
     assert sorted(name for emotion, name in names if emotion == "fear") == fear
@@ -204,7 +204,7 @@ def test_a_tree_without_a_split(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "left out: 5 contempt\n" in out
     assert "10 of another size, 10 of another mode" in out
-    assert "no pictures of disgust, happy, neutral, sad, surprise: training" in out
+    assert "no images of disgust, happy, neutral, sad, surprise: training" in out
 
 
 # --- bad rows ----------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_bad_rows_stop_an_import_and_are_all_named(tmp_path, fails):
         "error: 2 bad rows or files:",
         "  row 3 (line 5): unknown label '9' (--classes says what labels stand for)",
         "  row 50 (line 52): unknown label '9' (--classes says what labels stand for)",
-        "Mend the source, or go on without them with --skip-bad.",
+        "Fix the source, or go on without them with --skip-bad.",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fer2013.csv"]
 
@@ -231,7 +231,7 @@ def test_bad_rows_are_skipped_and_listed(tmp_path, capsys):
     out = capsys.readouterr().out.splitlines()
     assert out[-3] == "skipped: 2 bad rows or files"
     assert out[-1].startswith("  row 56 (line 58): 2 columns instead of 3; the file e")
-    assert len(pictures(data)) == ROW_COUNT - 1
+    assert len(images(data)) == ROW_COUNT - 1
     record = json.loads((data / "dataset.json").read_text())
     assert record["bad"]["count"] == 2
     assert record["bad"]["first"][0].startswith("row 3 (line 5): unknown label")
@@ -263,16 +263,16 @@ def test_what_readers_make_in_a_clone_is_ignored_by_git():
     assert result.stdout.split() == list(paths)
 
 
-def test_a_source_without_a_picture(tmp_path, fails):
+def test_a_source_without_a_image(tmp_path, fails):
     (tmp_path / "t.csv").write_text("emotion,pixels\n")
     message = fails("--source", tmp_path / "t.csv", "--data", tmp_path / "data")
-    assert "Expected pictures in --source, found none (nothing was left" in message
+    assert "Expected images in --source, found none (nothing was left" in message
 
 
 # --- all or nothing ----------------------------------------------------------
 
 
-def test_what_holds_pictures_is_refused_unless_replaced(table, tmp_path, fails):
+def test_what_holds_images_is_refused_unless_replaced(table, tmp_path, fails):
     data = tmp_path / "data"
     (data / "train/happy").mkdir(parents=True)
     (data / "train/README.md").write_text("read me")
@@ -288,7 +288,7 @@ def test_what_holds_pictures_is_refused_unless_replaced(table, tmp_path, fails):
     assert "train/happy/old.webp" not in after
     assert after["train/README.md"] == b"read me"
     assert after["mine.txt"] == b"mine"
-    assert len(pictures(data)) == ROW_COUNT
+    assert len(images(data)) == ROW_COUNT
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "fer2013.csv"]
 
 
@@ -349,7 +349,7 @@ def start(*arguments: object) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
-def wait_for_pictures(folder: Path) -> None:
+def wait_for_images(folder: Path) -> None:
     end = time.monotonic() + 60
     while not list(folder.rglob("*.png")):
         assert time.monotonic() < end
@@ -363,7 +363,7 @@ def test_an_import_killed_half_way(table, tmp_path, fails):
     prepare("--source", small, "--data", data)
     before = contents(data)
     process = start("--source", table, "--data", data, "--replace")
-    wait_for_pictures(tmp_path / ".data.preparing")
+    wait_for_images(tmp_path / ".data.preparing")
     message = fails("--source", table, "--data", data, "--replace")
     assert "another --mode prepare is writing" in message
     process.kill()
@@ -371,7 +371,7 @@ def test_an_import_killed_half_way(table, tmp_path, fails):
     assert contents(data) == before
     assert list((tmp_path / ".data.preparing").rglob("*.png"))
     assert prepare("--source", table, "--data", data, "--replace") == 0
-    assert len(pictures(data)) == ROW_COUNT
+    assert len(images(data)) == ROW_COUNT
     assert not list(tmp_path.glob(".*"))
 
 
@@ -379,7 +379,7 @@ def test_an_import_killed_half_way(table, tmp_path, fails):
 def test_ctrl_c_leaves_nothing_behind(table, tmp_path):
     data = tmp_path / "data"
     process = start("--source", table, "--data", data)
-    wait_for_pictures(tmp_path / ".data.preparing")
+    wait_for_images(tmp_path / ".data.preparing")
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fer2013.csv"]
@@ -418,7 +418,7 @@ def test_killed_between_two_renamings(table, tmp_path, monkeypatch, step):
         assert (data / "votes.csv").exists()
     # The import had been written whole: the next one finds it in place.
     assert prepare(*arguments) == 2
-    assert len(pictures(data)) == ROW_COUNT
+    assert len(images(data)) == ROW_COUNT
     assert not (data / "votes.csv").exists()
     assert not list(tmp_path.glob(".*"))
 
@@ -437,7 +437,7 @@ def test_nobody_else_begins_while_folders_are_renamed(
     monkeypatch.setattr(data_folder, "_take_place", second_import)
     assert prepare("--source", table, "--data", tmp_path / "data") == 0
     assert "another --mode prepare is writing" in messages[0]
-    assert len(pictures(tmp_path / "data")) == ROW_COUNT
+    assert len(images(tmp_path / "data")) == ROW_COUNT
     assert not list(tmp_path.glob(".*"))
 
 
@@ -485,10 +485,10 @@ def test_votes_by_row_number(table, tmp_path, capsys):
     data, ferplus = tmp_path / "data", write_ferplus(tmp_path / "fer2013new.csv")
     assert prepare("--source", table, "--data", data, "--ferplus", ferplus) == 0
     votes = votes_of(data)
-    assert set(votes) == set(pictures(data))
+    assert set(votes) == set(images(data))
     assert votes["train/disgust/Training_0000005.png"] == [0] * 9 + [10]
     assert votes["test/fear/PublicTest_0000010.png"][6] == 10
-    assert "votes: on 56 of 56 pictures; a majority sees" in capsys.readouterr().out
+    assert "votes: on 56 of 56 images; a majority sees" in capsys.readouterr().out
     record = json.loads((data / "dataset.json").read_text())
     assert record["votes"]["crowd_agrees_with_label"] == 55
     assert record["options"]["rows_found_by"] == "row numbers"
@@ -496,7 +496,7 @@ def test_votes_by_row_number(table, tmp_path, capsys):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Pictures as Kaggle has them: JPEG, in numbers that are no rows."""
+    """Images as Kaggle has them: JPEG, in numbers that are no rows."""
     rows = {}
     for row in range(ROW_COUNT):
         usage, emotion = USAGES[row % 4], FER_ORDER[row // 4 % 7]
@@ -526,7 +526,7 @@ def test_votes_by_a_list(folder, tmp_path):
         options = ("--ferplus", ferplus, *listed)
         assert prepare("--source", source, "--data", data, *options) == 0
         record = json.loads((data / "dataset.json").read_text())
-        assert record["votes"]["pictures"] == ROW_COUNT - 1
+        assert record["votes"]["images"] == ROW_COUNT - 1
         assert record["votes"]["crowd_agrees_with_label"] == ROW_COUNT - 1
         assert record["options"]["rows_found_by"] == f"a list of {reading}"
 
@@ -544,7 +544,7 @@ def test_votes_by_pixels(folder, tmp_path):
     options = ("--ferplus", ferplus, "--match", tmp_path / "fer2013.csv")
     assert prepare("--source", source, "--data", tmp_path / "data", *options) == 0
     record = json.loads((tmp_path / "data/dataset.json").read_text())
-    assert record["votes"]["pictures"] == ROW_COUNT
+    assert record["votes"]["images"] == ROW_COUNT
     assert record["votes"]["crowd_agrees_with_label"] == ROW_COUNT - 1
     assert record["options"]["rows_found_by"] == "pixels"
 
@@ -554,7 +554,7 @@ def test_votes_that_cannot_be_joined(folder, tmp_path, fails):
     ferplus = write_ferplus(tmp_path / "fer2013new.csv")
     arguments = ("--source", source, "--data", tmp_path / "data", "--ferplus", ferplus)
     message = fails(*arguments)
-    assert "Expected to find pictures' rows by row numbers, found none" in message
+    assert "Expected to find images' rows by row numbers, found none" in message
     assert "--ferplus-rows, or match pixels with --match" in message
     assert "found none in" in fails(*arguments, "--match", source)
     bad = write_table(tmp_path / "bad.csv", bad=(4,))
@@ -598,7 +598,7 @@ def test_an_exported_table_keeps_the_rows_it_came_from(table, tmp_path):
         prepare("--source", tmp_path / "a.csv", "--data", again, "--ferplus", ferplus)
         == 0
     )
-    assert set(votes_of(again)) == set(pictures(data)) == set(pictures(again))
+    assert set(votes_of(again)) == set(images(data)) == set(images(again))
     assert votes_of(again)["train/disgust/Training_0000005.png"][9] == 10
 
 
@@ -614,7 +614,7 @@ def test_without_a_split_there_is_none_in_the_export(tmp_path, capsys):
     prepare("--source", table, "--export", tmp_path / "a.csv")
     header = (tmp_path / "a.csv").read_text().splitlines()[0]
     assert header == "emotion,pixels,name"
-    assert capsys.readouterr().out.splitlines()[3].split() == ["pictures", "total"]
+    assert capsys.readouterr().out.splitlines()[3].split() == ["images", "total"]
 
 
 def test_an_export_replaces_nothing_unasked(table, tmp_path, fails):

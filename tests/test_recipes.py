@@ -23,7 +23,7 @@ from emotion_cnn.training.fitting import (
     computing_with,
     fit,
     fix_randomness,
-    take_statistics_anew,
+    re_estimate_statistics,
 )
 from emotion_cnn.training.losses import (
     accuracy_of_first_labels,
@@ -48,7 +48,7 @@ EVERYTHING = Recipe(
     optimizer="sgd",
     learning_rate=0.05,
     weight_decay=0.01,
-    schedule="one-cycle",
+    schedule="linear",
     warmup_epochs=1.5,
     average_weights=0.9,
     precision="bfloat16",
@@ -67,7 +67,7 @@ EVERYTHING = Recipe(
 
 
 def noise(count: int, seed: int) -> Split:
-    """Pictures that ask for two sets of labels, the second one not always."""
+    """Images that ask for two sets of labels, the second one not always."""
     generator = np.random.default_rng(seed)
     images = generator.integers(0, 256, (count, 48, 48, 1), np.uint8)
     labels = np.arange(count, dtype=np.int64) % 7
@@ -102,7 +102,7 @@ def train(run: RunFolder, recipe: Recipe):
     with computing_with(recipe.precision):
         network = build_model(TINY, label_sets=2, for_training=True)
         model = with_augmentation(network, recipe)
-    compile_model(model, recipe, pictures=len(TRAIN))
+    compile_model(model, recipe, images=len(TRAIN))
     history = fit(
         model, TRAIN, VALIDATION, recipe=recipe, seed=1, run=run, tensorboard=False
     )
@@ -111,7 +111,7 @@ def train(run: RunFolder, recipe: Recipe):
 
 def compiled(recipe: Recipe):
     model = build_model(TINY)
-    compile_model(model, recipe, pictures=80)
+    compile_model(model, recipe, images=80)
     return model
 
 
@@ -157,7 +157,7 @@ def test_history_holds_the_learning_rate_of_a_schedule(run):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "quarter"), [("one-cycle", 0.75), ("cosine", 0.85355)], ids=str
+    ("schedule", "quarter"), [("linear", 0.75), ("cosine", 0.85355)], ids=str
 )
 def test_a_schedule_rises_to_its_peak_and_falls(schedule, quarter):
     recipe = Recipe(
@@ -203,7 +203,7 @@ def test_decay_takes_off_kernels_alone(optimizer):
         )
 
 
-def test_averaged_weights_are_judged_and_kept(monkeypatch, run):
+def test_averaged_weights_are_evaluated_and_kept(monkeypatch, run):
     """With a momentum near 1 the average stays at the first step's weights."""
     raw = []
     on_epoch_end = resuming.TrainingState.on_epoch_end
@@ -225,10 +225,10 @@ def test_averaged_weights_are_judged_and_kept(monkeypatch, run):
 
 
 @pytest.mark.parametrize("most", [28, 22])
-def test_statistics_are_those_of_the_pictures_as_they_are(monkeypatch, most):
-    """Of every batch that is looked at, each picture counting alike."""
+def test_statistics_are_those_of_the_images_as_they_are(monkeypatch, most):
+    """Of every batch that is looked at, each image counting alike."""
     monkeypatch.setattr(fitting, "STATISTICS_BATCH_SIZE", 8)
-    monkeypatch.setattr(fitting, "STATISTICS_PICTURES", most)
+    monkeypatch.setattr(fitting, "STATISTICS_IMAGES", most)
     fix_randomness(1)
     network = build_model(TINY_WITHOUT_DROPOUT)
     layers = [each for each in network.layers if "batch_norm" in each.name]
@@ -246,7 +246,7 @@ def test_statistics_are_those_of_the_pictures_as_they_are(monkeypatch, most):
     ]
     network.set_weights(before)
     layers[0].moving_mean.assign([1e3, -1e3])
-    take_statistics_anew(network, TRAIN.images, seed=3)
+    re_estimate_statistics(network, TRAIN.images, seed=3)
     sizes = [len(places) for places in batches]
     for place, layer in enumerate(layers):
         found = [batch[place].reshape(-1, batch[place].shape[-1]) for batch in seen]
@@ -267,7 +267,7 @@ def test_statistics_are_those_of_the_pictures_as_they_are(monkeypatch, most):
     )
 
 
-def test_small_pictures_at_first(monkeypatch, run):
+def test_small_images_at_first(monkeypatch, run):
     sizes = []
     on_train_batch_end = StopAtLossThatIsNoNumber.on_train_batch_end
 
@@ -319,7 +319,7 @@ def test_accuracy_is_that_of_the_first_labels(run):
     )
 
 
-def test_pictures_without_votes_ask_nothing_of_the_second_head(run):
+def test_images_without_votes_ask_nothing_of_the_second_head(run):
     network, model, _ = train(run, Recipe(epochs=1, batch_size=8))
     wanted = VALIDATION.targets.copy()
     loss = model.evaluate(VALIDATION.images, wanted, verbose=0)[0]

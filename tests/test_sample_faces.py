@@ -44,7 +44,7 @@ def test_labels_are_balanced_and_in_the_order_of_the_emotions(drawn):
     assert labels.tolist() == [i for i in range(len(EMOTIONS)) for _ in range(COUNT)]
 
 
-def test_no_pictures_for_a_count_of_nought():
+def test_no_images_for_a_count_of_nought():
     images, labels = draw_faces(0, seed=1)
     assert images.shape == (0, 48, 48, 1)
     assert labels.shape == (0,)
@@ -56,7 +56,7 @@ def test_the_same_seed_draws_the_same_pixels(seed):
 
 
 @pytest.mark.parametrize("seed", [2, (1, 1)])
-def test_another_seed_draws_other_pictures_throughout(drawn, seed):
+def test_another_seed_draws_other_images_throughout(drawn, seed):
     ours = drawn[0].reshape(7, COUNT, -1)[:, :2]
     others = draw_faces(2, seed)[0].reshape(7, 2, -1)
     assert (ours != others).any(axis=2).all()
@@ -69,15 +69,15 @@ def test_a_larger_set_begins_with_the_smaller_one(drawn):
     )
 
 
-def test_every_picture_has_contrast(drawn):
+def test_every_image_has_contrast(drawn):
     assert drawn[0].reshape(7 * COUNT, -1).std(axis=1).min() > 8
 
 
-def test_no_two_pictures_are_equal(drawn):
+def test_no_two_images_are_equal(drawn):
     assert len({image.tobytes() for image in drawn[0]}) == 7 * COUNT
 
 
-def test_mean_pictures_of_the_emotions_differ_visibly():
+def test_mean_images_of_the_emotions_differ_visibly():
     rng = np.random.default_rng(3)
     person = {field.name: field.default for field in VARIED}
     means = [

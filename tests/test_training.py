@@ -82,7 +82,7 @@ def train(run: RunFolder, recipe: Recipe = RECIPE, *, seed: int = 1, **options):
     """Returns the network and its history."""
     fix_randomness(seed)
     model = build_model(TINY)
-    compile_model(model, recipe, pictures=len(TRAIN))
+    compile_model(model, recipe, images=len(TRAIN))
     options = {"tensorboard": False} | options
     history = fit(
         model, TRAIN, VALIDATION, recipe=recipe, seed=seed, run=run, **options
@@ -169,7 +169,7 @@ def test_the_default_recipe():
 
 def test_compiled_with_adam_and_cross_entropy():
     model = build_model(TINY)
-    compile_model(model, Recipe(), pictures=64)
+    compile_model(model, Recipe(), images=64)
     assert type(model.optimizer) is keras.optimizers.Adam
     assert float(model.optimizer.learning_rate) == pytest.approx(5e-4)
     assert model.loss == "categorical_crossentropy"
@@ -211,7 +211,7 @@ def test_checkpoint_parameters(handed_to_keras):
     assert checkpoint.save_weights_only
 
 
-def test_validation_pictures_are_never_mirrored(handed_to_keras):
+def test_validation_images_are_never_flipped(handed_to_keras):
     images, labels = handed_to_keras["validation_data"]
     np.testing.assert_array_equal(images, VALIDATION.images)
     np.testing.assert_array_equal(labels, one_hot(VALIDATION.labels))
@@ -356,14 +356,14 @@ def drawn(monkeypatch):
 
 def test_live_chart_is_redrawn_after_every_epoch(run, drawn):
     chart = LiveChart(run.live_chart, {name: [] for name in HISTORY_COLUMNS})
-    pictures = []
+    images = []
     for epoch in range(3):
         logs = dict.fromkeys(HISTORY_COLUMNS[1:], 1 / (epoch + 1))
         chart.on_epoch_end(epoch, logs)
-        pictures.append(run.live_chart.read_bytes())
+        images.append(run.live_chart.read_bytes())
         assert plt.get_fignums() == []
-    assert len(set(pictures)) == 3
-    assert all(each.startswith(b"\x89PNG") for each in pictures)
+    assert len(set(images)) == 3
+    assert all(each.startswith(b"\x89PNG") for each in images)
     for epochs, curves in zip(([1], [1, 2], [1, 2, 3]), drawn, strict=True):
         assert len(curves) == 5
         assert all(drawn_epochs == epochs for drawn_epochs in curves.values())
@@ -381,7 +381,7 @@ def test_live_chart_begins_with_the_epochs_before_a_resume(finished, drawn):
 
 
 def spoil_batch(monkeypatch, epoch: int, batch: int):
-    """Makes pictures of a batch, counted from 1, such as no picture is."""
+    """Makes images of a batch, counted from 1, such as no image is."""
 
     class Spoilt(TrainingBatches):
         def start_epoch(self, number):
@@ -516,8 +516,8 @@ def test_missing_or_damaged_best_weights_are_refused(finished, content):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
     files = {
         "train": [f"Training_{k}.png" for k in range(4)],
         "test": [f"{part}Test_{k}.png" for part in ("Public", "Private") for k in "12"],
@@ -556,29 +556,29 @@ def command(folder: Path, *arguments: str) -> int:
         )
 
 
-def first_command(folder: Path, pictures: Path, *arguments: str) -> int:
+def first_command(folder: Path, images: Path, *arguments: str) -> int:
     return command(
         folder,
-        *("--data", pictures, "--publish", folder, "--model", "compact"),
+        *("--data", images, "--publish", folder, "--model", "compact"),
         *("--epochs", 2, "--batch-size", 8, "--backend", keras.backend.backend()),
         *arguments,
     )
 
 
-def test_starts_from_the_weights_of_another_run(tmp_path, pictures, capsys):
+def test_starts_from_the_weights_of_another_run(tmp_path, images, capsys):
     """With next to no learning rate the second run ends with the first one's.
 
     It is stopped in its first epoch, before there is anything of its own.
     """
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-    assert first_command(tmp_path / "first", pictures) == 0
+    assert first_command(tmp_path / "first", images) == 0
     first = the_run(tmp_path / "first")
     flags = ("--optimizer", "sgd", "--learning-rate", 1e-9, "--seed", 7)
     small = ("--minimum-learning-rate", 0, "--weights", first)
     with pytest.MonkeyPatch.context() as patched:
         at_batch(patched, 1, 1, press_ctrl_c)
-        assert first_command(tmp_path / "second", pictures, *flags, *small) == 130
+        assert first_command(tmp_path / "second", images, *flags, *small) == 130
     second = the_run(tmp_path / "second")
     weights = (first / "model_weights.h5").read_bytes()
     write_pair(first, build_model(TINY))
@@ -597,7 +597,7 @@ def test_starts_from_the_weights_of_another_run(tmp_path, pictures, capsys):
     assert environment["initial_weights_sha256"] == digest
     # Another network is refused before there is a run.
     flags = ("--model", "baseline", "--weights", first)
-    assert first_command(tmp_path / "first", pictures, *flags) == 2
+    assert first_command(tmp_path / "first", images, *flags) == 2
     assert "Choose --model" in capsys.readouterr().err
     assert the_run(tmp_path / "first") == first
 
@@ -611,16 +611,16 @@ def cut_power(*_, **__):
 
 
 @pytest.fixture(scope="module")
-def stopped_runs(tmp_path_factory, pictures):
+def stopped_runs(tmp_path_factory, images):
     """One run stopped in epoch 2 of 2, and one after it, by name."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ("early", "late")}
     with pytest.MonkeyPatch.context() as patched:
         at_batch(patched, 2, 1, press_ctrl_c)
-        assert first_command(folders["early"], pictures) == 130
+        assert first_command(folders["early"], images) == 130
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(runners, "write_pair", cut_power)
         with pytest.raises(PowerCutError):
-            first_command(folders["late"], pictures)
+            first_command(folders["late"], images)
     for folder in folders.values():
         assert published(folder) == UNTOUCHED
     return folders
@@ -641,8 +641,8 @@ def stopped_run(stopped_runs, tmp_path):
     return copy
 
 
-def test_finished_run_is_published_and_not_resumed(tmp_path, pictures, capsys):
-    assert first_command(tmp_path, pictures) == 0
+def test_finished_run_is_published_and_not_resumed(tmp_path, images, capsys):
+    assert first_command(tmp_path, images) == 0
     run = the_run(tmp_path)
     assert published(tmp_path) == published(run) != UNTOUCHED
     capsys.readouterr()
@@ -652,9 +652,9 @@ def test_finished_run_is_published_and_not_resumed(tmp_path, pictures, capsys):
     assert "ended well: there is nothing to resume" in error
 
 
-def test_loss_that_is_no_number_exits_with_2(tmp_path, pictures, monkeypatch, capsys):
+def test_loss_that_is_no_number_exits_with_2(tmp_path, images, monkeypatch, capsys):
     spoil_batch(monkeypatch, 2, 3)
-    assert first_command(tmp_path, pictures) == 2
+    assert first_command(tmp_path, images) == 2
     error = capsys.readouterr().err
     assert "error: Expected the training loss to be a number" in error
     assert "epoch 2, batch 3" in error
@@ -663,10 +663,10 @@ def test_loss_that_is_no_number_exits_with_2(tmp_path, pictures, monkeypatch, ca
 
 
 def test_ctrl_c_exits_with_130_and_says_how_to_resume(
-    tmp_path, pictures, monkeypatch, capsys
+    tmp_path, images, monkeypatch, capsys
 ):
     at_batch(monkeypatch, 2, 1, press_ctrl_c)
-    assert first_command(tmp_path, pictures) == 130
+    assert first_command(tmp_path, images) == 130
     run = the_run(tmp_path)
     hint = f"emotion-cnn --mode train --resume {run}"
     assert hint in capsys.readouterr().err
@@ -677,16 +677,16 @@ def test_ctrl_c_exits_with_130_and_says_how_to_resume(
     assert read_history(run / "history.csv")["epoch"] == [1, 2]
 
 
-def test_changed_pictures_are_not_resumed_on(stopped_run, tmp_path, pictures, capsys):
+def test_changed_images_are_not_resumed_on(stopped_run, tmp_path, images, capsys):
     run, moved = stopped_run("late"), tmp_path / "moved"
-    shutil.copytree(pictures, moved)
+    shutil.copytree(images, moved)
     (moved / "train" / "sad" / "Training_0.png").unlink()
     assert command(tmp_path, "--resume", run, "--data", moved) == 2
     error = capsys.readouterr().err
     assert re.search(r"fingerprint \w{12}\), found others in .*moved \(\w{12}\)", error)
     assert published(tmp_path) == UNTOUCHED
-    # The same pictures elsewhere are welcome.
-    shutil.copytree(pictures, moved, dirs_exist_ok=True)
+    # The same images elsewhere are welcome.
+    shutil.copytree(images, moved, dirs_exist_ok=True)
     assert command(tmp_path, "--resume", run, "--data", moved) == 0
 
 
@@ -728,7 +728,7 @@ def test_full_disk_exits_with_2_and_can_be_resumed(
     assert published(tmp_path) == published(run)
 
 
-@pytest.mark.parametrize("step", ["_judge", "publish_pair"])
+@pytest.mark.parametrize("step", ["_evaluate", "publish_pair"])
 def test_power_cut_at_the_end_leaves_a_run_that_can_be_resumed(
     stopped_run, tmp_path, monkeypatch, step
 ):
@@ -761,9 +761,9 @@ def test_power_cut_while_cleaning_up_loses_nothing(
     assert "ended well" in capsys.readouterr().err
 
 
-def test_tensorboard_flag_without_tensorboard(tmp_path, pictures, monkeypatch, capsys):
+def test_tensorboard_flag_without_tensorboard(tmp_path, images, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    assert first_command(tmp_path, pictures, "--tensorboard") == 2
+    assert first_command(tmp_path, images, "--tensorboard") == 2
     assert "--tensorboard needs the package tensorboard" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
@@ -783,22 +783,22 @@ def test_ctrl_c_that_python_drops_stops_training(monkeypatch, run):
     assert read_history(run.history)["epoch"] == [1]
 
 
-def test_an_old_audit_beside_the_data_is_left_alone(tmp_path, pictures, capsys):
-    audit = pictures / "audit.json"
+def test_an_old_audit_beside_the_data_is_left_alone(tmp_path, images, capsys):
+    audit = images / "audit.json"
     audit.write_text("{}")
     try:
-        assert first_command(tmp_path, pictures) == 0
+        assert first_command(tmp_path, images) == 0
     finally:
         audit.unlink()
     assert f"{audit} is not made use of." in capsys.readouterr().out
 
 
-def test_what_is_kept_of_a_run_names_whole_paths(tmp_path, pictures, monkeypatch):
+def test_what_is_kept_of_a_run_names_whole_paths(tmp_path, images, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    relative = os.path.relpath(pictures, tmp_path)
+    relative = os.path.relpath(images, tmp_path)
     assert first_command(Path(), Path(relative)) == 0
     [config] = tmp_path.glob("runs/*/config.json")
     kept = json.loads(config.read_text())
-    assert kept["data"] == str(pictures.resolve())
+    assert kept["data"] == str(images.resolve())
     assert kept["runs"] == str((tmp_path / "runs").resolve())
     assert Path(kept["publish"]).is_absolute()

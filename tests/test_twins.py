@@ -1,4 +1,4 @@
-"""Finding pictures that are the same, nearly the same, or mirrored."""
+"""Finding images that are the same, nearly the same, or flipped."""
 
 import io
 
@@ -7,22 +7,22 @@ import pytest
 from PIL import Image
 
 from emotion_cnn.audit import near_duplicates
-from emotion_cnn.audit.near_duplicates import find_twins
+from emotion_cnn.audit.near_duplicates import find_near_duplicates
 
 
 def smooth(count: int, seed: int = 0) -> np.ndarray:
-    """Made-up pictures that differ as much as faces do."""
+    """Made-up images that differ as much as faces do."""
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, (count, 6, 6), np.uint8)
-    pictures = [
+    images = [
         Image.fromarray(c).resize((48, 48), Image.Resampling.BICUBIC) for c in coarse
     ]
-    return np.stack([np.asarray(picture) for picture in pictures])[..., None]
+    return np.stack([np.asarray(image) for image in images])[..., None]
 
 
-def as_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
+def as_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     file = io.BytesIO()
-    Image.fromarray(picture[..., 0]).save(file, "JPEG", quality=quality)
+    Image.fromarray(image[..., 0]).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file))[..., None]
 
 
@@ -30,14 +30,14 @@ def rmse(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.sqrt(np.mean((one.astype(float) - other) ** 2)))
 
 
-def one_group(images: np.ndarray, limit: float = 12) -> near_duplicates.Twins:
-    return find_twins(images, np.zeros(len(images), np.int64), limit)
+def one_group(images: np.ndarray, limit: float = 12) -> near_duplicates.NearDuplicates:
+    return find_near_duplicates(images, np.zeros(len(images), np.int64), limit)
 
 
-def pairs(found: near_duplicates.Twins) -> list[tuple[int, int, bool]]:
+def pairs(found: near_duplicates.NearDuplicates) -> list[tuple[int, int, bool]]:
     return [
         *zip(
-            *(a.tolist() for a in (found.first, found.second, found.mirrored)),
+            *(a.tolist() for a in (found.first, found.second, found.flipped)),
             strict=True,
         )
     ]
@@ -57,10 +57,10 @@ def test_copies_noise_and_flips_are_found_and_nothing_else():
         (40, 170, True),
         (50, 180, True),
     }
-    for first, second, distance, mirrored in zip(
-        found.first, found.second, found.rmse, found.mirrored, strict=True
+    for first, second, distance, flipped in zip(
+        found.first, found.second, found.rmse, found.flipped, strict=True
     ):
-        other = images[second][:, ::-1] if mirrored else images[second]
+        other = images[second][:, ::-1] if flipped else images[second]
         assert distance == pytest.approx(rmse(images[first], other), abs=1e-9)
     assert found.rmse[:2].tolist() == [0, 0]
     assert 0 < found.rmse[2] < 12
@@ -74,22 +74,22 @@ def test_the_bound_misses_nothing(monkeypatch, limit):
     monkeypatch.setattr(near_duplicates, "_CHUNK", 8)
     generator = np.random.default_rng(limit)
     count = 50
-    # Steps of many sizes away from few pictures, so that some lie near the limit.
+    # Steps of many sizes away from few images, so that some lie near the limit.
     steps = generator.normal(size=(count, 48, 48, 1)) * generator.uniform(
         0, 25, (count, 1, 1, 1)
     )
     images = smooth(5)[generator.integers(0, 5, count)] + steps
     images = images.clip(0, 255).astype(np.uint8)
-    flipped = generator.random(count) < 0.5
-    images[flipped] = images[flipped][:, :, ::-1]
+    chosen = generator.random(count) < 0.5
+    images[chosen] = images[chosen][:, :, ::-1]
     images[-2:] = images[:2]
-    # A group each: then the nearest twin of a group is every twin.
-    found = find_twins(images, np.arange(count), limit)
+    # A group each: then the nearest near-duplicate of a group is every near-duplicate.
+    found = find_near_duplicates(images, np.arange(count), limit)
     expected = set()
     for first in range(count):
         others = images[first + 1 :] - images[first].astype(float)
-        mirrored = images[first + 1 :, :, ::-1] - images[first].astype(float)
-        distances = np.sqrt(np.mean(np.square([others, mirrored]), axis=(2, 3, 4)))
+        flipped = images[first + 1 :, :, ::-1] - images[first].astype(float)
+        distances = np.sqrt(np.mean(np.square([others, flipped]), axis=(2, 3, 4)))
         for place in np.flatnonzero(distances.min(axis=0) <= limit):
             turned = distances[1, place] < distances[0, place]
             expected.add((first, first + 1 + int(place), bool(turned)))
@@ -103,7 +103,7 @@ def test_only_the_nearest_of_each_group_is_kept():
     images[2] += 1 - 2 * (images[2] // 255)
     images[4] += 1 - 2 * (images[4] // 255)
     groups = np.array([0, 1, 1, 2, 2, 2])
-    found = find_twins(images, groups, 12)
+    found = find_near_duplicates(images, groups, 12)
     assert pairs(found) == [
         (0, 1, False),
         (0, 3, False),
@@ -118,7 +118,7 @@ def test_only_the_nearest_of_each_group_is_kept():
     assert found.rmse.round(6).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
-def test_a_symmetric_picture_and_its_copy_are_twins_as_they_are():
+def test_a_symmetric_image_and_its_copy_are_near_duplicates_as_they_are():
     images = smooth(3)
     images[1, :, 24:] = images[1, :, :24][:, ::-1]
     images[2] = images[1]
@@ -131,5 +131,5 @@ def test_many_copies_do_not_fill_the_memory_with_pairs():
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_too_few_pictures_for_twins(count):
+def test_too_few_images_for_near_duplicates(count):
     assert len(one_group(smooth(2)[:count])) == 0

@@ -1,9 +1,9 @@
-"""Twins: pictures that are the same but for a few grey levels, or mirrored.
+"""Near-duplicates: images that are the same but for a few gray levels, or flipped.
 
-The distance between two pictures is the root mean square difference of their
-pixels (RMSE), in grey levels. To compute it for all 644 million pairs of 35,886
-pictures, and again for their mirror images, would take hours. So a lower bound of
-it rules out nearly all of them first, a bound from 37 numbers a picture that one
+The distance between two images is the root mean square difference of their
+pixels (RMSE), in gray levels. To compute it for all 644 million pairs of 35,886
+images, and again for their horizontal flips, would take hours. So a lower bound of
+it rules out nearly all of them first, a bound from 37 numbers an image that one
 matrix product gives for a million pairs at a time; what it cannot rule out is then
 measured exactly. Nothing within the limit is missed.
 """
@@ -24,52 +24,54 @@ _NONE = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True, eq=False)
-class Twins:
-    """Pairs of pictures, by distance and then by position.
+class NearDuplicates:
+    """Pairs of images, by distance and then by position.
 
     Attributes:
-        first: int64 `(p,)`, positions of pictures.
+        first: int64 `(p,)`, positions of images.
         second: int64 `(p,)`, positions above those in `first`.
-        rmse: float64 `(p,)`, distance of the two, in grey levels.
-        mirrored: bool `(p,)`, whether that is to the mirror image of the other.
+        rmse: float64 `(p,)`, distance of the two, in gray levels.
+        flipped: bool `(p,)`, whether that is to the horizontal flip of the other.
     """
 
     first: np.ndarray
     second: np.ndarray
     rmse: np.ndarray
-    mirrored: np.ndarray
+    flipped: np.ndarray
 
     def __len__(self) -> int:
         """Returns the number of pairs."""
         return len(self.first)
 
 
-def find_twins(images: np.ndarray, groups: np.ndarray, limit: float) -> Twins:
-    """Finds every picture's nearest twin in each group, as it is and mirrored.
+def find_near_duplicates(
+    images: np.ndarray, groups: np.ndarray, limit: float
+) -> NearDuplicates:
+    """Finds every image's nearest near-duplicate in each group, as it is and flipped.
 
     All pairs are compared, but a pair is kept only if one of the two is the other's
-    nearest twin in its group, of equally near ones the first: a thousand copies of
-    one picture have half a million pairs, which say no more than 999 of them.
+    nearest one in its group, of equally near ones the first: a thousand copies of one
+    image have half a million pairs, which say no more than 999 of them.
 
     Args:
         images: uint8 `(n, 48, 48, 1)`.
-        groups: int `(n,)`, from 0: what tells the pictures apart that twins are
+        groups: int `(n,)`, from 0: what tells the images apart that near-duplicates are
             looked for in, such as split and label.
-        limit: Greatest distance of twins, in grey levels; at most 80.
+        limit: Greatest distance of near-duplicates, in gray levels; at most 80.
 
     Returns:
-        Pairs no further apart than `limit`, each once: a pair that is one mirrored
+        Pairs no further apart than `limit`, each once: a pair that is one flipped
         and as it is counts as what is nearer, as it is where both are equal.
     """
     count, group_count = len(images), int(groups.max(initial=-1)) + 1
     pixels = images.reshape(count, IMAGE_SIZE**2)
-    mirror_images = images[:, :, ::-1].reshape(count, IMAGE_SIZE**2)
-    # Distance above, position below: the least of these is the nearest twin.
+    flipped_images = images[:, :, ::-1].reshape(count, IMAGE_SIZE**2)
+    # Distance above, position below: the least of these is the nearest near-duplicate.
     nearest = np.full(2 * group_count * count, _NONE, dtype=np.uint64)
-    features, mirror_features = _features(images)
-    for mirrored, others, other_features in (
+    features, flipped_features = _features(images)
+    for flipped, others, other_features in (
         (0, pixels, features),
-        (1, mirror_images, mirror_features),
+        (1, flipped_images, flipped_features),
     ):
         for first, second in _candidates(features, other_features, limit):
             squares = _squared_distances(pixels[first], others[second])
@@ -77,28 +79,28 @@ def find_twins(images: np.ndarray, groups: np.ndarray, limit: float) -> Twins:
             first, second, squares = first[near], second[near], squares[near]
             for one, other in ((first, second), (second, first)):
                 keys = squares << np.uint64(32) | other.astype(np.uint64)
-                place = 2 * (one * group_count + groups[other]) + mirrored
+                place = 2 * (one * group_count + groups[other]) + flipped
                 np.minimum.at(nearest, place, keys)
     return _pairs(nearest.reshape(count, group_count, 2))
 
 
-def _pairs(nearest: np.ndarray) -> Twins:
+def _pairs(nearest: np.ndarray) -> NearDuplicates:
     """Returns the pairs in uint64 `(n, groups, 2)`, without repetition."""
-    one, _, mirrored = np.nonzero(nearest != _NONE)
+    one, _, flipped = np.nonzero(nearest != _NONE)
     keys = nearest[nearest != _NONE]
     other = (keys & np.uint64(2**32 - 1)).astype(np.int64)
     squares = (keys >> np.uint64(32)).astype(np.int64)
     first, second = np.minimum(one, other), np.maximum(one, other)
-    order = np.lexsort((mirrored, squares, second, first))
+    order = np.lexsort((flipped, squares, second, first))
     repeated = np.zeros(len(order), dtype=bool)
     repeated[1:] = (np.diff(first[order]) == 0) & (np.diff(second[order]) == 0)
     order = order[~repeated]
     order = order[np.lexsort((second[order], first[order], squares[order]))]
-    return Twins(
+    return NearDuplicates(
         first[order],
         second[order],
         np.sqrt(squares[order]) / IMAGE_SIZE,
-        mirrored[order].astype(bool),
+        flipped[order].astype(bool),
     )
 
 
@@ -118,11 +120,11 @@ def _candidates(
     """Yields positions, int64 `(m,)` each, of pairs that may be within `limit`.
 
     Args:
-        features: float32 `(n, k)`, what `_features` says of the pictures.
+        features: float32 `(n, k)`, what `_features` says of the images.
         others: float32 `(n, k)`, the same of what they are compared with: the
-            pictures or their mirror images. Either way the distance of a pair does
+            images or their horizontal flips. Either way the distance of a pair does
             not depend on which is first, so only pairs in order are yielded.
-        limit: As for `find_twins`.
+        limit: As for `find_near_duplicates`.
     """
     squares = np.einsum("ij,ij->i", features, features)
     other_squares = np.einsum("ij,ij->i", others, others)
@@ -150,19 +152,19 @@ def _candidates(
 
 
 def _features(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Describes pictures by numbers whose distances are never above their own.
+    """Describes images by numbers whose distances are never above their own.
 
     They are the low frequencies of the discrete cosine transform (type II,
     orthonormal: a rotation, which keeps distances) and the length of all that is
-    left of the picture: by the triangle inequality two lengths differ by no more
-    than what they are the lengths of. Mirroring a picture changes the sign of its
+    left of the image: by the triangle inequality two lengths differ by no more
+    than what they are the lengths of. Flipping an image changes the sign of its
     odd horizontal frequencies and nothing else.
 
     Args:
         images: uint8 `(n, 48, 48, 1)`.
 
     Returns:
-        float32 `(n, 37)` for the pictures, and for their mirror images.
+        float32 `(n, 37)` for the images, and for their horizontal flips.
     """
     cosines = _cosines()
     vertical, horizontal = np.indices((_FREQUENCIES, _FREQUENCIES))

@@ -1,4 +1,4 @@
-"""An audit as one HTML page that carries its pictures and loads nothing.
+"""An audit as one HTML page that carries its images and loads nothing.
 
 File names come from strangers: every text goes through `_text`, and the page's
 content security policy lets it neither run a script nor fetch anything.
@@ -77,27 +77,27 @@ ul.names li { overflow-wrap: anywhere; }
 
 
 def render_report(audit: Audit, train: Split, test: Split, made: datetime) -> str:
-    """Renders an audit with its pictures.
+    """Renders an audit with its images.
 
     Args:
         audit: What was found.
-        train: The pictures of `train/` that it was found in.
+        train: The images of `train/` that it was found in.
         test: Those of `test/`.
         made: When.
 
     Returns:
         A whole HTML document.
     """
-    pictures = dict(
+    images = dict(
         zip(train.names + test.names, (*train.images, *test.images), strict=True)
     )
     sections = [
         _header(audit, made),
         _counts(audit),
-        _twins(audit, pictures),
-        _conflicts(audit, pictures),
+        _near_duplicates(audit, images),
+        _conflicts(audit, images),
         _crowd(audit),
-        _faults(audit, pictures),
+        _faults(audit, images),
         *(_samples(label, train, test) for label in range(len(EMOTIONS))),
     ]
     return (
@@ -139,41 +139,42 @@ def _counts(audit: Audit) -> str:
         f'<tr class="sum">{_cells("largest / smallest", ratios)}</tr>',
     ]
     table = _table(["emotion", *parts], rows)
-    return f"<section><h2>Pictures</h2>\n{table}</section>\n"
+    return f"<section><h2>Images</h2>\n{table}</section>\n"
 
 
-def _twins(audit: Audit, pictures: Mapping[str, np.ndarray]) -> str:
+def _near_duplicates(audit: Audit, images: Mapping[str, np.ndarray]) -> str:
     rows = []
     for place, title in PLACES.items():
-        counts = audit.twin_counts[place]
-        rows.append(f"<tr>{_cells(title, [f'{c.pictures:,}' for c in counts])}</tr>")
+        counts = audit.near_duplicate_counts[place]
+        rows.append(f"<tr>{_cells(title, [f'{c.images:,}' for c in counts])}</tr>")
         for what, numbers in (
-            ("and by mirrored ones alone", [c.mirrored_only for c in counts]),
-            ("with a twin of another label", [c.conflicting for c in counts]),
+            ("and by flipped ones alone", [c.flipped_only for c in counts]),
+            ("with a near-duplicate of another label", [c.conflicting for c in counts]),
         ):
             cells = _cells(what, [f"{number:,}" for number in numbers])
             rows.append(f'<tr class="sub">{cells}</tr>')
     table = _table(["greatest distance", *map(str, THRESHOLDS)], rows)
     return (
-        "<section><h2>Twins</h2>\n"
-        "<p>Two pictures are twins if they, or one and the other's mirror image, are "
-        f"no further apart than {THRESHOLDS[-1]} grey levels of 255 (root mean square "
-        "difference of the pixels). Blank pictures have none: they all look alike.</p>"
-        f"\n{table}<h3>In test and in train</h3>\n{_pairs(audit.across, pictures)}"
+        "<section><h2>Near-duplicates</h2>\n"
+        "<p>Two images are near-duplicates if they, or one and the other's horizontal "
+        "flip, are "
+        f"no further apart than {THRESHOLDS[-1]} gray levels of 255 (root mean square "
+        "difference of the pixels). Blank images have none: they all look alike.</p>"
+        f"\n{table}<h3>In test and in train</h3>\n{_pairs(audit.across, images)}"
         "</section>\n"
     )
 
 
-def _conflicts(audit: Audit, pictures: Mapping[str, np.ndarray]) -> str:
+def _conflicts(audit: Audit, images: Mapping[str, np.ndarray]) -> str:
     return (
-        "<section><h2>Twins whose labels disagree</h2>\n"
+        "<section><h2>Near-duplicates whose labels disagree</h2>\n"
         "<p>At least one of the two labels is wrong, or the face can be read either "
         "way. No network can learn both.</p>\n"
-        f"{_pairs(audit.conflicts, pictures)}</section>\n"
+        f"{_pairs(audit.conflicts, images)}</section>\n"
     )
 
 
-def _pairs(pairs: Sequence[Pair], pictures: Mapping[str, np.ndarray]) -> str:
+def _pairs(pairs: Sequence[Pair], images: Mapping[str, np.ndarray]) -> str:
     """Shows pairs of every distance where there are too many to show.
 
     Copies are many and need no second look, so most of the room is for the others.
@@ -184,37 +185,42 @@ def _pairs(pairs: Sequence[Pair], pictures: Mapping[str, np.ndarray]) -> str:
     others = [pair for pair in pairs if pair.rmse > THRESHOLDS[0]]
     shown_pairs = [copies[place] for place in _spread(len(copies), _COPIES_SHOWN)]
     shown_pairs += [others[place] for place in _spread(len(others), _OTHERS_SHOWN)]
-    figures = "".join(_figure(pair, pictures) for pair in shown_pairs)
+    figures = "".join(_figure(pair, images) for pair in shown_pairs)
     return (
         f'<p class="soft">{_shown_of(len(shown_pairs), len(pairs), "pairs")}, nearest '
         f'first.</p>\n<div class="pairs">\n{figures}</div>\n'
     )
 
 
-def _figure(pair: Pair, pictures: Mapping[str, np.ndarray]) -> str:
+def _figure(pair: Pair, images: Mapping[str, np.ndarray]) -> str:
     both = "".join(
-        _image(pictures[name], f"{label}: {name}")
-        for name, label in ((pair.image, pair.label), (pair.twin, pair.twin_label))
+        _image(images[name], f"{label}: {name}")
+        for name, label in (
+            (pair.image, pair.label),
+            (pair.near_duplicate, pair.near_duplicate_label),
+        )
     )
     distance = "identical" if pair.rmse == 0 else f"{pair.rmse:.1f} apart"
     labels = (
-        f'<span class="warn">{_text(pair.label)} / {_text(pair.twin_label)}</span>'
+        f'<span class="warn">{_text(pair.label)} / '
+        f"{_text(pair.near_duplicate_label)}</span>"
         if pair.is_conflict
         else f"<span>both {_text(pair.label)}</span>"
     )
-    mirrored = ", mirrored" if pair.mirrored else ""
+    flipped = ", flipped" if pair.flipped else ""
     return (
         f'<figure><div class="both">{both}</div>\n<figcaption>{labels}'
-        f"<span>{distance}{mirrored}</span>"
+        f"<span>{distance}{flipped}</span>"
         f'<span class="soft">{_text(pair.image)}</span>'
-        f'<span class="soft">{_text(pair.twin)}</span></figcaption></figure>\n'
+        f'<span class="soft">{_text(pair.near_duplicate)}</span>'
+        "</figcaption></figure>\n"
     )
 
 
 def _crowd(audit: Audit) -> str:
     if audit.crowd is None:
         return ""
-    head = ["label", "pictures", "voted", "majority", "agrees", "else mostly"]
+    head = ["label", "images", "voted", "majority", "agrees", "else mostly"]
     tables = ""
     for part, emotions in audit.crowd.items():
         rows = []
@@ -226,22 +232,22 @@ def _crowd(audit: Audit) -> str:
                 reverse=True,
             )
             instead = ", ".join(f"{name} {n:,}" for n, name in others[:2] if n)
-            numbers = [f"{n:,}" for n in (each.pictures, each.voted, total)]
+            numbers = [f"{n:,}" for n in (each.images, each.voted, total)]
             cells = _cells(emotion, [*numbers, agrees, instead or "-"])
             rows.append(f"<tr>{cells}</tr>")
         tables += f"<h3>{_text(part)}</h3>\n{_table(head, rows)}"
     return (
-        "<section><h2>Labels and crowd</h2>\n<p>Pictures with FER+ votes, those of "
+        "<section><h2>Labels and crowd</h2>\n<p>Images with FER+ votes, those of "
         "them where over half of the votes are for one emotion, and how often that is "
         f"the label.</p>\n{tables}</section>\n"
     )
 
 
-def _faults(audit: Audit, pictures: Mapping[str, np.ndarray]) -> str:
+def _faults(audit: Audit, images: Mapping[str, np.ndarray]) -> str:
     blank = list(audit.blank)[:_BLANK_SHOWN]
-    images = "".join(_image(pictures[name], f"blank: {name}") for name in blank)
+    thumbnails = "".join(_image(images[name], f"blank: {name}") for name in blank)
     names = _names(f"{name}: {audit.blank[name]:.2f}" for name in blank)
-    sheet = f'<div class="sheet">{images}</div>\n{names}' if blank else ""
+    sheet = f'<div class="sheet">{thumbnails}</div>\n{names}' if blank else ""
     lists = {
         "Cannot be read": [f"{n}: {why}" for n, why in audit.unreadable.items()],
         "Not 48x48 grayscale": [
@@ -262,7 +268,7 @@ def _faults(audit: Audit, pictures: Mapping[str, np.ndarray]) -> str:
         for title, lines in lists.items()
     )
     return (
-        "<section><h2>Pictures and files to look at</h2>\n"
+        "<section><h2>Images and files to look at</h2>\n"
         f"<h3>Blank (standard deviation below {BLANK_BELOW:g}): "
         f"{len(audit.blank):,}</h3>\n{sheet}{others}</section>\n"
     )
@@ -277,7 +283,7 @@ def _samples(label: int, train: Split, test: Split) -> str:
             _image(split.images[place], f"{EMOTIONS[label]}: {split.names[place]}")
             for place in chosen
         )
-        counted = _shown_of(len(chosen), len(places), "pictures")
+        counted = _shown_of(len(chosen), len(places), "images")
         sheets += f'<p class="soft">{part}: {counted}</p>\n'
         sheets += f'<div class="sheet">{images}</div>\n'
     return f"<section><h2>Sample: {EMOTIONS[label]}</h2>\n{sheets}</section>\n"

@@ -21,34 +21,34 @@ _WIDTH = 80
 def findings(audit: Audit) -> list[str]:
     """Returns what matters most, as sentences, gravest first."""
     train, test = (sum(audit.counts[part].values()) for part in ("train", "test"))
-    twins, found = len(audit.test_with_twin_in_train), []
-    if twins:
-        copies = audit.twin_counts["test_in_train"][0]
-        conflicting = audit.twin_counts["test_in_train"][-1].conflicting
+    near_duplicates, found = len(audit.test_with_near_duplicate_in_train), []
+    if near_duplicates:
+        copies = audit.near_duplicate_counts["test_in_train"][0]
+        conflicting = audit.near_duplicate_counts["test_in_train"][-1].conflicting
         found.append(
-            f"{twins:,} of {test:,} test pictures ({twins / test:.1%}) stand in train "
-            f"too, {copies.pictures + copies.mirrored_only:,} of them as copies. A "
-            "network can know them by heart: train with --leave-out, or see the "
-            f"figures without them (evaluate --audit). {conflicting:,} have a twin "
-            "there with another label."
+            f"{near_duplicates:,} of {test:,} test images ({near_duplicates / test:.1%}) "
+            f"stand in train too, {copies.images + copies.flipped_only:,} of them as copies. A "
+            "network can memorise them: train with --leave-out, or see the "
+            f"figures without them (evaluate --audit). {conflicting:,} have a "
+            "near-duplicate there with another label."
         )
     else:
-        found.append("No test picture stands in train too.")
-    within = audit.twin_counts["within_train"][-1]
-    if within.pictures + within.mirrored_only:
+        found.append("No test image stands in train too.")
+    within = audit.near_duplicate_counts["within_train"][-1]
+    if within.images + within.flipped_only:
         found.append(
-            f"{within.pictures + within.mirrored_only:,} of {train:,} train pictures "
-            f"have another in train as a twin; {within.conflicting:,} have one there "
-            "with another label."
+            f"{within.images + within.flipped_only:,} of {train:,} train images "
+            f"have another in train as a near-duplicate; {within.conflicting:,} "
+            "have one there with another label."
         )
     for part in ("train", "test"):
         missing = [name for name, count in audit.counts[part].items() if not count]
         ratio = audit.imbalance[part]
         if missing:
-            found.append(f"In {part} there is no picture of {', '.join(missing)}.")
+            found.append(f"In {part} there is no image of {', '.join(missing)}.")
         elif ratio and ratio >= 1.5:
             found.append(
-                f"In {part} the largest emotion has {ratio:.1f} times the pictures of "
+                f"In {part} the largest emotion has {ratio:.1f} times the images of "
                 "the smallest: look at balanced accuracy and macro-F1 too."
             )
     faults = [
@@ -58,7 +58,7 @@ def findings(audit: Audit) -> list[str]:
     ]
     if any(count for count, _ in faults):
         listed = ", ".join(f"{count:,} {what}" for count, what in faults if count)
-        found.append(f"Pictures to look at: {listed}.")
+        found.append(f"Images to look at: {listed}.")
     unused = len(audit.unused_folders) + len(audit.unused_files)
     if unused:
         found.append(f"{unused:,} folders or files are there that nothing reads.")
@@ -83,7 +83,7 @@ def format_audit(audit: Audit) -> str:
         f"Audit of {shown(audit.data)}\n{', '.join(sizes)}",
         "\n".join(_wrapped("- ", sentence) for sentence in findings(audit)),
         _count_table(audit),
-        _twin_table(audit),
+        _near_duplicate_table(audit),
     ]
     if audit.crowd is not None:
         blocks += [_crowd_table(part, each) for part, each in audit.crowd.items()]
@@ -93,12 +93,12 @@ def format_audit(audit: Audit) -> str:
     }
     blank = {name: f"standard deviation {d:.2f}" for name, d in audit.blank.items()}
     lists: tuple[tuple[str, Collection[str]], ...] = (
-        ("Pictures that cannot be read", _with_reasons(audit.unreadable)),
+        ("Images that cannot be read", _with_reasons(audit.unreadable)),
         (
-            f"Blank pictures (standard deviation below {BLANK_BELOW:g})",
+            f"Blank images (standard deviation below {BLANK_BELOW:g})",
             _with_reasons(blank),
         ),
-        ("Pictures that are not 48x48 grayscale", _with_reasons(converted)),
+        ("Images that are not 48x48 grayscale", _with_reasons(converted)),
         ("Folders that nothing reads", [shown(n) for n in audit.unused_folders]),
         ("Files that nothing reads", [shown(n) for n in audit.unused_files]),
     )
@@ -107,7 +107,7 @@ def format_audit(audit: Audit) -> str:
 
 
 def _count_table(audit: Audit) -> str:
-    header = f"{'Pictures':<22}" + "".join(f"{part:>14}" for part in audit.counts)
+    header = f"{'Images':<22}" + "".join(f"{part:>14}" for part in audit.counts)
     rows = [
         f"{emotion:<22}" + "".join(f"{c[emotion]:>14,}" for c in audit.counts.values())
         for emotion in EMOTIONS
@@ -122,17 +122,20 @@ def _count_table(audit: Audit) -> str:
     )
 
 
-def _twin_table(audit: Audit) -> str:
+def _near_duplicate_table(audit: Audit) -> str:
     lines = [
-        f"{'Twins, by greatest distance (RMSE in grey levels)':<50}"
+        f"{'NearDuplicates, by greatest distance (RMSE in grey levels)':<50}"
         + "".join(f"{threshold:>10}" for threshold in THRESHOLDS)
     ]
     for place, title in PLACES.items():
-        rows = audit.twin_counts[place]
+        rows = audit.near_duplicate_counts[place]
         for what, counts in (
-            (title, [row.pictures for row in rows]),
-            ("  and by mirrored ones alone", [row.mirrored_only for row in rows]),
-            ("  with a twin of another label", [row.conflicting for row in rows]),
+            (title, [row.images for row in rows]),
+            ("  and by flipped ones alone", [row.flipped_only for row in rows]),
+            (
+                "  with a near-duplicate of another label",
+                [row.conflicting for row in rows],
+            ),
         ):
             lines.append(f"{what:<50}" + "".join(f"{count:>10,}" for count in counts))
     return "\n".join(lines)
@@ -140,14 +143,14 @@ def _twin_table(audit: Audit) -> str:
 
 def _crowd_table(part: str, emotions: Mapping[str, CrowdAgreement]) -> str:
     lines = [
-        f"{f'Labels and crowd, {part}':<31}{'pictures':>12}{'voted':>12}"
+        f"{f'Labels and crowd, {part}':<31}{'images':>12}{'voted':>12}"
         f"{'majority':>12}{'agrees':>12}"
     ]
     for emotion, each in emotions.items():
         total = sum(each.majority.values())
         agrees = f"{each.majority[emotion] / total:.1%}" if total else "-"
         lines.append(
-            f"{emotion:<31}{each.pictures:>12,}{each.voted:>12,}{total:>12,}{agrees:>12}"
+            f"{emotion:<31}{each.images:>12,}{each.voted:>12,}{total:>12,}{agrees:>12}"
         )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Batches for training: Keras' `ImageDataGenerator` over pictures in memory."""
+"""Batches for training: Keras' `ImageDataGenerator` over images in memory."""
 
 import threading
 
@@ -19,7 +19,7 @@ def one_hot(labels: np.ndarray) -> np.ndarray:
 def targets(split: Split) -> np.ndarray:
     """Returns what a network is to answer, float32 (n, 7) or (n, 2, 7).
 
-    That is a one at the label, or what the pictures ask for instead.
+    That is a one at the label, or what the images ask for instead.
     """
     return one_hot(split.labels) if split.targets is None else split.targets
 
@@ -38,7 +38,7 @@ def _smoothed(wanted: np.ndarray, share: float) -> np.ndarray:
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """Shuffled, randomly mirrored and mixed batches; each depends on its number alone.
+    """Shuffled, randomly flipped and mixed batches; each depends on its number alone.
 
     Keras' generator draws from NumPy's global random state, and Keras asks for
     batches from several threads, some of them more than once. So the order of
@@ -50,9 +50,9 @@ class TrainingBatches(keras.utils.PyDataset):
         """Prepares the first epoch.
 
         Args:
-            split: Training pictures, at least one.
-            recipe: Pictures per batch (the last one may hold fewer), and how they
-                are drawn, mirrored and mixed.
+            split: Training images, at least one.
+            recipe: Images per batch (the last one may hold fewer), and how they
+                are drawn, flipped and mixed.
             seed: Non-negative seed of the run.
         """
         super().__init__()
@@ -62,7 +62,7 @@ class TrainingBatches(keras.utils.PyDataset):
             for mix, alpha in ((_blend, recipe.mixup), (_paste, recipe.cutmix))
             if alpha
         ]
-        # Each picture's chance, evened out over the emotions by so much.
+        # Each image's chance, evened out over the emotions by so much.
         counts = np.bincount(split.labels, minlength=len(EMOTIONS))
         chances = (1 / counts[split.labels]) ** recipe.balance
         self._chances = chances / chances.sum() if recipe.balance else None
@@ -99,7 +99,7 @@ class TrainingBatches(keras.utils.PyDataset):
         return len(self._flow)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns pictures, float32 (batch, 48, 48, 1), and their `targets`."""
+        """Returns images, float32 (batch, 48, 48, 1), and their `targets`."""
         with self._lock:
             self._flow.total_batches_seen = index
             images, wanted = self._flow[index]

@@ -107,7 +107,7 @@ _STRAY_INTENSITY = 0.25
 
 
 def _between(low: float, high: float) -> float:
-    """Declares a field of `Face` that differs between people and pictures."""
+    """Declares a field of `Face` that differs between people and images."""
     return dataclasses.field(default=(low + high) / 2, metadata={"range": (low, high)})
 
 
@@ -115,8 +115,8 @@ def _between(low: float, high: float) -> float:
 class Face:
     """Everything that a drawn face depends on; by default, the average face at rest.
 
-    Lengths are in half picture widths, with the bridge of the nose near (0, 0)
-    and y downwards; left and right are the viewer's. Tones are grey levels, 0 to
+    Lengths are in half image widths, with the bridge of the nose near (0, 0)
+    and y downwards; left and right are the viewer's. Tones are gray levels, 0 to
     255. What is called a half width is measured from the middle to either side.
     """
 
@@ -177,7 +177,7 @@ def sample_splits() -> tuple[Split, Split]:
     """Draws the built-in data set, always the same one.
 
     Returns:
-        The train part, 250 pictures of each emotion, and the test part, 60.
+        The train part, 250 images of each emotion, and the test part, 60.
     """
     return _sample_split("train", 250, seed=0), _sample_split("test", 60, seed=1)
 
@@ -196,18 +196,18 @@ def draw_faces(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws a balanced set of faces, the same for the same seed.
 
-    A picture depends only on the seed, its emotion and its place among the
-    pictures of that emotion: a larger set begins with the smaller one.
+    An image depends only on the seed, its emotion and its place among the
+    images of that emotion: a larger set begins with the smaller one.
 
     Args:
-        count_per_emotion: How many pictures of each emotion.
+        count_per_emotion: How many images of each emotion.
         seed: One or more integers from 0, as `numpy.random.SeedSequence` takes
             them: 1 and (1, 0) are the same seed there.
 
     Returns:
         The images, uint8 of shape (7 * count_per_emotion, 48, 48, 1), 0 to 255,
         and their labels, int64 of shape (7 * count_per_emotion,): positions in
-        `EMOTIONS`, all pictures of one emotion after another.
+        `EMOTIONS`, all images of one emotion after another.
     """
     labels = np.repeat(np.arange(len(EMOTIONS), dtype=np.int64), count_per_emotion)
     images = np.empty((len(labels), IMAGE_SIZE, IMAGE_SIZE, 1), np.uint8)
@@ -285,7 +285,7 @@ def _oval(centre: _Point, half_width: float, up: float, down: float) -> np.ndarr
 
 
 class _Pen:
-    """Draws in the coordinates of a face, on a picture of it in its pose."""
+    """Draws in the coordinates of a face, on an image of it in its pose."""
 
     def __init__(self, face: Face) -> None:
         self.image = Image.new("L", (_CANVAS, _CANVAS), round(face.background))
@@ -327,7 +327,7 @@ def draw_face(face: Face) -> Image.Image:
         face: What to draw.
 
     Returns:
-        A picture of mode L, four times as wide and high as `IMAGE_SIZE`.
+        An image of mode L, four times as wide and high as `IMAGE_SIZE`.
     """
     pen = _Pen(face)
     _draw_head(pen, face)
@@ -493,9 +493,9 @@ def _draw_hand(pen: _Pen, face: Face) -> None:
         pen.fill(_oval(centre, 0.31, 0.07, 0.07), 0.95 * face.skin)
 
 
-def _photograph(picture: Image.Image, rng: np.random.Generator) -> np.ndarray:
-    """Returns a picture as a poor camera sees it: uint8 of shape (48, 48)."""
-    small = picture.reduce(_OVERSAMPLING)
+def _photograph(image: Image.Image, rng: np.random.Generator) -> np.ndarray:
+    """Returns an image as a poor camera sees it: uint8 of shape (48, 48)."""
+    small = image.reduce(_OVERSAMPLING)
     small = small.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.8)))
     along = np.linspace(-1, 1, IMAGE_SIZE)
     light_x, light_y = rng.uniform(-0.3, 0.3, size=2)

@@ -1,8 +1,8 @@
-"""Class folders of pictures, read once into arrays, and split for validation.
+"""Class folders of images, read once into arrays, and split for validation.
 
 A data folder holds `train/<emotion>/` and `test/<emotion>/` with JPEG or PNG
-pictures. Everything comes out in an order of its own (classes as in `EMOTIONS`,
-pictures by name), never in the order in which a file system lists it.
+images. Everything comes out in an order of its own (classes as in `EMOTIONS`,
+images by name), never in the order in which a file system lists it.
 """
 
 import os
@@ -24,8 +24,8 @@ from emotion_cnn.data.images import (
     OTHER_MODE,
     OTHER_SIZE,
     TURNED,
-    PictureFormat,
-    decode_picture,
+    ImageFormat,
+    decode_image,
     reason_of,
 )
 from emotion_cnn.data.splits import Split
@@ -36,7 +36,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 _LISTED_AT_MOST = 100
 
-# Measured on two cores: pictures as small as FER2013's (1.6 kB) are decoded twice
+# Measured on two cores: images as small as FER2013's (1.6 kB) are decoded twice
 # as fast by one thread as by several, which only wait for each other; from about
 # 4 kB on (160x160) several threads win.
 _BYTES_WORTH_A_THREAD = 4096
@@ -47,10 +47,10 @@ class Survey:
     """All that is in a data folder, good or bad.
 
     Attributes:
-        train: The readable pictures of `train/`; any class may be missing.
+        train: The readable images of `train/`; any class may be missing.
         test: Those of `test/`.
-        unreadable: The reason for each picture that cannot be read, by name.
-        converted: What the pictures were that are not 48x48 grayscale, by name.
+        unreadable: The reason for each image that cannot be read, by name.
+        converted: What the images were that are not 48x48 grayscale, by name.
         unused_folders: Folders that nothing reads, by name.
         unused_files: Files that nothing reads, by name.
     """
@@ -58,13 +58,13 @@ class Survey:
     train: Split
     test: Split
     unreadable: dict[str, str]
-    converted: dict[str, PictureFormat]
+    converted: dict[str, ImageFormat]
     unused_folders: tuple[str, ...]
     unused_files: tuple[str, ...]
 
 
-def has_pictures(folder: Path) -> bool:
-    """Returns whether any folder below `train/` or `test/` holds a picture.
+def has_images(folder: Path) -> bool:
+    """Returns whether any folder below `train/` or `test/` holds an image.
 
     Goes by file names and stops at the first. Folders of any name count, so that
     misnamed classes are reported by `read_splits`, not passed over here.
@@ -74,7 +74,7 @@ def has_pictures(folder: Path) -> bool:
     """
     with _listing_errors():
         return any(
-            _is_picture(entry)
+            _is_image(entry)
             for part in ("train", "test")
             for class_folder in _entries(folder / part)
             if class_folder.is_dir()
@@ -87,20 +87,20 @@ def read_splits(
 ) -> tuple[Split, Split, tuple[str, ...]]:
     """Reads `train/` and `test/`.
 
-    Pictures of any size and mode become 48x48 grayscale: turned as their EXIF data
+    Images of any size and mode become 48x48 grayscale: turned as their EXIF data
     says, laid on white where transparent, 16 bits scaled to 8, other sizes cut to
     the middle square and resized.
 
     Args:
         folder: The data folder.
-        skip_bad: Whether to go on without the pictures that cannot be read.
+        skip_bad: Whether to go on without the images that cannot be read.
 
     Returns:
-        The pictures of both, and the notes for the user.
+        The images of both, and the notes for the user.
 
     Raises:
         DataError: If `train/`, `test/` or a class in them is missing, or if
-            pictures cannot be read and `skip_bad` is false; names all of them.
+            images cannot be read and `skip_bad` is false; names all of them.
     """
     (train, test), notes = _read(folder, ("train", "test"), skip_bad)
     return train, test, notes
@@ -110,7 +110,7 @@ def read_test(folder: Path, *, skip_bad: bool) -> tuple[Split, tuple[str, ...]]:
     """Reads `test/` alone, as `read_splits` does; `train/` need not exist.
 
     Returns:
-        The pictures, and the notes for the user.
+        The images, and the notes for the user.
 
     Raises:
         DataError: As `read_splits`.
@@ -123,20 +123,20 @@ def survey(folder: Path) -> Survey:
     """Reads all there is below `train/` and `test/`, whatever is wrong with it.
 
     Raises:
-        DataError: If there is no picture at all, or a folder cannot be listed.
+        DataError: If there is no image at all, or a folder cannot be listed.
     """
     listings = [_list(folder, part) for part in ("train", "test")]
-    if not any(listing.pictures for listing in listings):
+    if not any(listing.images for listing in listings):
         _require_all_classes(listings[0], [])
     unreadable: dict[str, str] = {}
-    formats: dict[str, PictureFormat] = {}
+    formats: dict[str, ImageFormat] = {}
     train, test = (_decode(listing, unreadable, formats) for listing in listings)
     with _listing_errors():
         loose = [
             f"{part}/{entry.name}"
             for part in ("train", "test")
             for entry in _entries(folder / part)
-            if _is_picture(entry)
+            if _is_image(entry)
         ]
         # A third part, such as `valid`, that somebody may think is read.
         others = [
@@ -166,8 +166,8 @@ class _Listing:
     folders: list[str] = field(default_factory=list)
     unused_folders: list[str] = field(default_factory=list)
     unused_files: list[str] = field(default_factory=list)
-    pictures: list[tuple[int, str]] = field(default_factory=list)
-    """Label and name of each picture, in order."""
+    images: list[tuple[int, str]] = field(default_factory=list)
+    """Label and name of each image, in order."""
 
 
 @contextmanager
@@ -177,7 +177,7 @@ def _listing_errors() -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"Expected a readable folder; found that {shown(str(error.filename))} "
-            f"cannot be read: {error.strerror}. Mend or remove it, or name another "
+            f"cannot be read: {error.strerror}. Fix or remove it, or name another "
             "folder with `--data FOLDER`."
         ) from error
 
@@ -195,8 +195,8 @@ def _is_hidden(entry: "os.DirEntry[str]") -> bool:
     return entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES
 
 
-def _is_picture(entry: "os.DirEntry[str]") -> bool:
-    """Goes by the name; a link that leads nowhere counts, and is a bad picture."""
+def _is_image(entry: "os.DirEntry[str]") -> bool:
+    """Goes by the name; a link that leads nowhere counts, and is a bad image."""
     return (
         entry.name.lower().endswith(_SUFFIXES)
         and not _is_hidden(entry)
@@ -217,8 +217,8 @@ def _list(folder: Path, part: str) -> _Listing:
                 continue
             for entry in _entries(Path(class_folder.path)):
                 name = f"{part}/{class_folder.name}/{entry.name}"
-                if _is_picture(entry):
-                    listing.pictures.append((EMOTIONS.index(emotion), name))
+                if _is_image(entry):
+                    listing.images.append((EMOTIONS.index(emotion), name))
                 elif entry.is_dir():
                     listing.unused_folders.append(name)
                 elif not _is_hidden(entry):
@@ -226,7 +226,7 @@ def _list(folder: Path, part: str) -> _Listing:
     listing.folders.sort()
     listing.unused_folders.sort()
     listing.unused_files.sort()
-    listing.pictures.sort()
+    listing.images.sort()
     return listing
 
 
@@ -244,23 +244,23 @@ def _require_all_classes(
     else:
         found = "no such folder"
     if skipped:
-        found += f", and skipped {_count(skipped, 'bad picture')}"
+        found += f", and skipped {_count(skipped, 'bad image')}"
     if len(missing) == len(EMOTIONS):
         absent = shown(str(listing.folder))
         absent = (
             "" if listing.folder.is_dir() else f"The folder {absent} does not exist. "
         )
         raise DataError(
-            f"{absent}No pictures in {place}. Expected .jpg, .jpeg or .png files in a "
+            f"{absent}No images in {place}. Expected .jpg, .jpeg or .png files in a "
             f"folder for each of {', '.join(EMOTIONS)}; found {found}. Unpack FER2013 "
             f"into {shown(str(listing.folder))}, so that its train/ and test/ lie "
             "there, name another folder with `--data FOLDER`, or use the built-in "
             "drawn faces with `--data sample`."
         )
     raise DataError(
-        f"No pictures of {', '.join(missing)} in {place}. Expected .jpg, .jpeg or "
+        f"No images of {', '.join(missing)} in {place}. Expected .jpg, .jpeg or "
         f".png files in a folder for each of {', '.join(EMOTIONS)}; found {found}. "
-        "Add the missing pictures, or rename the folder that holds them."
+        "Add the missing images, or rename the folder that holds them."
     )
 
 
@@ -269,19 +269,19 @@ def _read(
 ) -> tuple[list[Split], tuple[str, ...]]:
     listings = [_list(folder, part) for part in parts]
     for listing in listings:
-        _require_all_classes(listing, [label for label, _ in listing.pictures])
+        _require_all_classes(listing, [label for label, _ in listing.images])
     unreadable: dict[str, str] = {}
-    formats: dict[str, PictureFormat] = {}
+    formats: dict[str, ImageFormat] = {}
     splits = [_decode(listing, unreadable, formats) for listing in listings]
     bad = [f"{shown(name)}: {reason}" for name, reason in unreadable.items()]
     if bad and not skip_bad:
         raise DataError(
-            f"{_count(len(bad), 'picture')} cannot be read:\n  "
+            f"{_count(len(bad), 'image')} cannot be read:\n  "
             + "\n  ".join(_capped(bad))
             + "\nMend or remove them, or go on without them with `--skip-bad`."
         )
     for listing, split in zip(listings, splits, strict=True):
-        skipped = len(listing.pictures) - len(split)
+        skipped = len(listing.images) - len(split)
         _require_all_classes(listing, split.labels.tolist(), skipped)
     return splits, _notes(listings, bad, formats.values())
 
@@ -289,7 +289,7 @@ def _read(
 def _notes(
     listings: Sequence[_Listing],
     bad: Sequence[str],
-    formats: Collection[PictureFormat],
+    formats: Collection[ImageFormat],
 ) -> tuple[str, ...]:
     notes = []
     if formats:
@@ -301,7 +301,7 @@ def _notes(
         )
         notes.append(
             f"converted to {IMAGE_SIZE}x{IMAGE_SIZE} grayscale: "
-            f"{_count(len(formats), 'picture')} ({details})"
+            f"{_count(len(formats), 'image')} ({details})"
         )
     unused_folders = [name for listing in listings for name in listing.unused_folders]
     if unused_folders:
@@ -315,40 +315,40 @@ def _notes(
         )
     if bad:
         names = "; ".join(_capped(bad))
-        notes.append(f"skipped: {_count(len(bad), 'bad picture')} ({names})")
+        notes.append(f"skipped: {_count(len(bad), 'bad image')} ({names})")
     return tuple(notes)
 
 
 def _decode(
     listing: _Listing,
     unreadable: dict[str, str],
-    formats: dict[str, PictureFormat],
+    formats: dict[str, ImageFormat],
 ) -> Split:
-    """Decodes the pictures of a listing, adding to what a `Survey` says of them."""
-    paths = [listing.folder / name for _, name in listing.pictures]
+    """Decodes the images of a listing, adding to what a `Survey` says of them."""
+    paths = [listing.folder / name for _, name in listing.images]
     images = np.empty((len(paths), IMAGE_SIZE, IMAGE_SIZE, 1), dtype=np.uint8)
     readable = []
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        decoded = (pool.map if _are_large(paths) else map)(_read_picture, paths)
+        decoded = (pool.map if _are_large(paths) else map)(_read_image, paths)
         progress = tqdm(
             decoded,
             desc=f"reading {listing.part}",
             total=len(paths),
-            unit=" pictures",
+            unit=" images",
             disable=None,
         )
-        for position, picture in enumerate(progress):
-            name = listing.pictures[position][1]
-            if isinstance(picture, str):
-                unreadable[name] = picture
+        for position, image in enumerate(progress):
+            name = listing.images[position][1]
+            if isinstance(image, str):
+                unreadable[name] = image
                 continue
-            images[position, :, :, 0], before = picture
+            images[position, :, :, 0], before = image
             readable.append(position)
             if before.changes:
                 formats[name] = before
-    labels = np.array([label for label, _ in listing.pictures], dtype=np.int64)
-    split = Split(images, labels, tuple(name for _, name in listing.pictures))
+    labels = np.array([label for label, _ in listing.images], dtype=np.int64)
+    split = Split(images, labels, tuple(name for _, name in listing.images))
     return split if len(readable) == len(split) else split.select(readable)
 
 
@@ -356,16 +356,16 @@ def _are_large(paths: Sequence[Path]) -> bool:
     """Returns whether a sample of the files is large enough for several threads."""
     sizes = []
     for path in paths[:: len(paths) // 100 + 1]:
-        with suppress(OSError):  # A bad picture; reading it says why.
+        with suppress(OSError):  # A bad image; reading it says why.
             sizes.append(path.stat().st_size)
     return sum(sizes) > _BYTES_WORTH_A_THREAD * len(sizes)
 
 
-def _read_picture(path: Path) -> tuple[np.ndarray, PictureFormat] | str:
-    """Opens a file for `decode_picture`, whose result or reason it returns."""
+def _read_image(path: Path) -> tuple[np.ndarray, ImageFormat] | str:
+    """Opens a file for `decode_image`, whose result or reason it returns."""
     try:
         with path.open("rb") as file:
-            return decode_picture(file)
+            return decode_image(file)
     except OSError as error:
         return reason_of(error)
 

@@ -9,9 +9,9 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from emotion_cnn.files import shown
 
 IMAGE_SIZE = 48
-"""Height and width, in pixels, of every picture the tool works on."""
+"""Height and width, in pixels, of every image the tool works on."""
 
-# A decoded picture takes 4 bytes a pixel, and several are decoded at a time.
+# A decoded image takes 4 bytes a pixel, and several are decoded at a time.
 _MEGAPIXEL_LIMIT = 32
 _MEGAPIXELS_AT_ONCE = 1
 OTHER_SIZE = "of another size"
@@ -20,14 +20,14 @@ TURNED = "turned upright as their EXIF data says"
 
 
 @dataclass(frozen=True)
-class PictureFormat:
-    """What a picture was before it became 48x48 grayscale.
+class ImageFormat:
+    """What an image was before it became 48x48 grayscale.
 
     Attributes:
         width: In pixels.
         height: In pixels.
         mode: As Pillow calls it, such as `RGB`.
-        turned: Whether its EXIF data say to turn or mirror it.
+        turned: Whether its EXIF data say to turn or flip it.
     """
 
     width: int
@@ -46,8 +46,8 @@ class PictureFormat:
         return tuple(kind for kind, is_needed in needed.items() if is_needed)
 
 
-def decode_picture(file: BinaryIO) -> tuple[np.ndarray, PictureFormat] | str:
-    """Returns a picture and what it was before, or why it cannot be read.
+def decode_image(file: BinaryIO) -> tuple[np.ndarray, ImageFormat] | str:
+    """Returns an image and what it was before, or why it cannot be read.
 
     Args:
         file: A JPEG or PNG, seekable and at its start.
@@ -74,12 +74,12 @@ def decode_picture(file: BinaryIO) -> tuple[np.ndarray, PictureFormat] | str:
             image.draft("L", (8 * IMAGE_SIZE, 8 * IMAGE_SIZE))
         image.load()
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        before = PictureFormat(*size, mode, orientation != 1)
+        before = ImageFormat(*size, mode, orientation != 1)
         return _to_grayscale(image), before
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return too_large
     except UnidentifiedImageError:
-        return "not a JPEG or PNG picture"
+        return "not a JPEG or PNG image"
     except Exception as error:
         # Pillow's decoders raise almost any kind of error on damaged files.
         return reason_of(error)
@@ -107,7 +107,7 @@ def _to_grayscale(image: Image.Image) -> np.ndarray:
 
 
 def _laid_on_white(image: Image.Image) -> Image.Image:
-    """Returns a transparent picture in gray; some rows at a time, to save memory."""
+    """Returns a transparent image in gray; some rows at a time, to save memory."""
     gray = Image.new("L", image.size)
     height = max(1, int(_MEGAPIXELS_AT_ONCE * 1_000_000) // image.width)
     for top in range(0, image.height, height):

@@ -21,14 +21,14 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class KnownTwins:
-    """The twins across the split that an audit has found.
+class KnownNearDuplicates:
+    """The near-duplicates across the split that an audit has found.
 
     Attributes:
         path: The `audit.json` they stand in.
         fingerprints: Of the `train` and `test` that were audited.
-        train: Names of the train pictures that have a twin in test.
-        test: Names of the test pictures that have a twin in train.
+        train: Names of the train images that have a near-duplicate in test.
+        test: Names of the test images that have a near-duplicate in train.
     """
 
     path: Path
@@ -37,7 +37,7 @@ class KnownTwins:
     test: frozenset[str]
 
     def check(self, **splits: Split) -> None:
-        """Makes sure that the audit was of these pictures.
+        """Makes sure that the audit was of these images.
 
         Args:
             **splits: `train`, `test` or both, just as they were read.
@@ -49,35 +49,35 @@ class KnownTwins:
             expected, found = self.fingerprints[part], fingerprint(split)
             if found != expected:
                 raise DataError(
-                    f"{self.path} is an audit of other pictures: expected a {part}/ "
+                    f"{self.path} is an audit of other images: expected a {part}/ "
                     f"with the fingerprint {expected[:12]}, found {found[:12]}. "
                     "Audit this data (--mode audit), or name the folder that was."
                 )
 
     def left_of(self, train: Split) -> Split:
-        """Returns `train` without the pictures that stand in test too.
+        """Returns `train` without the images that stand in test too.
 
         Raises:
-            DataError: No picture of an emotion is left.
+            DataError: No image of an emotion is left.
         """
         left = train.select([name not in self.train for name in train.names])
         before, after = class_counts(train), class_counts(left)
         gone = [name for name in EMOTIONS if before[name] and not after[name]]
         if gone:
             raise DataError(
-                f"Without the twins in {self.path} no picture of {', '.join(gone)} is "
-                "left in train/: all of them stand in test/ too. Expected at least "
-                "one. Add pictures, or train without --leave-out."
+                f"Without the near-duplicates in {self.path} no image of "
+                f"{', '.join(gone)} is left in train/: all of them stand in test/ too. Expected at least "
+                "one. Add images, or train without --leave-out."
             )
         return left
 
     def places_without(self, test: Split) -> np.ndarray:
-        """Returns where in `test` the pictures without a twin in train are."""
+        """Returns where in `test` the images without a near-duplicate in train are."""
         return np.flatnonzero([name not in self.test for name in test.names])
 
 
-def read_known_twins(path: Path) -> KnownTwins:
-    """Reads the twins across the split from an audit.
+def read_known_near_duplicates(path: Path) -> KnownNearDuplicates:
+    """Reads the near-duplicates across the split from an audit.
 
     Args:
         path: An `audit.json`, or the folder it lies in.
@@ -98,11 +98,11 @@ def read_known_twins(path: Path) -> KnownTwins:
     try:
         if (values["kind"], values["format"]) != (KIND, FORMAT):
             raise ValueError(f"format {values['format']!r} of {values['kind']!r}")
-        return KnownTwins(
+        return KnownNearDuplicates(
             path,
             {part: str(values["fingerprints"][part]) for part in ("train", "test")},
             _names(values["leave_out"]),
-            _names(values["test_with_twin_in_train"]),
+            _names(values["test_with_near_duplicate_in_train"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(

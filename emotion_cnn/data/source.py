@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from emotion_cnn.data.folders import has_pictures
+from emotion_cnn.data.folders import has_images
 from emotion_cnn.settings import ROOT
 
 SAMPLE_DATA = "sample"
@@ -22,15 +22,15 @@ def find_source(data: str) -> str:
     """Returns the data folder to work on, or `SAMPLE_DATA` for the drawn faces.
 
     They step in, with a notice, where they are asked for or where the project's
-    own folder is and holds no pictures.
+    own folder is and holds no images.
 
     Args:
         data: What `--data` says.
     """
     if data == SAMPLE_DATA:
         reason = "--data sample asks for them."
-    elif Path(data).resolve() == ROOT.resolve() and not has_pictures(ROOT):
-        reason = "train/ and test/ hold no pictures yet."
+    elif Path(data).resolve() == ROOT.resolve() and not has_images(ROOT):
+        reason = "train/ and test/ hold no images yet."
     else:
         return data
     print(_NOTICE.format(reason=reason, root=ROOT))

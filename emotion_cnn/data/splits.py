@@ -1,5 +1,6 @@
 """Labelled images in memory: splits, held-out validation, fingerprint."""
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,41 +14,49 @@ from emotion_cnn.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Some labelled pictures.
+    """Some labelled images.
 
     Attributes:
-        images: uint8 `(n, 48, 48, 1)`, grey levels 0 to 255.
-        labels: int64 `(n,)`, positions in `EMOTIONS`.
+        images: uint8 `(n, 48, 48, 1)`, gray levels 0 to 255.
+        labels: int64 `(n,)`, positions in `classes`.
         names: The n paths relative to the data folder, with forward slashes, such
             as `test/happy/PrivateTest_123.jpg`.
         targets: What a network is to answer where that is not a one at the label:
             float32 `(n, 7)`, or `(n, 2, 7)` for each set of labels. A row of zeros
             asks for nothing.
+        classes: What the labels stand for, in their order.
     """
 
     images: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
     targets: np.ndarray | None = None
+    classes: tuple[str, ...] = EMOTIONS
 
     def __len__(self) -> int:
-        """Returns the number of pictures."""
+        """Returns the number of images."""
         return len(self.names)
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Split":
-        """Returns the pictures at `indices`, in that order, or those a mask picks."""
+        """Returns the images at `indices`, in that order, or those a mask picks."""
         positions = np.arange(len(self))[indices]
         names = tuple(self.names[position] for position in positions)
         targets = None if self.targets is None else self.targets[positions]
-        return Split(self.images[positions], self.labels[positions], names, targets)
+        return dataclasses.replace(
+            self,
+            images=self.images[positions],
+            labels=self.labels[positions],
+            names=names,
+            targets=targets,
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The pictures to train on, to validate on and to test on.
+    """The images to train on, to validate on and to test on.
 
     Attributes:
-        train: Never contains a picture of `validation`.
+        train: Never contains an image of `validation`.
         validation: For decisions during training; see `split_dataset`.
         test: Everything in `test/`.
         validation_source: A phrase that says where `validation` comes from.
@@ -72,35 +81,35 @@ def split_dataset(
     seed: int,
     notes: Sequence[str] = (),
 ) -> Dataset:
-    """Sets validation pictures apart from those the final figure is measured on.
+    """Sets validation images apart from those the final figure is measured on.
 
     Where `test` carries FER2013's official parts, validation is PublicTest.
     Elsewhere a share of every class of `train` is held out, chosen by `seed`, and
     the others keep their order.
 
     Args:
-        train: Pictures to train on.
-        test: Pictures to test on; returned whole.
+        train: Images to train on.
+        test: Images to test on; returned whole.
         validation_share: Above 0 and below 1; the part of each class of `train` to
-            hold out, rounded, but at least one picture and never all. Not used
+            hold out, rounded, but at least one image and never all. Not used
             where there are official parts.
-        seed: Chooses the pictures to hold out.
+        seed: Chooses the images to hold out.
         notes: Passed on to the user.
 
     Raises:
         DataError: If part of `train` is to be held out and a class has only one
-            picture.
+            image.
     """
     parts = official_parts(test)
     if parts:
         validation = test.select(parts["PublicTest"])
-        source = f"PublicTest ({len(validation):,} pictures of test/)"
+        source = f"PublicTest ({len(validation):,} images of test/)"
     else:
         held_out = _held_out(train, validation_share, seed)
         share = "tenth" if validation_share == 0.1 else f"{validation_share:.4g} share"
         source = (
             f"a stratified, seeded {share} of train/ "
-            f"({held_out.sum():,} of {len(train):,} pictures)"
+            f"({held_out.sum():,} of {len(train):,} images)"
         )
         train, validation = train.select(~held_out), train.select(held_out)
     return Dataset(
@@ -130,23 +139,23 @@ def official_parts(test: Split) -> dict[str, np.ndarray]:
 
 
 def class_counts(split: Split) -> dict[str, int]:
-    """Returns the number of pictures of each of `EMOTIONS`, in their order."""
-    counts = np.bincount(split.labels, minlength=len(EMOTIONS))
-    return dict(zip(EMOTIONS, counts.tolist(), strict=True))
+    """Returns the number of images of each of the split's classes, in their order."""
+    counts = np.bincount(split.labels, minlength=len(split.classes))
+    return dict(zip(split.classes, counts.tolist(), strict=True))
 
 
 def _held_out(train: Split, share: float, seed: int) -> np.ndarray:
-    """Returns a mask, bool `(n,)`, of the pictures to validate on."""
+    """Returns a mask, bool `(n,)`, of the images to validate on."""
     single = [name for name, count in class_counts(train).items() if count == 1]
     if single:
         raise DataError(
-            "Expected at least two pictures of every emotion in train/, one to train "
+            "Expected at least two images of every emotion in train/, one to train "
             f"on and one to validate on; found a single one of: {', '.join(single)}. "
-            "Add pictures of these emotions."
+            "Add images of these emotions."
         )
     generator = np.random.default_rng(seed)
     mask = np.zeros(len(train), dtype=bool)
-    for label in range(len(EMOTIONS)):
+    for label in range(len(train.classes)):
         positions = generator.permutation(np.flatnonzero(train.labels == label))
         count = min(max(1, round(share * len(positions))), len(positions) - 1)
         mask[positions[: max(0, count)]] = True

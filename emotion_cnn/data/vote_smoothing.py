@@ -16,26 +16,26 @@ def smooth_labels(split: Split, votes: Mapping[str, Votes], *, share: float) -> 
     """Replaces a share of each original label by the labels that the votes let expect.
 
     An original label is one answer, partly chance, and a network that trains for long
-    learns it by heart. A logistic regression of the labels on the votes has but a few
+    memorises it. A logistic regression of the labels on the votes has but a few
     dozen weights, and cannot.
 
     Args:
-        split: Training pictures with targets `(n, 2, 7)` as of `add_votes`.
-        votes: The votes by the picture's name.
+        split: Training images with targets `(n, 2, 7)` as of `add_votes`.
+        votes: The votes by the image's name.
         share: From 0 to 1.
 
     Returns:
-        The same pictures; `targets[:, 0]` are distributions, but for pictures without
+        The same images; `targets[:, 0]` are distributions, but for images without
         votes, which keep a one at their label.
 
     Raises:
-        DataError: Fewer than two emotions have pictures with votes.
+        DataError: Fewer than two emotions have images with votes.
     """
     counts = vote_counts(split.names, votes)
     voted = counts.any(axis=1)
     if len(np.unique(split.labels[voted])) < 2:
         raise DataError(
-            "--vote-smoothing expects votes on pictures of two emotions or more in "
+            "--vote-smoothing expects votes on images of two emotions or more in "
             "train/, found fewer. Leave it out, or add votes: --mode prepare "
             "--ferplus fer2013new.csv."
         )

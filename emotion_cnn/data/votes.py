@@ -1,4 +1,4 @@
-"""FER+: ten people's votes on every picture of FER2013, and what they amount to.
+"""FER+: ten people's votes on every image of FER2013, and what they amount to.
 
 The rules are those of E. Barsoum, C. Zhang, C. Canton Ferrer and Z. Zhang,
 "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced
@@ -34,7 +34,7 @@ VOTE_COLUMNS = (
 """What a vote can be for, in FER+'s order; NF is "not a face"."""
 
 VOTES_NAME = "votes.csv"
-"""The file in a data folder with the votes on its pictures."""
+"""The file in a data folder with the votes on its images."""
 NO_MAJORITY = "no majority"
 _NAMES = {"NF": "not a face"}
 _EMOTIONS = [emotion_from_name(column) for column in VOTE_COLUMNS]
@@ -73,17 +73,17 @@ def majority_columns(votes: np.ndarray) -> np.ndarray:
 def over_half_of_all_votes(
     names: Sequence[str], votes: Mapping[str, Votes]
 ) -> np.ndarray:
-    """Returns on which pictures over half of all votes are for one emotion.
+    """Returns on which images over half of all votes are for one emotion.
 
     The stricter rule that some report on: single votes count among all of them, and
     so do those for contempt, unknown and not a face. Of ten votes that takes six.
 
     Args:
-        names: The pictures' n names.
-        votes: The votes by the picture's name.
+        names: The images' n names.
+        votes: The votes by the image's name.
 
     Returns:
-        bool `(n,)`; False for a picture without votes.
+        bool `(n,)`; False for an image without votes.
     """
     counts = vote_counts(names, votes)
     return 2 * counts[:, _LABELS >= 0].max(axis=1) > counts.sum(axis=1)
@@ -96,7 +96,7 @@ def crowd_labels(votes: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
         votes: Integers `(n, 10)`, columns as in `VOTE_COLUMNS`.
 
     Returns:
-        int64 `(n,)`, positions in `EMOTIONS`, -1 for a picture that is left out;
+        int64 `(n,)`, positions in `EMOTIONS`, -1 for an image that is left out;
         and how many are left out for want of a majority, and because the
         majority says contempt, unknown or not a face.
     """
@@ -129,7 +129,7 @@ def vote_shares(votes: np.ndarray) -> np.ndarray:
 
 
 def vote_counts(names: Sequence[str], votes: Mapping[str, Votes]) -> np.ndarray:
-    """Returns the votes on pictures, int64 `(n, 10)`; zeros where there are none."""
+    """Returns the votes on images, int64 `(n, 10)`; zeros where there are none."""
     none = (0,) * len(VOTE_COLUMNS)
     counts = np.array([votes.get(name, none) for name in names], dtype=np.int64)
     return counts.reshape(-1, len(VOTE_COLUMNS))
@@ -138,15 +138,15 @@ def vote_counts(names: Sequence[str], votes: Mapping[str, Votes]) -> np.ndarray:
 def relabel(
     split: Split, votes: Mapping[str, Votes], *, distribution: bool
 ) -> tuple[Split, dict[str, int]]:
-    """Gives pictures the labels of the crowd, and leaves out those without one.
+    """Gives images the labels of the crowd, and leaves out those without one.
 
     Args:
-        split: Pictures with other labels.
-        votes: The votes by the picture's name.
+        split: Images with other labels.
+        votes: The votes by the image's name.
         distribution: Whether to train on `vote_shares`, as `Split.targets`.
 
     Returns:
-        The pictures that are left, and how many are left out for which reason.
+        The images that are left, and how many are left out for which reason.
     """
     voted = np.array([name in votes for name in split.names], dtype=bool)
     counts = np.array(
@@ -165,16 +165,16 @@ def relabel(
 
 
 def add_votes(split: Split, votes: Mapping[str, Votes]) -> tuple[Split, int]:
-    """Makes pictures ask for both: their label, and how the crowd votes.
+    """Makes images ask for both: their label, and how the crowd votes.
 
     Args:
-        split: Pictures with their original labels.
-        votes: The votes by the picture's name.
+        split: Images with their original labels.
+        votes: The votes by the image's name.
 
     Returns:
-        The same pictures with targets `(n, 2, 7)`: a one at the label, and
+        The same images with targets `(n, 2, 7)`: a one at the label, and
         `vote_shares`, which are zeros where there are no votes; and the number of
-        pictures with such shares.
+        images with such shares.
     """
     shares = vote_shares(vote_counts(split.names, votes))
     ones = np.eye(len(EMOTIONS), dtype=np.float32)[split.labels]
@@ -184,13 +184,13 @@ def add_votes(split: Split, votes: Mapping[str, Votes]) -> tuple[Split, int]:
 
 
 def write_votes(path: Path, votes: Mapping[str, Votes]) -> None:
-    """Writes `votes.csv`: a row for every picture that has votes, by path."""
+    """Writes `votes.csv`: a row for every image that has votes, by path."""
     rows = ((image, *votes[image]) for image in sorted(votes))
     write_csv(path, ("image", *VOTE_COLUMNS), rows)
 
 
 def find_votes(folder: Path) -> dict[str, Votes] | None:
-    """Returns the votes in a data folder, by picture; None where it has none.
+    """Returns the votes in a data folder, by image; None where it has none.
 
     Raises:
         SourceError: Its `votes.csv` cannot be read.
@@ -210,7 +210,7 @@ def read_votes(stream: IO[bytes], path: Path) -> dict[str, Votes]:
         path: Where it is from, for messages.
 
     Returns:
-        The votes by the picture's path in the data folder.
+        The votes by the image's path in the data folder.
 
     Raises:
         SourceError: A column or a number is missing.
@@ -248,7 +248,7 @@ def parsed_votes(row: Mapping[str, str], place: str) -> Votes:
     except ValueError as error:
         raise SourceError(
             f"Expected whole numbers of votes in {place}, found that {error}. Get "
-            "the file again, or mend that line."
+            "the file again, or fix that line."
         ) from None
 
 
@@ -271,7 +271,7 @@ def csv_rows(
                 raise SourceError(
                     f"Expected {len(header)} columns in row {number} (line "
                     f"{reader.line_num}) of {path}, found {len(row)}. Get the file "
-                    "again: it may be torn."
+                    "again: it may be truncated."
                 )
             place = f"row {number} (line {reader.line_num})"
             yield place, dict(zip(header, row, strict=True))

@@ -21,16 +21,16 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     neural networks", ICML 2017, section 4.2.
 
     Args:
-        labels: Integers in [0, 7) of shape (n,), of pictures that were not trained
+        labels: Integers in [0, 7) of shape (n,), of images that were not trained
             on.
         probabilities: Floats of shape (n, 7) whose rows sum to 1.
 
     Returns:
-        A number within `TEMPERATURES`; where every picture is predicted rightly, the
+        A number within `TEMPERATURES`; where every image is predicted rightly, the
         lower the better.
 
     Raises:
-        ValueError: There are no pictures, or the arrays are not as described.
+        ValueError: There are no images, or the arrays are not as described.
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     check_predictions(labels, probabilities)

@@ -1,7 +1,7 @@
 """Predictions in, metrics out: pure functions of arrays.
 
-Every metric is a sum over all pictures, never a mean of batch means, so the last,
-uneven batch weighs what its pictures weigh. scikit-learn computes what it has.
+Every metric is a sum over all images, never a mean of batch means, so the last,
+uneven batch weighs what its images weigh. scikit-learn computes what it has.
 """
 
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ class EmotionMetrics:
     """How well one emotion is told from the other six; shares lie in [0, 1].
 
     Attributes:
-        precision: Share of the pictures predicted as the emotion that are
+        precision: Share of the images predicted as the emotion that are
             labelled so; 0 where none is predicted.
-        recall: Share of the pictures labelled as the emotion that are predicted
+        recall: Share of the images labelled as the emotion that are predicted
             so; 0 where none is labelled.
         f1: Harmonic mean of precision and recall; 0 where both are 0.
-        support: Number of pictures labelled as the emotion.
+        support: Number of images labelled as the emotion.
     """
 
     precision: float
@@ -40,12 +40,12 @@ class EmotionMetrics:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """The pictures whose highest probability lies in `(lower, upper]`.
+    """The images whose highest probability lies in `(lower, upper]`.
 
     Attributes:
         lower: Lower edge, outside the bin.
         upper: Upper edge, inside the bin.
-        count: Number of pictures in the bin.
+        count: Number of images in the bin.
         accuracy: Share of them predicted rightly; None in an empty bin.
         confidence: Mean of their highest probability; None in an empty bin.
     """
@@ -65,19 +65,19 @@ class Metrics:
     JSON. Shares lie in [0, 1].
 
     Attributes:
-        n: Number of pictures, every one of them counted.
-        accuracy: Share of pictures predicted rightly.
+        n: Number of images, every one of them counted.
+        accuracy: Share of images predicted rightly.
         accuracy_interval: 95% Wilson interval of `accuracy`.
-        balanced_accuracy: Mean recall over the emotions that have pictures.
-        macro_f1: Mean F1 over all seven emotions; one without pictures counts
+        balanced_accuracy: Mean recall over the emotions that have images.
+        macro_f1: Mean F1 over all seven emotions; one without images counts
             as 0.
-        top2_accuracy: Share of pictures whose label is among the two most
+        top2_accuracy: Share of images whose label is among the two most
             probable emotions.
         log_loss: Mean of -ln(probability of the label), in nats.
         expected_calibration_error: Mean distance between confidence and
             accuracy; see `expected_calibration_error`.
         emotions: Metrics of each emotion by name, in the order of `EMOTIONS`.
-        confusion_matrix: Counts of pictures; row = label, column = prediction,
+        confusion_matrix: Counts of images; row = label, column = prediction,
             both in the order of `EMOTIONS`.
         reliability: The `RELIABILITY_BINS` bins of a reliability diagram.
     """
@@ -96,7 +96,7 @@ class Metrics:
 
 
 def compute_metrics(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
-    """Judges predictions against labels.
+    """Evaluates predictions against labels.
 
     Of equally probable emotions the one that comes first in `EMOTIONS` is taken
     as the more probable, for the prediction as for the top two.
@@ -107,10 +107,10 @@ def compute_metrics(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
             the rounding of float32.
 
     Returns:
-        The metrics over all n pictures.
+        The metrics over all n images.
 
     Raises:
-        ValueError: There are no pictures, or the arrays are not as described.
+        ValueError: There are no images, or the arrays are not as described.
     """
     labels = np.asarray(labels)
     probabilities = np.asarray(probabilities, dtype=np.float64)
@@ -135,7 +135,7 @@ def compute_metrics(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
         accuracy=float(correct.mean()),
         accuracy_interval=wilson_interval(int(correct.sum()), n),
         # What balanced_accuracy_score gives, less its warning about predictions
-        # of an emotion that has no pictures.
+        # of an emotion that has no images.
         balanced_accuracy=float(recall[support > 0].mean()),
         macro_f1=float(f1.mean()),
         top2_accuracy=float((ranking[:, :2] == labels[:, None]).any(axis=1).mean()),
@@ -221,7 +221,7 @@ def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
     equation 5, with 15 equal-width bins.
 
     Args:
-        bins: Bins with at least one picture among them.
+        bins: Bins with at least one image among them.
 
     Returns:
         The error in [0, 1]; 0 is perfect calibration.
@@ -247,7 +247,7 @@ def check_predictions(labels: np.ndarray, probabilities: np.ndarray) -> None:
             f"{len(EMOTIONS)}). Received: {labels.shape} and {probabilities.shape}."
         )
     if len(labels) == 0:
-        raise ValueError("Expected at least one picture to judge. Received: none.")
+        raise ValueError("Expected at least one image to evaluate. Received: none.")
     if not np.isin(labels, range(len(EMOTIONS))).all():
         raise ValueError(
             f"Expected labels from 0 to {len(EMOTIONS) - 1}. "

@@ -24,13 +24,13 @@ def write_evaluation(
     probabilities: np.ndarray,
     figures: Mapping[str, "Figure"],
 ) -> None:
-    """Writes what judging a network leaves; the metrics last, as a sign of the end.
+    """Writes what evaluating a network leaves; the metrics last, as a sign of the end.
 
     Args:
         folder: Existing folder.
         metrics: Goes to `metrics.json`.
         report: The same for people; goes to `report.txt`.
-        names: Path of each picture; goes to `predictions.csv` with what follows.
+        names: Path of each image; goes to `predictions.csv` with what follows.
         labels: int (n,).
         probabilities: float (n, 7).
         figures: By file name without ending; each goes to a PNG.

@@ -77,7 +77,7 @@ def draw_loss_curves(
         axes.legend(fontsize=9)
         sns.despine(ax=axes)
     loss_axes.set(title="Loss", ylabel="loss (nats)")
-    accuracy_axes.set(title="Accuracy", ylabel="accuracy (share of pictures)")
+    accuracy_axes.set(title="Accuracy", ylabel="accuracy (share of images)")
     accuracy_axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
 
 
@@ -102,8 +102,8 @@ def draw_confusion_matrix(
     """Draws a confusion matrix, every cell with its value.
 
     Args:
-        matrix: Counts of pictures, 7 x 7; row = label, column = prediction, in
-            the order of `EMOTIONS`. The row of an emotion without pictures stays
+        matrix: Counts of images, 7 x 7; row = label, column = prediction, in
+            the order of `EMOTIONS`. The row of an emotion without images stays
             empty.
         axes: Where the matrix goes.
         shares: Whether to show each count as a percentage of its row.
@@ -132,15 +132,15 @@ def draw_confusion_matrix(
             for emotion, support in zip(EMOTIONS, supports[:, 0], strict=True)
         ],
         cbar_kws={
-            "label": "share of the label's pictures (%)"
+            "label": "share of the label's images (%)"
             if shares
-            else "number of pictures",
+            else "number of images",
             "shrink": 0.8,
         },
     )
     axes.tick_params(length=0)
     axes.tick_params(axis="y", rotation=0)
-    axes.set(xlabel="prediction", ylabel="label (number of pictures)")
+    axes.set(xlabel="prediction", ylabel="label (number of images)")
     return axes
 
 
@@ -150,7 +150,7 @@ def draw_reliability_diagram(
     """Draws accuracy against confidence, bin by bin.
 
     Bars show a bin's accuracy, dashes its mean confidence, numbers its count of
-    pictures. Bars below the dashes: the model is surer than it is right.
+    images. Bars below the dashes: the model is surer than it is right.
 
     Args:
         bins: Bins of confidence; empty ones are left out.
@@ -169,7 +169,7 @@ def draw_reliability_diagram(
         width=[each.upper - each.lower for each in filled],
         color=_PALETTE[9],
         edgecolor="white",
-        label="accuracy in the bin, with its number of pictures",
+        label="accuracy in the bin, with its number of images",
     )
     axes.plot(
         centers,
@@ -187,7 +187,7 @@ def draw_reliability_diagram(
         )
     axes.set(
         xlabel="confidence (highest probability)",
-        ylabel="accuracy (share of pictures)",
+        ylabel="accuracy (share of images)",
         xlim=(0, 1),
         ylim=(0, 1),
         aspect="equal",
@@ -214,11 +214,11 @@ def draw_confident_mistakes(
     """Draws the wrong predictions with the highest probability, surest first.
 
     Args:
-        images: Gray pictures, uint8, of shape (n, height, width) or
+        images: Gray images, uint8, of shape (n, height, width) or
             (n, height, width, 1).
         labels: Integers in [0, 7) of shape (n,).
         probabilities: Floats of shape (n, 7) whose rows sum to 1.
-        axes_grid: Array of axes, filled row by row, one picture each; those left
+        axes_grid: Array of axes, filled row by row, one image each; those left
             over stay blank.
 
     Returns:
@@ -230,11 +230,11 @@ def draw_confident_mistakes(
     surest_first = mistakes[np.argsort(-confidence[mistakes], kind="stable")]
     for axes in axes_grid.flat:
         axes.set_axis_off()
-    for axes, picture in zip(axes_grid.flat, surest_first, strict=False):
-        axes.imshow(images[picture], cmap="gray", vmin=0, vmax=255)
+    for axes, image in zip(axes_grid.flat, surest_first, strict=False):
+        axes.imshow(images[image], cmap="gray", vmin=0, vmax=255)
         axes.set_title(
-            f"{EMOTIONS[labels[picture]]} \N{RIGHTWARDS ARROW} "
-            f"{EMOTIONS[predictions[picture]]}\n{confidence[picture]:.1%}",
+            f"{EMOTIONS[labels[image]]} \N{RIGHTWARDS ARROW} "
+            f"{EMOTIONS[predictions[image]]}\n{confidence[image]:.1%}",
             fontsize=10,
         )
     return len(mistakes)
@@ -270,7 +270,7 @@ def reliability_figure(
 def mistakes_figure(
     images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, *, title: str
 ) -> Figure:
-    """Makes a sheet of `draw_confident_mistakes`, 4 rows of 6 pictures.
+    """Makes a sheet of `draw_confident_mistakes`, 4 rows of 6 images.
 
     The title is followed by n, the number of mistakes and how to read a cell, or
     by the news that there are no mistakes.

@@ -28,10 +28,10 @@ MEMBER_LIMIT = 1_000_000
 """Most files that are listed, of a folder or of an archive."""
 
 RATIO_LIMIT = 200
-"""How many times its own size an archive may unpack to; pictures reach about 10."""
+"""How many times its own size an archive may unpack to; images reach about 10."""
 
 ALWAYS_ALLOWED = 64 * 2**20
-"""Bytes that any archive may unpack to, so that tiny ones of blank pictures pass."""
+"""Bytes that any archive may unpack to, so that tiny ones of blank images pass."""
 
 READ_LIMIT = 64 * 2**20
 """Most bytes read at once: a tar's own headers are read whole into memory."""
@@ -266,7 +266,7 @@ def _open_folder(folder: Path) -> Container:
     except OSError as error:
         raise SourceError(
             f"Expected a readable folder in --source, found that {error.filename} "
-            f"cannot be read: {error.strerror}. Mend or remove it."
+            f"cannot be read: {error.strerror}. Fix or remove it."
         ) from error
 
     def read(wanted: Set[int]) -> Iterator[tuple[int, IO[bytes]]]:
@@ -401,7 +401,7 @@ def _check_count(path: Path, count: int) -> None:
     if count > MEMBER_LIMIT:
         raise SourceError(
             f"Expected at most {MEMBER_LIMIT:,} files in --source, found more in "
-            f"{path}. Name the folder with the pictures alone."
+            f"{path}. Name the folder with the images alone."
         )
 
 
@@ -415,8 +415,8 @@ def _sha256(stream: IO[bytes]) -> str:
 def _damaged(path: Path, error: BaseException) -> SourceError:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return SourceError(
-        f"{path} cannot be read to its end: it is damaged or torn ({reason[:100]!s}). "
-        "Expected a whole file: download or copy it again."
+        f"{path} cannot be read to its end: it is damaged or truncated "
+        f"({reason[:100]!s}). Expected a whole file: download or copy it again."
     )
 
 

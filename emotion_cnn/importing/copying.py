@@ -20,8 +20,8 @@ from emotion_cnn.importing.records import (
     TRAINING,
     USAGES,
     BadRecord,
+    ImageRecord,
     LeftOut,
-    Picture,
     Source,
 )
 
@@ -35,13 +35,13 @@ class Tally:
     """What became of the records of a source.
 
     Attributes:
-        counts: Pictures by usage (None without a split) and emotion.
+        counts: Images by usage (None without a split) and emotion.
         left_out: Sound records without a place, by reason.
-        conversions: Pictures by what made them 48x48 grayscale.
-        bad: The first bad rows, pictures or folders, and what is wrong with them.
+        conversions: Images by what made them 48x48 grayscale.
+        bad: The first bad rows, images or folders, and what is wrong with them.
         bad_count: How many there are.
-        with_votes: Pictures that have votes.
-        judged: Those of them in which the crowd sees one of `EMOTIONS`.
+        with_votes: Images that have votes.
+        evaluated: Those of them in which the crowd sees one of `EMOTIONS`.
         agreeing: Those of them in which that is the label.
     """
 
@@ -51,26 +51,26 @@ class Tally:
     bad: list[str] = field(default_factory=list)
     bad_count: int = 0
     with_votes: int = 0
-    judged: int = 0
+    evaluated: int = 0
     agreeing: int = 0
 
     @property
     def total(self) -> int:
-        """The number of pictures."""
+        """The number of images."""
         return self.counts.total()
 
 
 class Writer(Protocol):
-    """Takes pictures one by one."""
+    """Takes images one by one."""
 
-    def write(self, picture: Picture, votes: Votes | None) -> None:
-        """Writes one picture and its votes, if it has any."""
+    def write(self, record: ImageRecord, votes: Votes | None) -> None:
+        """Writes one image and its votes, if it has any."""
 
 
-def copy_pictures(
+def copy_images(
     source: Source, writer: Writer, joiner: VoteJoiner | None, *, skip_bad: bool
 ) -> Tally:
-    """Reads a source to its end and writes its pictures.
+    """Reads a source to its end and writes its images.
 
     Args:
         source: Where they are from.
@@ -80,20 +80,20 @@ def copy_pictures(
 
     Raises:
         SourceError: There are bad records, and `skip_bad` is false (names them);
-            there is no picture; or votes do not fit.
+            there is no image; or votes do not fit.
     """
     tally = Tally()
     voted: list[tuple[int, Votes]] = []
-    batch: list[Picture] = []
+    batch: list[ImageRecord] = []
 
     def flush() -> None:
         votes = joiner.votes(batch) if joiner else [p.votes for p in batch]
-        for picture, its_votes in zip(batch, votes, strict=True):
-            writer.write(picture, its_votes)
-            tally.counts[picture.usage, EMOTIONS[picture.label]] += 1
-            tally.conversions.update(picture.changes)
+        for record, its_votes in zip(batch, votes, strict=True):
+            writer.write(record, its_votes)
+            tally.counts[record.usage, EMOTIONS[record.label]] += 1
+            tally.conversions.update(record.changes)
             if its_votes:
-                voted.append((picture.label, its_votes))
+                voted.append((record.label, its_votes))
         batch.clear()
 
     with tqdm(
@@ -125,29 +125,28 @@ def copy_pictures(
     flush()
     if not tally.total:
         raise SourceError(
-            f"Expected pictures in --source, found none ({left_out_text(tally)}). "
+            f"Expected images in --source, found none ({left_out_text(tally)}). "
             "Check the source, and the labels given with --classes."
         )
     if joiner and not voted:
         raise SourceError(
-            f"Expected to find pictures' rows by {joiner.method}, found none. Rows are "
+            f"Expected to find images' rows by {joiner.method}, found none. Rows are "
             "in the names of what was imported from fer2013.csv; for others say which "
-            "row each picture is with --ferplus-rows, or match pixels with --match "
-            "fer2013.csv."
+            "row each image is with --ferplus-rows."
         )
     if voted:
         labels = np.array([label for label, _ in voted])
         votes = np.array([votes for _, votes in voted])
         tally.with_votes = len(voted)
-        tally.judged, tally.agreeing = check_agreement(labels, votes)
+        tally.evaluated, tally.agreeing = check_agreement(labels, votes)
     return tally
 
 
 def format_counts(tally: Tally) -> str:
-    """Returns a table of pictures by emotion and usage, less than 80 columns wide."""
+    """Returns a table of images by emotion and usage, less than 80 columns wide."""
     found = {usage for (usage, _), count in tally.counts.items() if count}
     titles: dict[str | None, str] = {
-        None: "pictures",
+        None: "images",
         TRAINING: "train",
         PUBLIC_TEST: PUBLIC_TEST,
         PRIVATE_TEST: PRIVATE_TEST,
@@ -180,19 +179,19 @@ def format_notes(tally: Tally) -> Sequence[str]:
         if not any(tally.counts[usage, emotion] for usage in (None, *USAGES))
     ]
     if missing:
-        notes.append(f"no pictures of {', '.join(missing)}: training needs all seven")
+        notes.append(f"no images of {', '.join(missing)}: training needs all seven")
     usages = {usage for (usage, _), count in tally.counts.items() if count}
     if usages == {TRAINING}:
         notes.append(
-            "no pictures for test/: training needs some. A table without its Usage "
-            "column\n  is split by --test-share; pictures in class folders are too"
+            "no images for test/: training needs some. A table without its Usage "
+            "column\n  is split by --test-share; images in class folders are too"
         )
     if tally.with_votes:
-        share = tally.agreeing / max(1, tally.judged)
+        share = tally.agreeing / max(1, tally.evaluated)
         notes.append(
-            f"votes: on {tally.with_votes:,} of {tally.total:,} pictures; a majority "
-            f"sees one of\n  the seven in {tally.judged:,}, the label's in {share:.0%} "
-            "of these"
+            f"votes: on {tally.with_votes:,} of {tally.total:,} images; a majority "
+            f"sees one of\n  the seven in {tally.evaluated:,}, the label's in "
+            f"{share:.0%} of these"
         )
     if tally.bad:
         notes.append(f"skipped: {_bad_records(tally)}")

@@ -3,7 +3,7 @@
 A folder is written beside the one it is for, and takes its place by renaming.
 What a killed import leaves is a hidden folder there; the next one removes it, or
 ends the renaming where that had begun. Between two of the renamings `train/` is
-missing, so old and new pictures are never taken for one set.
+missing, so old and new images are never taken for one set.
 """
 
 import os
@@ -33,14 +33,14 @@ def data_folder(data: Path, *, replace: bool) -> Iterator[Path]:
 
     Args:
         data: The data folder; created if there is none.
-        replace: Whether pictures, and what was recorded of them, may go.
+        replace: Whether images, and what was recorded of them, may go.
 
     Yields:
         An empty folder on the same file system. What the block leaves in it,
         `train/`, `test/` and files, takes its place when the block ends well.
 
     Raises:
-        DataError: There are pictures already, another import is writing there,
+        DataError: There are images already, another import is writing there,
             or the folder cannot be written.
     """
     data = data.resolve()
@@ -96,8 +96,8 @@ def _refuse_occupied(data: Path) -> None:
         if holds or path.is_file():
             found = holds[0] if holds else path
             raise DataError(
-                f"Expected a data folder without pictures, found {found}. Choose "
-                "another with --data, or replace the pictures in its train/ and test/ "
+                f"Expected a data folder without images, found {found}. Choose "
+                "another with --data, or replace the images in its train/ and test/ "
                 f"(and its {DATASET_NAME}, {VOTES_NAME} and {AUDIT_FILE}) with "
                 "--replace."
             )
@@ -159,7 +159,7 @@ def _take_place(complete: Path, data: Path) -> None:
     new, leaving, old = (complete / name for name in ("new", "leaving", "old"))
     if not data.exists():
         data.mkdir(parents=True)
-        # In a clone, other people's pictures must never be committed.
+        # In a clone, other people's images must never be committed.
         (data / ".gitignore").write_text("*\n", encoding="utf-8")
     if not old.exists():
         leaving.mkdir(exist_ok=True)

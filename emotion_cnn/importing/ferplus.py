@@ -33,7 +33,7 @@ class FerPlus:
         """Returns the rows that a list means, whichever way it numbers them.
 
         Lists are about, under the same heading, with row numbers and with numbers
-        of image names. Such a list names pictures that FER+ has, so a reading is
+        of image names. Such a list names images that FER+ has, so a reading is
         out of the question as soon as one of its numbers leads to none.
 
         Args:
@@ -87,13 +87,13 @@ def _image_number(name: str, place: str) -> int | None:
     if match is None:
         raise SourceError(
             f"Expected an image name such as fer0000123.png in {place}, found "
-            f"{name!a}. Get the file again, or mend that line."
+            f"{name!a}. Get the file again, or fix that line."
         )
     return int(match[1]) if match[1] else None
 
 
 def read_ferplus_rows(path: Path) -> dict[str, int]:
-    """Reads the number that a list gives each picture, by path.
+    """Reads the number that a list gives each image, by path.
 
     Args:
         path: A CSV file with the columns `image` and `row`; `FerPlus.find_rows`
@@ -108,7 +108,7 @@ def read_ferplus_rows(path: Path) -> dict[str, int]:
             if not row["row"].strip().isdecimal():
                 raise SourceError(
                     f"Expected a row number, from 0, in {place} of {path}, found "
-                    f"{row['row']!a}. Mend or remove that line."
+                    f"{row['row']!a}. Fix or remove that line."
                 )
             rows[row["image"]] = int(row["row"])
     return rows

@@ -1,4 +1,4 @@
-"""Names of picture files: what they say, and making a stranger's ones safe."""
+"""Names of image files: what they say, and making a stranger's ones safe."""
 
 import re
 import unicodedata
@@ -36,4 +36,4 @@ def safe_stem(name: str) -> str:
     """
     name = _UNSAFE.sub("_", unicodedata.normalize("NFC", name))
     name = name.encode()[:_LONGEST].decode(errors="ignore")
-    return name.strip(" .") or "picture"
+    return name.strip(" .") or "image"

@@ -20,8 +20,8 @@ USAGES = (TRAINING, PUBLIC_TEST, PRIVATE_TEST, TEST)
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """One picture of a source.
+class ImageRecord:
+    """One image of a source.
 
     Attributes:
         image: uint8 `(48, 48)`.
@@ -48,7 +48,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class BadRecord:
-    """A row, picture or folder that cannot be used: where it stands, and why."""
+    """A row, image or folder that cannot be used: where it stands, and why."""
 
     place: str
     reason: str
@@ -57,13 +57,13 @@ class BadRecord:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A sound row or picture that has no place in the result, and why."""
+    """A sound row or image that has no place in the result, and why."""
 
     reason: str
     advance: int = 1
 
 
-Record = Picture | BadRecord | LeftOut
+Record = ImageRecord | BadRecord | LeftOut
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +73,8 @@ class Source:
     Attributes:
         kind: What it is, for people.
         members: The files of it that are read.
-        has_split: Whether every picture comes with a usage.
-        has_votes: Whether pictures may come with votes.
+        has_split: Whether every image comes with a usage.
+        has_votes: Whether images may come with votes.
         total: The sum of all records' `advance`, if it is known.
         unit: What `total` counts.
         records: Starts reading; may be called again.
@@ -125,6 +125,6 @@ class ClassNames:
 
 
 def unknown_label(name: str) -> str:
-    """Returns why a label is bad, and the flag that mends it."""
+    """Returns why a label is bad, and the flag that fixes it."""
     shown = ascii(name.strip()[:40])
     return f"unknown label {shown} (--classes says what labels stand for)"

@@ -16,14 +16,14 @@ from emotion_cnn.importing.copying import Tally
 from emotion_cnn.importing.data_folder import DATASET_NAME, PARTS, write_errors
 from emotion_cnn.importing.formats.csv_table import TableWriter
 from emotion_cnn.importing.names import numbered_name
-from emotion_cnn.importing.records import TEST, TRAINING, USAGES, Picture
+from emotion_cnn.importing.records import TEST, TRAINING, USAGES, ImageRecord
 
-# Level 1 takes 0.4 ms a picture, the usual 6 takes 0.66 ms for 3% smaller files.
+# Level 1 takes 0.4 ms an image, the usual 6 takes 0.66 ms for 3% smaller files.
 _PNG_LEVEL = 1
 
 
 class FolderWriter:
-    """Writes pictures into class folders, and splits them if nobody has."""
+    """Writes images into class folders, and splits them if nobody has."""
 
     def __init__(self, folder: Path) -> None:
         """Creates `train/` and `test/` with a folder per emotion.
@@ -39,19 +39,19 @@ class FolderWriter:
             for emotion in EMOTIONS:
                 (folder / part / emotion).mkdir(parents=True)
 
-    def write(self, picture: Picture, votes: Votes | None) -> None:
-        """Writes one picture as PNG, without loss."""
-        usage, label = picture.usage or TRAINING, picture.label
-        name = picture.name or numbered_name(usage, picture.row or 0)
+    def write(self, record: ImageRecord, votes: Votes | None) -> None:
+        """Writes one image as PNG, without loss."""
+        usage, label = record.usage or TRAINING, record.label
+        name = record.name or numbered_name(usage, record.row or 0)
         name = self._free_name(label, name)
         part = "train" if usage == TRAINING else "test"
         path = f"{part}/{EMOTIONS[label]}/{name}.png"
-        image = Image.fromarray(picture.image)
-        image.save(self._folder / path, compress_level=_PNG_LEVEL)
+        encoded = Image.fromarray(record.image)
+        encoded.save(self._folder / path, compress_level=_PNG_LEVEL)
         if votes:
             self._votes[path] = votes
-        if picture.usage is None:
-            self._undecided[label].append((name, picture.name is None))
+        if record.usage is None:
+            self._undecided[label].append((name, record.name is None))
 
     def _free_name(self, label: int, name: str) -> str:
         """Returns the name, numbered if its class has it; case does not tell apart."""
@@ -68,8 +68,8 @@ class FolderWriter:
         Args:
             tally: Its counts are brought up to date.
             test_share: Above 0 and below 1; the share of each class, rounded, at
-                least one picture and never all.
-            seed: Chooses the pictures.
+                least one image and never all.
+            seed: Chooses the images.
         """
         generator = np.random.default_rng(seed)
         for label, names in enumerate(self._undecided):
@@ -90,23 +90,23 @@ class FolderWriter:
             tally.counts[TEST, emotion] += len(chosen)
 
     def write_votes(self) -> None:
-        """Writes `votes.csv`, if any picture has votes."""
+        """Writes `votes.csv`, if any image has votes."""
         if self._votes:
             write_votes(self._folder / VOTES_NAME, self._votes)
 
 
 class CsvWriter:
-    """Writes pictures as rows, named as `FolderWriter` names their files."""
+    """Writes images as rows, named as `FolderWriter` names their files."""
 
     def __init__(self, file: IO[str], *, with_usage: bool, with_votes: bool) -> None:
         """Writes the header; takes what `TableWriter` does."""
         self._table = TableWriter(file, with_usage=with_usage, with_votes=with_votes)
 
-    def write(self, picture: Picture, votes: Votes | None) -> None:
+    def write(self, record: ImageRecord, votes: Votes | None) -> None:
         """Writes one row."""
-        usage = picture.usage or TRAINING
-        name = picture.name or numbered_name(usage, picture.row or 0)
-        self._table.write(picture, EMOTIONS[picture.label], name, votes)
+        usage = record.usage or TRAINING
+        name = record.name or numbered_name(usage, record.row or 0)
+        self._table.write(record, EMOTIONS[record.label], name, votes)
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def export_file(path: Path, *, replace: bool) -> Iterator[IO[str]]:
 
 
 def write_record(folder: Path, record: Mapping[str, Any], tally: Tally) -> None:
-    """Writes `dataset.json`: where the pictures are from, and what became of them.
+    """Writes `dataset.json`: where the images are from, and what became of them.
 
     Args:
         folder: Folder to write it to.
@@ -161,15 +161,15 @@ def write_record(folder: Path, record: Mapping[str, Any], tally: Tally) -> None:
         folder / DATASET_NAME,
         {
             **record,
-            "pictures": tally.total,
+            "images": tally.total,
             "counts": counts,
             "usages": usages,
             "converted": dict(tally.conversions),
             "left_out": dict(tally.left_out),
             "bad": {"count": tally.bad_count, "first": tally.bad},
             "votes": {
-                "pictures": tally.with_votes,
-                "crowd_sees_an_emotion": tally.judged,
+                "images": tally.with_votes,
+                "crowd_sees_an_emotion": tally.evaluated,
                 "crowd_agrees_with_label": tally.agreeing,
             },
         },

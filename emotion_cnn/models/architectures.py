@@ -20,7 +20,7 @@ class Architecture:
 
     Attributes:
         blocks: The convolutions of each block; a block ends by halving the
-            picture and by dropout.
+            image and by dropout.
         dense: Units of each dense block.
         dropout: Share of activations dropped after every convolution block.
         dense_dropout: The same after every dense block.
@@ -28,9 +28,9 @@ class Architecture:
             those that follow it (He et al. 2015, arXiv 1512.03385).
         squeeze: By how much squeeze-and-excitation narrows the channels before it
             weighs them (Hu et al. 2017, arXiv 1709.01507); 0 for none.
-        average: Whether the last block's pictures are averaged to a number each,
+        average: Whether the last block's images are averaged to a number each,
             instead of all their pixels going to the dense blocks. Such a network
-            takes pictures of any size, so it can begin at a low resolution.
+            takes images of any size, so it can begin at a low resolution.
         bias: Whether convolutions have a bias, which the batch normalisation
             after them takes away again.
     """

@@ -33,7 +33,7 @@ def build_model(
         0-255, to softmax probabilities, float32 (batch, 7), in the order of
         `EMOTIONS`; (batch, label_sets, 7) for several label sets. Rescaling to
         0-1 is its first layer. Built for training, a network that averages takes
-        pictures of any size.
+        images of any size.
     """
     normalise = FusedBatchNormalization if for_training else layers.BatchNormalization
     any_size = for_training and architecture.average

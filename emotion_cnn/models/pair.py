@@ -135,7 +135,7 @@ def read_pair(folder: Path) -> keras.Model:
         raise ModelError(
             f"Expected {folder / MODEL_NAME} to end in probabilities, seven numbers "
             f"from 0 that sum to 1 in each answer; found "
-            f"{outputs[0].tolist()} for a gray picture."
+            f"{outputs[0].tolist()} for a gray image."
         )
     return model
 
@@ -169,7 +169,7 @@ def _read_architecture(path: Path) -> keras.Model:
     if input_shape != expected_input or output_shape not in (one_head, two_heads):
         raise ModelError(
             f"{path} is a network from {input_shape} to {output_shape}; expected "
-            f"{expected_input} to {one_head} or {two_heads}: 48x48 gray pictures in, "
+            f"{expected_input} to {one_head} or {two_heads}: 48x48 gray images in, "
             f"the seven emotions {', '.join(EMOTIONS)} out, once or for each of the "
             f"labels {', '.join(LABELS)}."
         )

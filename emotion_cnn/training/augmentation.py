@@ -1,4 +1,4 @@
-"""Random changes to training pictures, a batch at a time where the network runs.
+"""Random changes to training images, a batch at a time where the network runs.
 
 They are layers in front of the network: Keras' own where it has them, and two
 that it lacks. Outside training they change nothing.
@@ -19,14 +19,14 @@ _ERASED_TO = 128
 
 
 class RandomAffine(layers.Layer):
-    """Turns, moves and zooms each picture at random, in one interpolation.
+    """Turns, moves and zooms each image at random, in one interpolation.
 
-    Keras' layers for this are three, and each blurs the picture anew. What comes
-    in from outside is the mirror image of what lies inside the border.
+    Keras' layers for this are three, and each blurs the image anew. What comes
+    in from outside is the horizontal flip of what lies inside the border.
     """
 
     def __init__(self, *, rotation: float, shift: float, zoom: float) -> None:
-        """Sets the ranges; each picture draws from them evenly.
+        """Sets the ranges; each image draws from them evenly.
 
         Args:
             rotation: Greatest angle either way, in degrees.
@@ -40,7 +40,7 @@ class RandomAffine(layers.Layer):
         self._seed_generator = keras.random.SeedGenerator()
 
     def call(self, images: Any, training: bool | None = None) -> Any:
-        """Returns the pictures, (batch, 48, 48, 1), as they were or changed."""
+        """Returns the images, (batch, 48, 48, 1), as they were or changed."""
         if not training:
             return images
         count = ops.shape(images)[0]
@@ -53,7 +53,7 @@ class RandomAffine(layers.Layer):
         angle, scale = draw(self._angle), 1 / (1 + draw(self._zoom))
         move_x, move_y = draw(self._shift * IMAGE_SIZE), draw(self._shift * IMAGE_SIZE)
         cosine, sine = scale * ops.cos(angle), scale * ops.sin(angle)
-        # Output pixels to input pixels, about the middle of the picture.
+        # Output pixels to input pixels, about the middle of the image.
         middle, zero = (IMAGE_SIZE - 1) / 2, ops.zeros_like(angle)
         offset_x = middle - (middle + move_x) * cosine + (middle + move_y) * sine
         offset_y = middle - (middle + move_x) * sine - (middle + move_y) * cosine
@@ -64,7 +64,7 @@ class RandomAffine(layers.Layer):
 
 
 class Resolution(layers.Layer):
-    """Makes pictures smaller for a time: training begins faster on small ones."""
+    """Makes images smaller for a time: training begins faster on small ones."""
 
     def __init__(self) -> None:
         """Begins at full size."""
@@ -72,7 +72,7 @@ class Resolution(layers.Layer):
         self.size = IMAGE_SIZE
 
     def call(self, images: Any, training: bool | None = None) -> Any:
-        """Returns the pictures, (batch, size, size, 1) in training."""
+        """Returns the images, (batch, size, size, 1) in training."""
         if not training or self.size == IMAGE_SIZE:
             return images
         return ops.image.resize(images, (self.size, self.size), antialias=True)
@@ -90,12 +90,12 @@ def with_augmentation(network: keras.Model, recipe: Recipe) -> keras.Model:
         recipe: Says what to change, and by how much.
 
     Returns:
-        A model with the network's inputs and outputs, to be trained. Mirroring,
-        mixing and the order of pictures are the loader's.
+        A model with the network's inputs and outputs, to be trained. Flipping,
+        mixing and the order of images are the loader's.
     """
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="pixels")
     outputs = inputs
-    # Pictures keep all their digits until the network rounds them.
+    # Images keep all their digits until the network rounds them.
     exactly = {"value_range": _GRAY_LEVELS, "dtype": "float32"}
     if recipe.rotation or recipe.shift or recipe.zoom:
         outputs = RandomAffine(
@@ -107,7 +107,7 @@ def with_augmentation(network: keras.Model, recipe: Recipe) -> keras.Model:
         outputs = layers.RandomContrast(recipe.contrast, **exactly)(outputs)
     if recipe.erasing:
         outputs = layers.RandomErasing(
-            # The chance of a picture is drawn from a range; here it is fixed.
+            # The chance of an image is drawn from a range; here it is fixed.
             (recipe.erasing, recipe.erasing),
             scale=_ERASED_AREA,
             fill_value=_ERASED_TO,

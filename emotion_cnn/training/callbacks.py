@@ -59,7 +59,7 @@ class LearningRateLog(keras.callbacks.Callback):
 
 
 class LowResolutionFirst(keras.callbacks.Callback):
-    """Trains on small pictures for as many epochs as the recipe says."""
+    """Trains on small images for as many epochs as the recipe says."""
 
     def __init__(self, recipe: Recipe) -> None:
         """Takes from the recipe how small, and how long."""
@@ -67,7 +67,7 @@ class LowResolutionFirst(keras.callbacks.Callback):
         self._recipe = recipe
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Sets the size of this epoch's pictures."""
+        """Sets the size of this epoch's images."""
         early = epoch < self._recipe.low_resolution_epochs
         size = self._recipe.low_resolution if early else IMAGE_SIZE
         for layer in self.model.layers:

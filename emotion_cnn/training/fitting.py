@@ -32,7 +32,7 @@ from emotion_cnn.training.run_folder import History, RunFolder
 from emotion_cnn.training.schedules import WarmUpAndFall
 
 VALIDATION_BATCH_SIZE = 256
-STATISTICS_PICTURES = 8192
+STATISTICS_IMAGES = 8192
 STATISTICS_BATCH_SIZE = 128
 
 
@@ -67,17 +67,17 @@ def computing_with(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def compile_model(model: keras.Model, recipe: Recipe, *, pictures: int) -> None:
+def compile_model(model: keras.Model, recipe: Recipe, *, images: int) -> None:
     """Gives a network its loss, its metric and its optimiser.
 
     Args:
         model: A network, with or without augmentation in front.
         recipe: How to train it.
-        pictures: Number of pictures to train on; schedules go by it.
+        images: Number of images to train on; schedules go by it.
     """
     learning_rate: Any = recipe.learning_rate
     if recipe.schedule != "plateau":
-        batches = math.ceil(pictures / recipe.batch_size)
+        batches = math.ceil(images / recipe.batch_size)
         learning_rate = WarmUpAndFall(recipe, batches)
     options: dict[str, Any] = {"learning_rate": learning_rate}
     if recipe.average_weights:
@@ -123,10 +123,10 @@ def fit(
 
     Args:
         model: A compiled network.
-        train: Pictures to learn from.
-        validation: Pictures that choose the best epoch and the learning rate.
+        train: Images to learn from.
+        validation: Images that choose the best epoch and the learning rate.
         recipe: How to train.
-        seed: Seed of the order and the mirroring of the pictures.
+        seed: Seed of the order and the flipping of the images.
         run: Folder of the run; a training state in it is continued.
         tensorboard: Whether to write TensorBoard logs too.
 
@@ -194,35 +194,35 @@ def fit(
     return state.history
 
 
-def take_statistics_anew(
+def re_estimate_statistics(
     network: keras.Model, images: np.ndarray, *, seed: int
 ) -> None:
-    """Takes the statistics of batch normalisation from pictures as they are.
+    """Takes the statistics of batch normalisation from images as they are.
 
     Those that training leaves belong to its last weights, not to their average
-    (Izmailov et al. 2018, arXiv 1803.05407, section 3.2), and to pictures that
+    (Izmailov et al. 2018, arXiv 1803.05407, section 3.2), and to images that
     augmentation and dropout have changed (Li et al. 2018, arXiv 1801.05134).
 
     Args:
         network: As `build_model` returns it, but without dropout. The means and
             variances of its batch normalisation become the means of those of
-            batches, in which each picture counts alike; its momentum is changed.
-        images: Training pictures, uint8 (n, 48, 48, 1), n > 1.
-        seed: Seed of what batches the pictures come in, and of which are looked at
-            where there are more than `STATISTICS_PICTURES`.
+            batches, in which each image counts alike; its momentum is changed.
+        images: Training images, uint8 (n, 48, 48, 1), n > 1.
+        seed: Seed of what batches the images come in, and of which are looked at
+            where there are more than `STATISTICS_IMAGES`.
     """
     order = np.random.default_rng(seed).permutation(len(images))
-    order = order[:STATISTICS_PICTURES]
+    order = order[:STATISTICS_IMAGES]
     normalisations = [
         layer
         for layer in network.layers
         if isinstance(layer, keras.layers.BatchNormalization)
     ]
     seen = 0
-    # Even batches: one of a single picture would have no variance.
+    # Even batches: one of a single image would have no variance.
     for places in np.array_split(order, math.ceil(len(order) / STATISTICS_BATCH_SIZE)):
         for layer in normalisations:
-            # With this momentum a moving average is the mean over all pictures.
+            # With this momentum a moving average is the mean over all images.
             layer.momentum = seen / (seen + len(places))
         network(images[places], training=True)
         seen += len(places)

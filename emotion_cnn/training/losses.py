@@ -6,7 +6,7 @@ import keras
 
 
 def accuracy_of_first_labels(wanted: Any, answers: Any) -> Any:
-    """Returns for each picture whether a network of several label sets is right.
+    """Returns for each image whether a network of several label sets is right.
 
     Args:
         wanted: Targets (batch, label sets, 7).
@@ -16,7 +16,7 @@ def accuracy_of_first_labels(wanted: Any, answers: Any) -> Any:
 
 
 def crossentropy_of_label_sets(wanted: Any, answers: Any) -> Any:
-    """Returns the categorical cross-entropy of each picture in each label set.
+    """Returns the categorical cross-entropy of each image in each label set.
 
     Targets that sum to less than 1 count for so much less, those of zeros not at
     all. That is what the cross-entropy is anyway, but TensorFlow's gradient of it

@@ -10,7 +10,7 @@ from emotion_cnn.models.architectures import MODELS
 from emotion_cnn.settings import check_settings, setting
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("plateau", "cosine", "one-cycle")
+SCHEDULES = ("plateau", "cosine", "linear")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -20,7 +20,7 @@ class Recipe:
 
     model: str = setting("baseline", "network to train", choices=MODELS)
     epochs: int = setting(15, "passes over train/", minimum=1, maximum=100_000)
-    batch_size: int = setting(64, "pictures per step", minimum=2, maximum=65_536)
+    batch_size: int = setting(64, "images per step", minimum=2, maximum=65_536)
     optimizer: str = setting(
         "adam",
         "Adam, AdamW, or SGD with Nesterov momentum",
@@ -28,7 +28,7 @@ class Recipe:
     )
     learning_rate: float = setting(
         5e-4,
-        "learning rate at the start; of a cosine or one-cycle schedule, the highest",
+        "learning rate at the start; of a cosine or linear schedule, the highest",
         minimum=1e-9,
         maximum=10,
     )
@@ -44,12 +44,12 @@ class Recipe:
         "plateau",
         "how the learning rate goes: down when the validation loss stops falling "
         "(ReduceLROnPlateau), down a cosine, or straight up and straight down "
-        "(one-cycle)",
+        "(linear)",
         choices=SCHEDULES,
     )
     warmup_epochs: float = setting(
         0.0,
-        "with --schedule cosine or one-cycle: epochs in which the learning rate rises "
+        "with --schedule cosine or linear: epochs in which the learning rate rises "
         "from 0",
         minimum=0,
         maximum=99_999,
@@ -76,7 +76,7 @@ class Recipe:
     average_weights: float = setting(
         0.0,
         "momentum of an exponential moving average of the weights over steps, which "
-        "takes their place where the network is judged; in the end it gets "
+        "takes their place where the network is evaluated; in the end it gets "
         "batch-normalisation statistics of its own; 0: none",
         minimum=0,
         maximum=0.99999,
@@ -87,7 +87,7 @@ class Recipe:
         "half as fast again where the processor knows it (AVX-512, recent GPUs)",
         choices=PRECISIONS,
     )
-    flip: bool = setting(True, "mirror training pictures at random")
+    flip: bool = setting(True, "flip training images at random")
     rotation: float = setting(
         0.0, "turn them by up to so many degrees", minimum=0, maximum=180
     )
@@ -104,17 +104,17 @@ class Recipe:
         0.0, "change their contrast by up to this share", minimum=0, maximum=1
     )
     erasing: float = setting(
-        0.0, "chance that a rectangle of a picture is made gray", minimum=0, maximum=1
+        0.0, "chance that a rectangle of an image is made gray", minimum=0, maximum=1
     )
     mixup: float = setting(
         0.0,
-        "alpha of mixup, which blends pairs of pictures and their labels; 0: none",
+        "alpha of mixup, which blends pairs of images and their labels; 0: none",
         minimum=0,
         maximum=10,
     )
     cutmix: float = setting(
         0.0,
-        "alpha of CutMix, which pastes a part of one picture into another; 0: none; "
+        "alpha of CutMix, which pastes a part of one image into another; 0: none; "
         "with mixup, batches take turns at random",
         minimum=0,
         maximum=10,
@@ -129,24 +129,24 @@ class Recipe:
     vote_smoothing: float = setting(
         0.0,
         f"with --labels {BOTH_LABELS}: share of every original label that is replaced "
-        "by the labels that the picture's votes let expect, by a logistic regression "
-        "on the training pictures; takes the place of label smoothing there",
+        "by the labels that the image's votes let expect, by a logistic regression "
+        "on the training images; takes the place of label smoothing there",
         minimum=0,
         maximum=1,
     )
     balance: float = setting(
         0.0,
-        "from 0, every picture once an epoch, to 1, pictures drawn so that every "
+        "from 0, every image once an epoch, to 1, images drawn so that every "
         "emotion comes as often as the others",
         minimum=0,
         maximum=1,
     )
     low_resolution: int = setting(
-        32, "side in pixels of the pictures in those epochs", minimum=16, maximum=47
+        32, "side in pixels of the images in those epochs", minimum=16, maximum=47
     )
     low_resolution_epochs: int = setting(
         0,
-        "epochs at the beginning that train on smaller pictures, for speed; needs a "
+        "epochs at the beginning that train on smaller images, for speed; needs a "
         "network that averages: residual",
         minimum=0,
         maximum=99_999,
@@ -154,7 +154,7 @@ class Recipe:
     calibrate: bool = setting(
         False,
         "scale the finished network's logits by the temperature that suits the "
-        "validation pictures best, so that it is right as often as it is sure",
+        "validation images best, so that it is right as often as it is sure",
     )
 
     def __post_init__(self) -> None:
@@ -173,7 +173,7 @@ class Recipe:
             )
         if self.warmup_epochs and self.schedule == "plateau":
             raise ConfigError(
-                "--warmup-epochs is for --schedule cosine or one-cycle; choose one of "
+                "--warmup-epochs is for --schedule cosine or linear; choose one of "
                 "them, or leave it out."
             )
         for flag, epochs in (
@@ -195,7 +195,7 @@ _FOUNDATION = Recipe(
     optimizer="sgd",
     learning_rate=0.1,
     weight_decay=5e-3,
-    schedule="one-cycle",
+    schedule="linear",
     warmup_epochs=12,
     average_weights=0.998,
     precision="bfloat16",
@@ -231,7 +231,7 @@ RECIPES: Mapping[str, Recipe] = {
         optimizer="sgd",
         learning_rate=0.1,
         weight_decay=2e-3,
-        schedule="one-cycle",
+        schedule="linear",
         warmup_epochs=3,
         precision="bfloat16",
     ),

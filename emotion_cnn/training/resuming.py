@@ -27,7 +27,7 @@ class TrainingState(keras.callbacks.Callback):
     These are the variables of the network (the state of the dropout layers'
     random generators among them) and of the optimiser, the history, and the
     counters of `ReduceLROnPlateau` and `ModelCheckpoint`. The order and the
-    mirroring of pictures follow from the seed and the epoch alone.
+    flipping of images follow from the seed and the epoch alone.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Pictures in a folder per class, in a folder or an archive, with a split or not.
+"""Images in a folder per class, in a folder or an archive, with a split or not.
 
 `train/<emotion>/` and `test/<emotion>/` as Kaggle has them, and any other names
 of classes and splits, at any depth. A folder that `--mode prepare` wrote is one
@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from emotion_cnn.data.classes import EMOTIONS, LEFT_OUT_CLASSES
-from emotion_cnn.data.images import decode_picture
+from emotion_cnn.data.images import decode_image
 from emotion_cnn.data.votes import VOTES_NAME, Votes, read_votes
 from emotion_cnn.errors import SourceError
 from emotion_cnn.importing.containers import Container, Member
@@ -25,17 +25,17 @@ from emotion_cnn.importing.records import (
     TRAINING,
     BadRecord,
     ClassNames,
+    ImageRecord,
     LeftOut,
-    Picture,
     Record,
     Source,
     unknown_label,
 )
 
-KIND = "pictures in a folder per class"
+KIND = "images in a folder per class"
 
-PICTURE_LIMIT = 32 * 2**20
-"""Largest picture file that is read, in bytes."""
+IMAGE_FILE_LIMIT = 32 * 2**20
+"""Largest image file that is read, in bytes."""
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 _PARTS = {
@@ -49,12 +49,12 @@ _PARTS = {
     "publictest": PUBLIC_TEST,
     "privatetest": PRIVATE_TEST,
 }
-_OUTSIDE = "picture outside the class folders"
+_OUTSIDE = "image outside the class folders"
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A picture by its path alone: `root`/`part`/`folder`/file, in any depth."""
+    """An image by its path alone: `root`/`part`/`folder`/file, in any depth."""
 
     member: Member
     folder: str
@@ -64,17 +64,17 @@ class _Entry:
 
 
 def find(container: Container, classes: ClassNames) -> Source | None:
-    """Recognises pictures in folders at least one of which is named as a class.
+    """Recognises images in folders at least one of which is named as a class.
 
     Args:
         container: The source.
         classes: What the folders' names stand for.
 
     Returns:
-        The pictures; None where there are none in such folders.
+        The images; None where there are none in such folders.
 
     Raises:
-        SourceError: The same pictures stand in the source twice.
+        SourceError: The same images stand in the source twice.
     """
     if container.is_single:
         return None
@@ -90,7 +90,7 @@ def find(container: Container, classes: ClassNames) -> Source | None:
     parts = {entry.part for entry in known} - {None}
     has_split = TRAINING in parts and len(parts) > 1
     if has_split:
-        # Beside train/ and test/, other folders are no classes of pictures.
+        # Beside train/ and test/, other folders are no classes of images.
         usages = _usages(parts)
         inside = [entry for entry in entries if entry.part]
     else:
@@ -98,14 +98,14 @@ def find(container: Container, classes: ClassNames) -> Source | None:
         inside = [entry for entry in entries if entry.folder]
     _refuse_copies(container, inside)
     votes = [m for m in container.members if _file_name(m) == VOTES_NAME]
-    pictures = tuple(entry.member for entry in inside)
+    images = tuple(entry.member for entry in inside)
     return Source(
         kind=KIND,
-        members=pictures + tuple(votes),
+        members=images + tuple(votes),
         has_split=has_split,
         has_votes=bool(votes),
         total=len(inside) + (1 if len(entries) > len(inside) else 0),
-        unit=" pictures",
+        unit=" images",
         records=partial(
             _records,
             container,
@@ -152,7 +152,7 @@ def _refuse_copies(container: Container, entries: list[_Entry]) -> None:
         other = seen.setdefault(entry.inner_name, entry.member)
         if other is not entry.member:
             raise SourceError(
-                f"Expected every picture once in {container.path}, found both "
+                f"Expected every image once in {container.path}, found both "
                 f"{other.name!a} and {entry.member.name!a}. Name one of the two "
                 "folders with --source (unpack an archive first)."
             )
@@ -186,7 +186,7 @@ def _records(
             wanted.append(entry.member)
     for folder, members in unknown.items():
         reason = unknown_label(PurePosixPath(folder).name)
-        reason += f", {len(members):,} pictures"
+        reason += f", {len(members):,} images"
         yield BadRecord(folder, reason, len(members))
     for member, stream in container.read(wanted):
         yield _read(member, stream, entries[member.index], classes, usages, votes)
@@ -200,13 +200,13 @@ def _read(
     usages: Mapping[str | None, str],
     votes: Mapping[str, Votes],
 ) -> Record:
-    if member.size > PICTURE_LIMIT:
-        return BadRecord(member.name, f"larger than {PICTURE_LIMIT:,} bytes")
+    if member.size > IMAGE_FILE_LIMIT:
+        return BadRecord(member.name, f"larger than {IMAGE_FILE_LIMIT:,} bytes")
     try:
-        content = stream.read(PICTURE_LIMIT)
+        content = stream.read(IMAGE_FILE_LIMIT)
     except SourceError as error:
         return BadRecord(member.name, str(error))
-    decoded = decode_picture(io.BytesIO(content))
+    decoded = decode_image(io.BytesIO(content))
     if isinstance(decoded, str):
         return BadRecord(member.name, decoded)
     image, before = decoded
@@ -214,7 +214,7 @@ def _read(
     name = safe_stem(PurePosixPath(member.name).stem)
     usage = usages.get(entry.part) if usages else None
     usage, name = _official(usage, name)
-    return Picture(
+    return ImageRecord(
         image,
         label,
         usage,

@@ -1,6 +1,6 @@
 """Tables of pixels: `fer2013.csv`, `icml_face_data.csv`, the challenge's `train.csv`.
 
-A row is a label, 48x48 grey levels with blanks between them and, in two of the
+A row is a label, 48x48 gray levels with blanks between them and, in two of the
 three, the part of the official split it belongs to. Read line by line, so that
 an unclosed quote spoils one row and not all that follow.
 """
@@ -24,7 +24,7 @@ from emotion_cnn.importing.records import (
     TRAINING,
     BadRecord,
     ClassNames,
-    Picture,
+    ImageRecord,
     Record,
     Source,
 )
@@ -139,7 +139,7 @@ def read_table(stream: IO[bytes], classes: ClassNames) -> Iterator[Record]:
         classes: What labels stand for, apart from FER2013's numbers.
 
     Yields:
-        A record for each row, in order; a row that is no picture yields what is
+        A record for each row, in order; a row that is no image yields what is
         wrong with it. Empty lines are passed over and do not count as rows.
     """
     lines = _lines(stream)
@@ -164,10 +164,10 @@ def _parse(
     line: bytes, columns: Sequence[str], classes: ClassNames, row: int, place: str
 ) -> Record:
     advance = len(line)
-    torn = "" if line.endswith(b"\n") else "; the file ends within this line"
+    truncated = "" if line.endswith(b"\n") else "; the file ends within this line"
 
     def bad(reason: str) -> BadRecord:
-        return BadRecord(place, reason + torn, advance)
+        return BadRecord(place, reason + truncated, advance)
 
     if len(line) > LINE_LIMIT:
         return bad(f"longer than {LINE_LIMIT:,} bytes")
@@ -198,7 +198,7 @@ def _parse(
     # With names of their own, rows say nothing about the table they came from.
     name = safe_stem(values[NAME]) if values.get(NAME) else None
     own_row = row_in_name(name) if name else row
-    return Picture(
+    return ImageRecord(
         image, label, usage, name, own_row, place, votes=votes, advance=advance
     )
 
@@ -226,7 +226,7 @@ def _votes(values: dict[str, str]) -> Votes | None:
 
 
 class TableWriter:
-    """Writes what `read_table` reads, with every picture's name in a last column.
+    """Writes what `read_table` reads, with every image's name in a last column.
 
     Other readers of `fer2013.csv` pass over columns they do not know.
     """
@@ -236,8 +236,8 @@ class TableWriter:
 
         Args:
             file: A text file opened with `newline=""`.
-            with_usage: Whether pictures have one.
-            with_votes: Whether pictures may have votes.
+            with_usage: Whether images have one.
+            with_votes: Whether images may have votes.
         """
         self._writer = csv.writer(file, lineterminator="\n")
         self._with_usage, self._with_votes = with_usage, with_votes
@@ -248,21 +248,21 @@ class TableWriter:
         self._writer.writerow([*header, NAME])
 
     def write(
-        self, picture: Picture, emotion: str, name: str, votes: Votes | None
+        self, image: ImageRecord, emotion: str, name: str, votes: Votes | None
     ) -> None:
         """Writes one row.
 
         Args:
-            picture: What to write; a test picture outside FER2013's parts becomes
+            image: What to write; a test image outside FER2013's parts becomes
                 `PrivateTest`, the one for final figures, as all readers know it.
             emotion: One of `EMOTIONS`.
             name: Its name, without an ending.
             votes: Its ten votes, if it has them.
         """
-        pixels = " ".join(map(str, picture.image.ravel().tolist()))
+        pixels = " ".join(map(str, image.image.ravel().tolist()))
         row = [self._numbers[emotion], pixels]
         if self._with_usage:
-            usage = PRIVATE_TEST if picture.usage == TEST else picture.usage
+            usage = PRIVATE_TEST if image.usage == TEST else image.usage
             row.append(str(usage))
         if self._with_votes:
             row += map(str, votes or [""] * len(VOTE_COLUMNS))

@@ -1,4 +1,4 @@
-"""Parquet files as Hugging Face has them: a column of pictures, one of labels.
+"""Parquet files as Hugging Face has them: a column of images, one of labels.
 
 Read a few hundred rows at a time. The files say themselves what their label
 numbers stand for, in the metadata that the `datasets` package writes.
@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from emotion_cnn.data.images import decode_picture
+from emotion_cnn.data.images import decode_image
 from emotion_cnn.errors import SourceError
 from emotion_cnn.importing.containers import Container, Member
 from emotion_cnn.importing.records import (
@@ -22,12 +22,12 @@ from emotion_cnn.importing.records import (
     TRAINING,
     BadRecord,
     ClassNames,
-    Picture,
+    ImageRecord,
     Record,
     Source,
 )
 
-KIND = "Parquet files with a column of pictures and one of labels"
+KIND = "Parquet files with a column of images and one of labels"
 _SUFFIX = ".parquet"
 _MAGIC = b"PAR1"
 _BATCH_SIZE = 256
@@ -37,12 +37,12 @@ _SPLITS = ("train", "validation", "valid", "val", "test")
 
 @dataclass(frozen=True)
 class _Table:
-    """One file: where its pictures and labels stand."""
+    """One file: where its images and labels stand."""
 
     path: Path
     name: str
     split: str | None
-    picture_column: str
+    image_column: str
     label_column: str
     label_names: Mapping[str, str]
     row_count: int
@@ -82,7 +82,7 @@ def find(container: Container, classes: ClassNames) -> Source | None:
         has_split=has_split,
         has_votes=False,
         total=sum(table.row_count for table in tables),
-        unit=" pictures",
+        unit=" images",
         records=partial(
             _records, tables, classes, _usages(splits) if has_split else {}
         ),
@@ -121,7 +121,7 @@ def _open(member: Member) -> _Table:
         path,
         member.name,
         _split(member.name),
-        _picture_column(path, schema, features),
+        _image_column(path, schema, features),
         _label_column(path, schema, features),
         _label_names(features),
         row_count,
@@ -175,11 +175,11 @@ def _label_names(features: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {}
 
 
-def _picture_column(
+def _image_column(
     path: Path, schema: Any, features: Mapping[str, Mapping[str, Any]]
 ) -> str:
     named = [name for name, f in features.items() if f.get("_type") == "Image"]
-    return _only(path, schema, named or _columns_of_bytes(schema), "pictures")
+    return _only(path, schema, named or _columns_of_bytes(schema), "images")
 
 
 def _columns_of_bytes(schema: Any) -> list[str]:
@@ -208,7 +208,7 @@ def _only(path: Path, schema: Any, columns: Sequence[str], what: str) -> str:
         raise SourceError(
             f"Expected one column of {what} in {path}, found "
             f"{', '.join(columns) or 'none'} among the columns "
-            f"{', '.join(schema.names)}. Pictures are a column of bytes; labels are "
+            f"{', '.join(schema.names)}. Images are a column of bytes; labels are "
             f"called one of {', '.join(_LABEL_COLUMNS)}. Rename or remove columns."
         )
     return columns[0]
@@ -219,30 +219,30 @@ def _records(
 ) -> Iterator[Record]:
     row = 0
     for table in tables:
-        for picture, label in _cells(table):
+        for image, label in _cells(table):
             place = f"row {row} ({table.name})"
-            yield _read(picture, label, place, row, table, classes, usages)
+            yield _read(image, label, place, row, table, classes, usages)
             row += 1
 
 
 def _cells(table: _Table) -> Iterator[tuple[Any, Any]]:
-    """Yields the picture and the label of each row."""
+    """Yields the image and the label of each row."""
     from pyarrow import parquet
 
-    columns = [table.picture_column, table.label_column]
+    columns = [table.image_column, table.label_column]
     try:
         with parquet.ParquetFile(table.path, pre_buffer=False) as file:
             for batch in file.iter_batches(
                 _BATCH_SIZE, columns=columns, use_threads=False
             ):
-                pictures, labels = (batch.column(c).to_pylist() for c in columns)
-                yield from zip(pictures, labels, strict=True)
+                images, labels = (batch.column(c).to_pylist() for c in columns)
+                yield from zip(images, labels, strict=True)
     except _damage() as error:
         raise _damaged(table.path, error) from error
 
 
 def _read(
-    picture: Any,
+    cell: Any,
     label: Any,
     place: str,
     row: int,
@@ -256,12 +256,12 @@ def _read(
     found = classes.find_label(name, place=place, advance=1)
     if not isinstance(found, int):
         return found
-    content = picture.get("bytes") if isinstance(picture, dict) else picture
+    content = cell.get("bytes") if isinstance(cell, dict) else cell
     if not isinstance(content, bytes):
-        return BadRecord(place, "no bytes of a picture")
-    decoded = decode_picture(io.BytesIO(content))
+        return BadRecord(place, "no bytes of a cell")
+    decoded = decode_image(io.BytesIO(content))
     if isinstance(decoded, str):
         return BadRecord(place, decoded)
     image, before = decoded
     usage = usages.get(table.split)
-    return Picture(image, found, usage, None, row, place, changes=before.changes)
+    return ImageRecord(image, found, usage, None, row, place, changes=before.changes)

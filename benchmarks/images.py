@@ -1,4 +1,4 @@
-"""The pictures a benchmark runs on: a data folder, or drawn faces in its place."""
+"""The images a benchmark runs on: a data folder, or drawn faces in its place."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
