@@ -37,3 +37,11 @@ LABELS = ("original", "ferplus")
 """Label sets; a network that answers for both does so in this order."""
 BOTH_LABELS = "both"
 LABEL_MODES = ("majority", "distribution")
+
+
+LABEL_NAMES = {
+    "original": "original labels",
+    "ferplus": "FER+ majority labels",
+    BOTH_LABELS: "original labels and FER+ votes",
+}
+"""What the label sets, and both of them, are called in texts."""
