@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import keras
 import numpy as np
+from emotion_cnn.models.description import Network, NetworkDescription
 
 from benchmarks.images import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
@@ -22,7 +23,6 @@ from emotion_cnn.evaluation.evaluator import evaluate_network
 from emotion_cnn.inference.prediction import BATCH_SIZE
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.models.builder import build_model
-from emotion_cnn.models.description import Network, NetworkDescription
 
 
 def seconds_of_predict(model: keras.Model, test: Split) -> float:
