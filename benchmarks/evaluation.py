@@ -23,8 +23,9 @@ from emotion_cnn.data.folders import read_test
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.data.splits import Split
 from emotion_cnn.inference.prediction import BATCH_SIZE
-from emotion_cnn.models.architectures import ARCHITECTURES, MODELS
+from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.models.builder import build_model
+from emotion_cnn.models.description import Network, NetworkDescription
 
 
 def seconds_of_predict(model: keras.Model, test: Split) -> float:
@@ -35,12 +36,12 @@ def seconds_of_predict(model: keras.Model, test: Split) -> float:
 
 
 def seconds_of_evaluating(
-    model: keras.Model, test: Split, record: dict[str, str]
+    network: Network, test: Split, record: dict[str, str]
 ) -> tuple[float, float]:
     """Evaluates as `--mode evaluate` does once images and network are loaded.
 
     Args:
-        model: A network.
+        network: A network.
         test: Images to evaluate.
         record: What the metrics say they are of.
 
@@ -61,7 +62,7 @@ def seconds_of_evaluating(
         redirect_stdout(io.StringIO()),
     ):
         start = time.perf_counter()
-        runners._evaluate(model, test, Path(folder), record, None)
+        runners._evaluate(network, test, Path(folder), record, None)
         end = time.perf_counter()
     return report_printed[0] - start, end - start
 
@@ -70,7 +71,7 @@ def main() -> None:
     """Measures, and prints the table."""
     parser = argument_parser(__doc__)
     parser.add_argument("--data", default=SAMPLE_DATA, metavar="FOLDER", help=DATA_HELP)
-    parser.add_argument("--model", choices=MODELS, default="baseline")
+    parser.add_argument("--model", choices=ARCHITECTURES, default="baseline")
     parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
     arguments = parser.parse_args()
     with data_folder(arguments.data) as folder:
@@ -85,7 +86,9 @@ def measure(test: Split, arguments: argparse.Namespace) -> None:
         test: Images to evaluate.
         arguments: What the command line says.
     """
-    model = build_model(ARCHITECTURES[arguments.model])
+    description = NetworkDescription(classes=test.classes)
+    model = build_model(ARCHITECTURES[arguments.model], description)
+    network = Network(model, description)
     record = {
         "data": arguments.data,
         "labels": "original",
@@ -96,12 +99,12 @@ def measure(test: Split, arguments: argparse.Namespace) -> None:
     batch = BATCH_SIZE
     warm_up = test.select(np.arange(min(len(test), batch + len(test) % batch)))
     seconds_of_predict(model, warm_up)
-    seconds_of_evaluating(model, warm_up, record)
+    seconds_of_evaluating(network, warm_up, record)
 
     bare, reported, written = [], [], []
     for _ in range(arguments.rounds):
         bare.append(seconds_of_predict(model, test))
-        until_report, until_written = seconds_of_evaluating(model, test, record)
+        until_report, until_written = seconds_of_evaluating(network, test, record)
         reported.append(until_report)
         written.append(until_written)
     reference = statistics.median(bare)

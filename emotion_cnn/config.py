@@ -21,10 +21,11 @@ from emotion_cnn.data.classes import (
 )
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.errors import ConfigError
+from emotion_cnn.inference.test_time_augmentation import VIEWS
 from emotion_cnn.settings import ROOT, check_settings, setting
 from emotion_cnn.training.recipes import RECIPES, Recipe
 
-TEST_TIME_AUGMENTATIONS = ("none", "flip", "ten-crop")
+TEST_TIME_AUGMENTATIONS = tuple(VIEWS)
 BACKENDS = ("tensorflow", "jax", "torch")
 _BACKEND = os.environ.get("KERAS_BACKEND") or "tensorflow"
 

@@ -71,6 +71,7 @@ from emotion_cnn.files import (
 from emotion_cnn.inference.prediction import BATCH_SIZE, predict
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.models.builder import build_model
+from emotion_cnn.models.description import Network, NetworkDescription
 from emotion_cnn.models.pair import WEIGHTS_NAME, publish_pair, read_pair, write_pair
 from emotion_cnn.models.weights import divide_logits, start_from
 from emotion_cnn.settings import ROOT
@@ -208,7 +209,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     source = find_source(config.data)
     run = _run_to_evaluate(config, drawn_faces=source == SAMPLE_DATA)
     folder = run.path if run else Path(config.weights or ROOT)
-    model = read_pair(folder)
+    network = read_pair(folder)
     if run and _is_drawn(run) and source != SAMPLE_DATA:
         print("Mind that this network has seen drawn faces only, no photographs.")
     if source == SAMPLE_DATA:
@@ -241,7 +242,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         "tta": config.tta,
         "weights": str(folder),
     }
-    _evaluate(model, test, output, record, near_duplicates)
+    _evaluate(network, test, output, record, near_duplicates)
     return output
 
 
@@ -487,13 +488,19 @@ def _fit_and_evaluate(
     drawn_faces = config.data == SAMPLE_DATA
     recipe = config.resolve_recipe(drawn_faces=drawn_faces)
     fix_randomness(config.seed)
-    labels = _label_sets(config)
-    finished = _finished_network(config, recipe)
+    description = NetworkDescription(
+        classes=data.train.classes,
+        label_sets=_label_sets(config),
+        input_size=data.train.images.shape[1],
+    )
+    finished = Network(
+        build_model(ARCHITECTURES[recipe.model], description), description
+    )
     with computing_with(recipe.precision):
         network = build_model(
-            ARCHITECTURES[recipe.model], label_sets=len(labels), for_training=True
+            ARCHITECTURES[recipe.model], description, for_training=True
         )
-        model = with_augmentation(network, recipe)
+        model = with_augmentation(network, recipe, image_size=description.input_size)
     compile_model(model, recipe, images=len(data.train))
     if initial_weights:
         network.set_weights(initial_weights)
@@ -513,12 +520,11 @@ def _fit_and_evaluate(
             tensorboard=config.tensorboard,
         )
         write_figure(run.loss_curves, loss_curves_figure(history))
-        finished.set_weights(network.get_weights())
+        finished.model.set_weights(network.get_weights())
         if recipe.average_weights:
             _re_estimate_statistics(finished, config, recipe, data.train.images)
-        temperatures = (
-            _calibrate(finished, data.validation, labels) if recipe.calibrate else None
-        )
+        if recipe.calibrate:
+            finished = _calibrate(finished, data.validation)
         write_pair(run.path, finished)
         record: dict[str, Any] = {
             "data": config.data,
@@ -526,8 +532,8 @@ def _fit_and_evaluate(
             "tta": "none",
             "weights": str(run.path),
         }
-        if temperatures:
-            record["temperatures"] = temperatures
+        if recipe.calibrate:
+            record["temperatures"] = finished.description.temperatures
         _evaluate(finished, data.test, run.path, record, near_duplicates)
         if not drawn_faces:
             publish_pair(run.path, Path(config.publish))
@@ -542,12 +548,6 @@ def _label_sets(config: TrainConfig) -> tuple[str, ...]:
     return LABELS if config.labels == BOTH_LABELS else (config.labels,)
 
 
-def _finished_network(config: TrainConfig, recipe: Recipe) -> keras.Model:
-    """Returns the network as it will be saved, untrained."""
-    label_sets = len(_label_sets(config))
-    return build_model(ARCHITECTURES[recipe.model], label_sets=label_sets)
-
-
 def _read_initial_weights(
     folder: Path, config: TrainConfig, recipe: Recipe
 ) -> tuple[list[np.ndarray], str]:
@@ -556,43 +556,44 @@ def _read_initial_weights(
     The latter is kept: what lies there may be replaced, by this very run if it is
     the clone.
     """
-    network = _finished_network(config, recipe)
-    start_from(network, read_pair(folder), labels=_label_sets(config)[0])
+    description = NetworkDescription(label_sets=_label_sets(config))
+    network = Network(
+        build_model(ARCHITECTURES[recipe.model], description), description
+    )
+    start_from(network, read_pair(folder))
     digest = hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest()
-    return network.get_weights(), digest
+    return network.model.get_weights(), digest
 
 
 def _re_estimate_statistics(
-    model: keras.Model, config: TrainConfig, recipe: Recipe, images: np.ndarray
+    network: Network, config: TrainConfig, recipe: Recipe, images: np.ndarray
 ) -> None:
     """Gives batch normalisation statistics of the weights as they are now."""
     # Statistics are taken in training mode alone, in which dropout would drop.
     architecture = dataclasses.replace(
         ARCHITECTURES[recipe.model], dropout=0.0, dense_dropout=0.0
     )
-    without_dropout = build_model(architecture, label_sets=len(_label_sets(config)))
-    without_dropout.set_weights(model.get_weights())
+    without_dropout = build_model(architecture, network.description)
+    without_dropout.set_weights(network.model.get_weights())
     re_estimate_statistics(without_dropout, images, seed=config.seed)
-    model.set_weights(without_dropout.get_weights())
+    network.model.set_weights(without_dropout.get_weights())
     print("Batch normalisation: statistics re-estimated from training images")
 
 
-def _calibrate(
-    model: keras.Model, validation: Split, label_sets: Sequence[str]
-) -> dict[str, float]:
+def _calibrate(network: Network, validation: Split) -> Network:
     """Fits a temperature for each label set on validation, and builds it in."""
-    wanted = targets(validation).reshape(len(validation), len(label_sets), -1)
+    y_true = targets(validation)
     temperatures = {}
-    for head, labels in enumerate(label_sets):
-        # An image has a label where one emotion has more than half of it.
-        labelled = np.flatnonzero(wanted[:, head].max(axis=1) > 0.5)
+    for head, labels in enumerate(network.description.label_sets):
+        # An image has a label where one class has more than half of it.
+        labelled = np.flatnonzero(y_true[:, head].max(axis=1) > 0.5)
         if not len(labelled):
             print(f"Not calibrated for {LABEL_NAMES[labels]}: validation has none.")
             temperatures[labels] = 1.0
             continue
-        probabilities = predict(model, validation.images[labelled], labels=labels)
+        probabilities = predict(network, validation.images[labelled], labels=labels)
         temperatures[labels] = fit_temperature(
-            wanted[labelled, head].argmax(axis=1), probabilities
+            y_true[labelled, head].argmax(axis=1), probabilities
         )
         print(
             f"Temperature for {LABEL_NAMES[labels]}: {temperatures[labels]:.3f}, "
@@ -600,8 +601,7 @@ def _calibrate(
         )
         if not 1.01 * TEMPERATURES[0] < temperatures[labels] < 0.99 * TEMPERATURES[1]:
             print("  That is as far as it goes: the network may have learned nothing.")
-    divide_logits(model, list(temperatures.values()))
-    return temperatures
+    return divide_logits(network, temperatures)
 
 
 def _check_one_batch(model: keras.Model, images: np.ndarray) -> None:
@@ -656,7 +656,7 @@ def _is_drawn(run: RunFolder) -> bool:
 
 
 def _evaluate(
-    model: keras.Model,
+    network: Network,
     test: Split,
     folder: Path,
     record: Mapping[str, Any],
@@ -665,9 +665,9 @@ def _evaluate(
     """Predicts every image, prints the report and writes all of it."""
     options = {"labels": record["labels"], "tta": record["tta"]}
     # The first batch is when Keras builds its function, which is no speed.
-    predict(model, test.images[:BATCH_SIZE], **options)
+    predict(network, test.images[:BATCH_SIZE], **options)
     start = time.perf_counter()
-    probabilities = predict(model, test.images, **options)
+    probabilities = predict(network, test.images, **options)
     rate = len(test) / (time.perf_counter() - start)
     labels = LABEL_NAMES[record["labels"]]
     parts = {"test": np.arange(len(test))} | official_parts(test)
@@ -683,7 +683,9 @@ def _evaluate(
         without = near_duplicates.places_without(test)
         parts |= _narrowed(parts, without, " without near-duplicates in train")
     metrics = {
-        name: compute_metrics(test.labels[places], probabilities[places])
+        name: compute_metrics(
+            test.labels[places], probabilities[places], network.description.classes
+        )
         for name, places in parts.items()
     }
     report = (
@@ -701,6 +703,7 @@ def _evaluate(
             "parts": {name: dataclasses.asdict(m) for name, m in metrics.items()},
         },
         report=report,
+        classes=network.description.classes,
         names=test.names,
         labels=test.labels,
         probabilities=probabilities,
@@ -709,6 +712,7 @@ def _evaluate(
             metrics[shown_part],
             test.select(places),
             probabilities[places],
+            network.description.classes,
         ),
     )
     print(f"Results: {folder}")
@@ -725,18 +729,24 @@ def _narrowed(
 
 
 def _figures(
-    name: str, metrics: Metrics, images: Split, probabilities: np.ndarray
+    name: str,
+    metrics: Metrics,
+    images: Split,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
 ) -> dict[str, Any]:
     matrix = metrics.confusion_matrix
     return {
-        "confusion_matrix": confusion_matrix_figure(matrix, shares=False, title=name),
+        "confusion_matrix": confusion_matrix_figure(
+            matrix, classes, shares=False, title=name
+        ),
         "confusion_matrix_shares": confusion_matrix_figure(
-            matrix, shares=True, title=name
+            matrix, classes, shares=True, title=name
         ),
         "reliability": reliability_figure(
             metrics.reliability, metrics.expected_calibration_error, title=name
         ),
         "mistakes": mistakes_figure(
-            images.images, images.labels, probabilities, title=name
+            images.images, images.labels, probabilities, classes, title=name
         ),
     }

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.files import write_csv, write_figure, write_json, write_text
 
 if TYPE_CHECKING:
@@ -19,28 +18,30 @@ def write_evaluation(
     *,
     metrics: Mapping[str, Any],
     report: str,
+    classes: Sequence[str],
     names: Sequence[str],
     labels: np.ndarray,
     probabilities: np.ndarray,
     figures: Mapping[str, "Figure"],
 ) -> None:
-    """Writes what evaluating a network leaves; the metrics last, as a sign of the end.
+    """Writes the results of an evaluation; `metrics.json` last, as a sign of the end.
 
     Args:
         folder: Existing folder.
         metrics: Goes to `metrics.json`.
-        report: The same for people; goes to `report.txt`.
+        report: The same in words; goes to `report.txt`.
+        classes: Names of the classes, in their order.
         names: Path of each image; goes to `predictions.csv` with what follows.
-        labels: int (n,).
-        probabilities: float (n, 7).
+        labels: int (n,), positions in `classes`.
+        probabilities: float (n, classes).
         figures: By file name without ending; each goes to a PNG.
     """
     write_text(folder / "report.txt", report)
     write_csv(
         folder / "predictions.csv",
-        ("path", "label", "prediction", *EMOTIONS),
+        ("path", "label", "prediction", *classes),
         (
-            (name, EMOTIONS[label], EMOTIONS[row.argmax()], *(f"{p:.6f}" for p in row))
+            (name, classes[label], classes[row.argmax()], *(f"{p:.6f}" for p in row))
             for name, label, row in zip(names, labels, probabilities, strict=True)
         ),
     )
