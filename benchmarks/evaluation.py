@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 
 import keras
 import numpy as np
-from emotion_cnn.models.description import Network, NetworkDescription
 
 from benchmarks.images import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
@@ -23,6 +22,7 @@ from emotion_cnn.evaluation.evaluator import evaluate_network
 from emotion_cnn.inference.prediction import BATCH_SIZE
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.models.builder import build_model
+from emotion_cnn.models.description import Network, NetworkDescription
 
 
 def seconds_of_predict(model: keras.Model, test: Split) -> float:
@@ -74,8 +74,9 @@ def measure(test: Split, arguments: argparse.Namespace) -> None:
         test: Images to evaluate.
         arguments: What the command line says.
     """
-    model = build_model(ARCHITECTURES[arguments.model])
-    network = Network(model, NetworkDescription())
+    description = NetworkDescription(classes=test.classes)
+    model = build_model(ARCHITECTURES[arguments.model], description)
+    network = Network(model, description)
     record = {
         "data": arguments.data,
         "labels": "original",

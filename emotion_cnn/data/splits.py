@@ -21,9 +21,8 @@ class Split:
         labels: int64 `(n,)`, positions in `classes`.
         names: The n paths relative to the data folder, with forward slashes, such
             as `test/happy/PrivateTest_123.jpg`.
-        targets: What a network is to answer where that is not a one at the label:
-            float32 `(n, 7)`, or `(n, 2, 7)` for each set of labels. A row of zeros
-            asks for nothing.
+        targets: What a network is trained to predict where that is not the one-hot
+            label: float32 `(n, label sets, classes)`. Zero targets carry no weight.
         classes: What the labels stand for, in their order.
     """
 

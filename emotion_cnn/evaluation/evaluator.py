@@ -82,6 +82,7 @@ class Evaluation:
                 images.images[self.places],
                 images.labels[self.places],
                 self.probabilities[self.places],
+                images.classes,
                 title=title,
             ),
         }
@@ -116,7 +117,9 @@ class Evaluation:
 
     def _confusion_matrix(self, *, shares: bool) -> "Figure":
         matrix = self.metrics[self.shown].confusion_matrix
-        return confusion_matrix_figure(matrix, shares=shares, title=self._title())
+        return confusion_matrix_figure(
+            matrix, self.test.classes, shares=shares, title=self._title()
+        )
 
 
 def evaluate_network(
@@ -160,7 +163,7 @@ def evaluate_network(
         without = near_duplicates.places_without(test)
         parts |= _narrowed(parts, without, " without near-duplicates in train")
     metrics = {
-        name: compute_metrics(test.labels[chosen], probabilities[chosen])
+        name: compute_metrics(test.labels[chosen], probabilities[chosen], test.classes)
         for name, chosen in parts.items()
     }
     return Evaluation(metrics, test, probabilities, shown, places, rate, record, folder)

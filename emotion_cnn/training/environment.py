@@ -29,7 +29,7 @@ _PACKAGES = (
 
 
 def describe_environment() -> dict[str, Any]:
-    """Returns what the figures of a run may depend on, as JSON takes it."""
+    """Returns what the results of a run may depend on, ready for JSON."""
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),

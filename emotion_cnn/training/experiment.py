@@ -27,6 +27,7 @@ from emotion_cnn.files import first_line, write_figure
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.models.builder import build_model
+from emotion_cnn.models.description import Network, NetworkDescription
 from emotion_cnn.models.pair import WEIGHTS_NAME, publish_pair, read_pair, write_pair
 from emotion_cnn.models.weights import divide_logits, start_from
 from emotion_cnn.training.augmentation import with_augmentation
@@ -94,10 +95,10 @@ def read_initial_weights(
     Raises:
         ModelError: There is no network, or one with weights of other shapes.
     """
-    network = _finished_network(recipe, label_sets)
-    start_from(network, read_pair(folder), labels=label_sets[0])
+    network = _untrained(recipe, NetworkDescription(label_sets=tuple(label_sets)))
+    start_from(network, read_pair(folder))
     digest = hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest()
-    return InitialWeights(network.get_weights(), digest)
+    return InitialWeights(network.model.get_weights(), digest)
 
 
 def fit_and_evaluate(
@@ -135,12 +136,17 @@ def fit_and_evaluate(
         TrainingError: The loss is no longer a number.
     """
     fix_randomness(seed)
-    finished = _finished_network(recipe, label_sets)
+    description = NetworkDescription(
+        classes=data.train.classes,
+        label_sets=tuple(label_sets),
+        input_size=data.train.images.shape[1],
+    )
+    finished = _untrained(recipe, description)
     with computing_with(recipe.precision):
         network = build_model(
-            ARCHITECTURES[recipe.model], label_sets=len(label_sets), for_training=True
+            ARCHITECTURES[recipe.model], description, for_training=True
         )
-        model = with_augmentation(network, recipe)
+        model = with_augmentation(network, recipe, image_size=description.input_size)
     compile_model(model, recipe, images=len(data.train))
     if initial_weights:
         network.set_weights(initial_weights.arrays)
@@ -163,14 +169,12 @@ def fit_and_evaluate(
             tensorboard=tensorboard,
         )
         write_figure(run.loss_curves, loss_curves_figure(history))
-        finished.set_weights(network.get_weights())
+        finished.model.set_weights(network.get_weights())
         if recipe.average_weights:
-            _re_estimate_statistics(
-                finished, recipe, label_sets, data.train.images, seed
-            )
+            _re_estimate_statistics(finished, recipe, data.train.images, seed)
         if recipe.calibrate:
-            temperatures = _calibrate(finished, data.validation, label_sets)
-            record = {**record, "temperatures": temperatures}
+            finished = _calibrate(finished, data.validation)
+            record = {**record, "temperatures": finished.description.temperatures}
         write_pair(run.path, finished)
         evaluation = evaluate_network(
             finished,
@@ -212,37 +216,31 @@ def _resumable(run: RunFolder) -> Iterator[None]:
         ) from error
 
 
-def _finished_network(recipe: Recipe, label_sets: Sequence[str]) -> keras.Model:
+def _untrained(recipe: Recipe, description: NetworkDescription) -> Network:
     """Returns the network as it will be saved, untrained."""
-    return build_model(ARCHITECTURES[recipe.model], label_sets=len(label_sets))
+    return Network(build_model(ARCHITECTURES[recipe.model], description), description)
 
 
 def _re_estimate_statistics(
-    model: keras.Model,
-    recipe: Recipe,
-    label_sets: Sequence[str],
-    images: np.ndarray,
-    seed: int,
+    network: Network, recipe: Recipe, images: np.ndarray, seed: int
 ) -> None:
     """Gives batch normalisation statistics of the weights as they are now."""
     # Statistics are estimated in training mode alone, in which dropout would drop.
     architecture = dataclasses.replace(
         ARCHITECTURES[recipe.model], dropout=0.0, dense_dropout=0.0
     )
-    without_dropout = build_model(architecture, label_sets=len(label_sets))
-    without_dropout.set_weights(model.get_weights())
+    without_dropout = build_model(architecture, network.description)
+    without_dropout.set_weights(network.model.get_weights())
     re_estimate_statistics(without_dropout, images, seed=seed)
-    model.set_weights(without_dropout.get_weights())
+    network.model.set_weights(without_dropout.get_weights())
     _log.info("Batch normalisation: statistics re-estimated from training images")
 
 
-def _calibrate(
-    model: keras.Model, validation: Split, label_sets: Sequence[str]
-) -> dict[str, float]:
+def _calibrate(network: Network, validation: Split) -> Network:
     """Fits a temperature for each label set on validation, and builds it in."""
-    y_true = targets(validation).reshape(len(validation), len(label_sets), -1)
+    y_true = targets(validation)
     temperatures = {}
-    for head, labels in enumerate(label_sets):
+    for head, labels in enumerate(network.description.label_sets):
         # An image has a label where one class has more than half of it.
         labelled = np.flatnonzero(y_true[:, head].max(axis=1) > 0.5)
         if not len(labelled):
@@ -251,7 +249,7 @@ def _calibrate(
             )
             temperatures[labels] = 1.0
             continue
-        probabilities = predict(model, validation.images[labelled], labels=labels)
+        probabilities = predict(network, validation.images[labelled], labels=labels)
         temperatures[labels] = fit_temperature(
             y_true[labelled, head].argmax(axis=1), probabilities
         )
@@ -265,8 +263,7 @@ def _calibrate(
             _log.warning(
                 "  That is the end of its range: the network may have learned nothing."
             )
-    divide_logits(model, list(temperatures.values()))
-    return temperatures
+    return divide_logits(network, temperatures)
 
 
 def _check_one_batch(model: keras.Model, images: np.ndarray) -> None:
