@@ -7,18 +7,13 @@ from typing import Any
 from emotion_cnn import __version__
 from emotion_cnn.config import PrepareConfig
 from emotion_cnn.importing.containers import Container, open_container
-from emotion_cnn.importing.copying import copy_images, format_counts, format_notes
-from emotion_cnn.importing.data_folder import data_folder
-from emotion_cnn.importing.ferplus import read_ferplus, read_ferplus_rows
+from emotion_cnn.importing.copying import copy_images
+from emotion_cnn.importing.data_folder import FolderWriter, write_record
+from emotion_cnn.importing.ferplus import VoteJoiner, read_ferplus, read_ferplus_rows
 from emotion_cnn.importing.formats import find_source
-from emotion_cnn.importing.matching import ListJoin, NameJoin, VoteJoiner
+from emotion_cnn.importing.formats.csv_table import TableWriter
 from emotion_cnn.importing.records import ClassNames, Source
-from emotion_cnn.importing.writers import (
-    CsvWriter,
-    FolderWriter,
-    export_file,
-    write_record,
-)
+from emotion_cnn.importing.staging import staged_file, staged_folder
 from emotion_cnn.settings import ROOT
 
 
@@ -40,8 +35,8 @@ def prepare(config: PrepareConfig) -> Path:
     joiner = _joiner(config)
     if config.export:
         output = Path(config.export)
-        with export_file(output, replace=config.replace) as file:
-            table = CsvWriter(
+        with staged_file(output, replace=config.replace) as file:
+            table = TableWriter(
                 file,
                 with_usage=source.has_split,
                 with_votes=source.has_votes or joiner is not None,
@@ -49,15 +44,15 @@ def prepare(config: PrepareConfig) -> Path:
             tally = copy_images(source, table, joiner, skip_bad=config.skip_bad)
     else:
         output = Path(config.data or ROOT)
-        with data_folder(output, replace=config.replace) as folder:
+        with staged_folder(output, replace=config.replace) as folder:
             writer = FolderWriter(folder)
             tally = copy_images(source, writer, joiner, skip_bad=config.skip_bad)
             writer.split(tally, test_share=config.test_share, seed=config.seed)
             writer.write_votes()
             record = _record(config, container, source, joiner)
             write_record(folder, record, tally)
-    print(f"Written: {output}\n\n{format_counts(tally)}\n")
-    for note in format_notes(tally):
+    print(f"Written: {output}\n\n{tally.format_counts()}\n")
+    for note in tally.format_notes():
         print(note)
     return output
 
@@ -66,10 +61,8 @@ def _joiner(config: PrepareConfig) -> VoteJoiner | None:
     if config.ferplus is None:
         return None
     ferplus = read_ferplus(Path(config.ferplus))
-    join: NameJoin | ListJoin = NameJoin()
-    if config.ferplus_rows:
-        join = ListJoin(ferplus, read_ferplus_rows(Path(config.ferplus_rows)))
-    return VoteJoiner(join, ferplus)
+    rows = Path(config.ferplus_rows) if config.ferplus_rows else None
+    return VoteJoiner(ferplus, read_ferplus_rows(rows) if rows else None)
 
 
 def _record(
