@@ -19,8 +19,13 @@ from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import read_splits
 from emotion_cnn.data.splits import official_parts
 from emotion_cnn.data.votes import VOTE_COLUMNS
-from emotion_cnn.errors import ConfigError
+from emotion_cnn.errors import ConfigError, DataError, SourceError
 from emotion_cnn.importing import staging, tally
+from emotion_cnn.importing.containers import open_container
+from emotion_cnn.importing.copying import copy_images
+from emotion_cnn.importing.data_folder import FolderWriter, write_record
+from emotion_cnn.importing.formats import find_source
+from emotion_cnn.importing.records import ClassNames
 from emotion_cnn.settings import ROOT
 
 USAGES = ("Training", "Training", "PublicTest", "PrivateTest")
@@ -205,6 +210,56 @@ def test_a_tree_without_a_split(tmp_path, capsys):
     assert "left out: 5 contempt\n" in out
     assert "10 of another size, 10 of another mode" in out
     assert "no images of disgust, happy, neutral, sad, surprise: training" in out
+
+
+def test_other_classes(tmp_path):
+    """As a library: a source, a writer and a tally that know their classes."""
+    for label, name in enumerate(("Dog", "cat", "bird")):
+        for number in range(4 if name != "bird" else 0):
+            path = tmp_path / "pets" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(face(10 * label + number)).save(path)
+    classes = ("dog", "bird", "cat")
+    container = open_container(tmp_path / "pets")
+    source = find_source(container, ClassNames({}, classes))
+    writer = FolderWriter(tmp_path, classes)
+    counts = copy_images(source, writer, None, skip_bad=False)
+    writer.split(counts, test_share=0.25, seed=1)
+    write_record(tmp_path, {}, counts)
+    assert counts.usages == ["Training", "Test"]
+    expected = {"dog": 3, "bird": 0, "cat": 3}
+    record = json.loads((tmp_path / "dataset.json").read_text())
+    assert record["counts"]["train"] == record["usages"]["Training"] == expected
+    assert record["counts"]["test"] == {"dog": 1, "bird": 0, "cat": 1}
+    assert counts.format_notes() == ["no images of bird: training needs every class"]
+    rows = [line.split() for line in counts.format_counts().splitlines()]
+    assert rows == [
+        ["train", "test", "total"],
+        ["dog", "3", "1", "4"],
+        ["bird", "0", "0", "0"],
+        ["cat", "3", "1", "4"],
+        ["total", "6", "2", "8"],
+    ]
+    # Every class needs images, so bird is left out here.
+    train, _, _ = read_splits(tmp_path, skip_bad=False, classes=("cat", "dog"))
+    assert train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_messages_of_the_library_name_settings(tmp_path):
+    bad = write_table(tmp_path / "bad.csv", bad=(3,))
+    source = find_source(open_container(bad), ClassNames({}))
+    writer = FolderWriter(tmp_path / "new")
+    with pytest.raises(SourceError) as caught:
+        copy_images(source, writer, None, skip_bad=False)
+    lines = str(caught.value).splitlines()
+    assert lines[1].endswith("label '9' (`classes` says what labels stand for)")
+    assert lines[2].endswith("leave them out with `skip_bad=True`.")
+    (tmp_path / "a.csv").write_text("mine")
+    with (
+        pytest.raises(DataError, match=r"in `export`, .*with `replace=True`\."),
+        staging.staged_file(tmp_path / "a.csv", replace=False),
+    ):
+        pass
 
 
 # --- bad rows ----------------------------------------------------------------

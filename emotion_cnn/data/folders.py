@@ -325,7 +325,7 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if formats:
-        kinds = Counter(kind for each in formats for kind in each.changes)
+        kinds = Counter(kind for each in formats for kind in each.changes(size))
         details = ", ".join(
             f"{kinds[kind]:,} {kind}"
             for kind in (OTHER_SIZE, OTHER_MODE, TURNED)
@@ -386,7 +386,7 @@ def _decode(
                 continue
             images[position, :, :, 0], before = image
             readable.append(position)
-            if before.changes:
+            if before.changes(size):
                 formats[name] = before
     labels = np.array([label for label, _ in listing.images], dtype=np.int64)
     names = tuple(name for _, name in listing.images)

@@ -30,20 +30,17 @@ class ImageFormat:
         height: In pixels.
         mode: As Pillow calls it, such as `RGB`.
         turned: Whether its EXIF data says to rotate or flip it.
-        new_size: Height and width after the conversion, in pixels.
     """
 
     width: int
     height: int
     mode: str
     turned: bool
-    new_size: int = IMAGE_SIZE
 
-    @property
-    def changes(self) -> tuple[str, ...]:
-        """The kinds of conversion it needed; none for grayscale of the new size."""
+    def changes(self, size: int = IMAGE_SIZE) -> tuple[str, ...]:
+        """Returns the conversions to grayscale of a height and width, in pixels."""
         needed = {
-            OTHER_SIZE: (self.width, self.height) != (self.new_size, self.new_size),
+            OTHER_SIZE: (self.width, self.height) != (size, size),
             OTHER_MODE: self.mode != "L",
             TURNED: self.turned,
         }
@@ -85,7 +82,7 @@ def decode_image(
             image.draft("L", (8 * size, 8 * size))
         image.load()
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        before = ImageFormat(*original_size, mode, orientation != 1, size)
+        before = ImageFormat(*original_size, mode, orientation != 1)
         return _to_grayscale(image, size), before
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return _TOO_LARGE

@@ -219,7 +219,7 @@ def _read(
         row_in_name(name),
         member.name,
         votes.get(member.name),
-        before.changes,
+        before.changes(),
     )
 
 

@@ -268,4 +268,4 @@ def _read(
         return BadRecord(place, decoded)
     image, before = decoded
     usage = usages.get(table.split)
-    return ImageRecord(image, found, usage, None, row, place, changes=before.changes)
+    return ImageRecord(image, found, usage, None, row, place, changes=before.changes())
