@@ -11,11 +11,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from benchmarks import ROOT
 from benchmarks.report import Row, argument_parser, show
 from benchmarks.training_rate import BATCH_SIZE
-from emotion_cnn.config import BACKENDS
+from emotion_cnn.backend import BACKENDS
 from emotion_cnn.models.architectures import MODELS
-from emotion_cnn.settings import ROOT
 from emotion_cnn.training.environment import describe_environment
 from emotion_cnn.training.recipes import PRECISIONS
 

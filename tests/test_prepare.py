@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from emotion_cnn.cli import main
-from emotion_cnn.config import PrepareConfig
+from emotion_cnn.commands.prepare import PrepareSettings
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import read_splits
 from emotion_cnn.data.splits import official_parts
@@ -26,8 +26,8 @@ from emotion_cnn.importing.copying import copy_images
 from emotion_cnn.importing.data_folder import FolderWriter, write_record
 from emotion_cnn.importing.formats import find_source
 from emotion_cnn.importing.records import ClassNames
-from emotion_cnn.settings import ROOT
 
+ROOT = Path(__file__).resolve().parent.parent
 USAGES = ("Training", "Training", "PublicTest", "PrivateTest")
 FER_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 ROW_COUNT = 56
@@ -667,27 +667,29 @@ def test_an_export_replaces_nothing_unasked(table, tmp_path, fails):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "--mode prepare needs --source PATH"),
+        ({}, "Expected `source`, which says what to import"),
         ({"source": "a", "data": "b", "export": "c"}, "leave one of them out"),
         ({"source": "a", "data": "sample"}, "built-in drawn faces"),
-        ({"source": "a", "ferplus_rows": "b"}, "--ferplus-rows says whose"),
+        (
+            {"source": "a", "ferplus_rows": "b"},
+            "`ferplus_rows` says which votes belong",
+        ),
         ({"source": "a", "classes": "1"}, "found '1'"),
         ({"source": "a", "classes": "1=bored"}, "neutral, sad, surprise, contempt;"),
         ({"source": "a", "classes": "=sad"}, "found '=sad'"),
         ({"source": "a", "classes": "1=sad,1=fear"}, "two meanings, sad and fear"),
-        ({"source": "a", "test_share": 0.95}, "--test-share is a number from 0.01"),
     ],
 )
 def test_settings_that_do_not_work(settings, message):
     with pytest.raises(ConfigError) as caught:
-        PrepareConfig(**settings)
+        PrepareSettings(**settings)
     assert message in str(caught.value)
 
 
 def test_classes():
-    config = PrepareConfig(source="a", classes="1=Surprise, 2 = fear,8=contempt")
+    settings = PrepareSettings(source="a", classes="1=Surprise, 2 = fear,8=contempt")
     expected = {"1": "surprise", "2": "fear", "8": "contempt"}
-    assert config.class_names() == expected
+    assert settings.class_names() == expected
 
 
 def test_no_keras_is_imported(table, tmp_path):

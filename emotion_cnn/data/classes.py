@@ -41,3 +41,11 @@ LABELS = ("original", "ferplus")
 """Label sets; a network with an output for each has its outputs in this order."""
 BOTH_LABELS = "both"
 LABEL_MODES = ("majority", "distribution")
+
+
+LABEL_NAMES = {
+    "original": "original labels",
+    "ferplus": "FER+ majority labels",
+    BOTH_LABELS: "original labels and FER+ votes",
+}
+"""What the label sets, and both of them, are called in texts."""
