@@ -26,6 +26,10 @@ class SourceError(EmotionCnnError):
     """Something to import that cannot be: unknown, damaged, unsafe or ill-fitting."""
 
 
+class MissingPackageError(EmotionCnnError):
+    """An optional package that is needed, but not installed."""
+
+
 class ModelError(EmotionCnnError):
     """A model file that is missing, damaged, or does not fit."""
 

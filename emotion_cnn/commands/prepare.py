@@ -23,7 +23,7 @@ from emotion_cnn.settings import check_settings, from_keywords, setting
 
 if TYPE_CHECKING:
     from emotion_cnn.importing.containers import Container
-    from emotion_cnn.importing.matching import VoteJoiner
+    from emotion_cnn.importing.ferplus import VoteJoiner
     from emotion_cnn.importing.records import Source
 
 _log = logging.getLogger(__name__)
@@ -147,16 +147,12 @@ def run(**keywords: Any) -> Path:
     """
     settings = PrepareSettings(**from_keywords(SETTINGS, keywords))
     from emotion_cnn.importing.containers import open_container
-    from emotion_cnn.importing.copying import copy_images, format_counts, format_notes
-    from emotion_cnn.importing.data_folder import data_folder
+    from emotion_cnn.importing.copying import copy_images
+    from emotion_cnn.importing.data_folder import FolderWriter, write_record
     from emotion_cnn.importing.formats import find_source
+    from emotion_cnn.importing.formats.csv_table import TableWriter
     from emotion_cnn.importing.records import ClassNames
-    from emotion_cnn.importing.writers import (
-        CsvWriter,
-        FolderWriter,
-        export_file,
-        write_record,
-    )
+    from emotion_cnn.importing.staging import staged_file, staged_folder
 
     container = open_container(Path(settings.source))
     source = find_source(container, ClassNames(settings.class_names()))
@@ -164,8 +160,8 @@ def run(**keywords: Any) -> Path:
     joiner = _joiner(settings)
     if settings.export:
         output = Path(settings.export)
-        with export_file(output, replace=settings.replace) as file:
-            table = CsvWriter(
+        with staged_file(output, replace=settings.replace) as file:
+            table = TableWriter(
                 file,
                 with_usage=source.has_split,
                 with_votes=source.has_votes or joiner is not None,
@@ -173,30 +169,31 @@ def run(**keywords: Any) -> Path:
             tally = copy_images(source, table, joiner, skip_bad=settings.skip_bad)
     else:
         output = Path(settings.data or ".")
-        with data_folder(output, replace=settings.replace) as folder:
+        with staged_folder(output, replace=settings.replace) as folder:
             writer = FolderWriter(folder)
             tally = copy_images(source, writer, joiner, skip_bad=settings.skip_bad)
             writer.split(tally, test_share=settings.test_share, seed=settings.seed)
             writer.write_votes()
             record = _record(settings, container, source, joiner)
             write_record(folder, record, tally)
-    print(f"Written: {output}\n\n{format_counts(tally)}\n")
-    for note in format_notes(tally):
-        print(note)
+    print(f"Written: {output}\n\n{tally.format_counts()}\n")
+    for note in tally.format_notes():
+        _log.info("%s", note)
     return output
 
 
 def _joiner(settings: PrepareSettings) -> "VoteJoiner | None":
     if settings.ferplus is None:
         return None
-    from emotion_cnn.importing.ferplus import read_ferplus, read_ferplus_rows
-    from emotion_cnn.importing.matching import ListJoin, NameJoin, VoteJoiner
+    from emotion_cnn.importing.ferplus import (
+        VoteJoiner,
+        read_ferplus,
+        read_ferplus_rows,
+    )
 
     ferplus = read_ferplus(Path(settings.ferplus))
-    if settings.ferplus_rows is None:
-        return VoteJoiner(NameJoin(), ferplus)
-    rows = read_ferplus_rows(Path(settings.ferplus_rows))
-    return VoteJoiner(ListJoin(ferplus, rows), ferplus)
+    rows = Path(settings.ferplus_rows) if settings.ferplus_rows else None
+    return VoteJoiner(ferplus, read_ferplus_rows(rows) if rows else None)
 
 
 def _record(
