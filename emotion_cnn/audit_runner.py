@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from emotion_cnn import __version__
-from emotion_cnn.audit.facts import audit as audit_images
-from emotion_cnn.audit.page import render_report
+from emotion_cnn.audit.facts import audit_images
+from emotion_cnn.audit.page import render_page
 from emotion_cnn.audit.text import format_audit
 from emotion_cnn.config import AuditConfig
 from emotion_cnn.data.drawn_faces import sample_splits
@@ -45,7 +45,7 @@ def audit(config: AuditConfig) -> Path:
         report = format_audit(result)
         write_text(output / "audit.txt", report + "\n")
         write_text(
-            output / "audit.html", render_report(result, found.train, found.test, now)
+            output / "audit.html", render_page(result, found.train, found.test, now)
         )
         made = {
             "kind": KIND,

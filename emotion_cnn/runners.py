@@ -328,7 +328,7 @@ def _read_data(
         )
     if near_duplicates and config.leave_out:
         count = len(train)
-        train = near_duplicates.left_of(train)
+        train = near_duplicates.exclude_from(train)
         notes += (
             f"left out of train: {count - len(train):,} of {count:,} images, which "
             f"stand in test too ({near_duplicates.path})",
@@ -680,7 +680,7 @@ def _evaluate(
         parts |= _narrowed(parts, agreed, ", over half of all votes")
     if near_duplicates:
         record = {**record, "audit": str(near_duplicates.path)}
-        without = near_duplicates.places_without(test)
+        without = near_duplicates.clean_positions(test)
         parts |= _narrowed(parts, without, " without near-duplicates in train")
     metrics = {
         name: compute_metrics(test.labels[places], probabilities[places])
