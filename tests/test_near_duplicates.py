@@ -1,4 +1,4 @@
-"""Finding images that are the same, nearly the same, or flipped."""
+"""The search for images that are the same, nearly the same, or flipped."""
 
 import io
 
@@ -11,7 +11,7 @@ from emotion_cnn.audit.near_duplicates import find_near_duplicates
 
 
 def smooth(count: int, seed: int = 0) -> np.ndarray:
-    """Made-up images that differ as much as faces do."""
+    """Random images that differ as much as faces do."""
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, (count, 6, 6), np.uint8)
     images = [
@@ -83,7 +83,7 @@ def test_the_bound_misses_nothing(monkeypatch, limit):
     chosen = generator.random(count) < 0.5
     images[chosen] = images[chosen][:, :, ::-1]
     images[-2:] = images[:2]
-    # A group each: then the nearest near-duplicate of a group is every near-duplicate.
+    # With a group for each image, every pair is the nearest one of its group.
     found = find_near_duplicates(images, np.arange(count), limit)
     expected = set()
     for first in range(count):
