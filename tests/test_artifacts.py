@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from emotion_cnn.evaluation.output import write_evaluation
 from matplotlib.figure import Figure
 
 from emotion_cnn import files
 from emotion_cnn.cli import main
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.errors import RunError
-from emotion_cnn.evaluation.output import write_evaluation
 from emotion_cnn.files import (
     create_folder,
     first_line,

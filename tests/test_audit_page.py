@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import numpy as np
@@ -72,7 +72,7 @@ def render(train: Split, test: Split, votes=None, **survey) -> str:
     }
     found = Survey(train, test, **nothing | survey)
     audit = audit_images("my <data>", found, votes)
-    return render_page(audit, train, test, datetime(2026, 1, 2, tzinfo=timezone.utc))
+    return render_page(audit, train, test, datetime(2026, 1, 2, tzinfo=UTC))
 
 
 @pytest.fixture

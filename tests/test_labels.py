@@ -6,11 +6,11 @@ import json
 import keras
 import numpy as np
 import pytest
+from emotion_cnn.config import TrainConfig
 from PIL import Image
 
 from emotion_cnn import config, runners
 from emotion_cnn.cli import main
-from emotion_cnn.config import TrainConfig
 from emotion_cnn.data.batches import TrainingBatches, one_hot, targets
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import read_splits, read_test

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from emotion_cnn.config import TEST_TIME_AUGMENTATIONS
 from keras import layers
 from PIL import Image
 
-from emotion_cnn.config import TEST_TIME_AUGMENTATIONS
 from emotion_cnn.data.classes import LABELS
 from emotion_cnn.inference import prediction
 from emotion_cnn.inference.prediction import predict

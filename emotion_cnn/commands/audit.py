@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,8 @@ def run(**keywords: Any) -> Path:
         EmotionCnnError: There are no images, or results cannot be written.
     """
     settings = AuditSettings(**from_keywords(SETTINGS, keywords))
-    from emotion_cnn.audit.facts import audit
-    from emotion_cnn.audit.page import render_report
+    from emotion_cnn.audit.facts import audit_images
+    from emotion_cnn.audit.page import render_page
     from emotion_cnn.audit.text import format_audit
     from emotion_cnn.data.drawn_faces import sample_splits
     from emotion_cnn.data.folders import Survey, survey
@@ -63,7 +63,7 @@ def run(**keywords: Any) -> Path:
 
     source = find_source(settings.data)
     votes = None
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     # Before the work, so that nobody waits for results that have no place.
     with _output_folder(settings, now) as output:
         if source == SAMPLE_DATA:
@@ -71,10 +71,10 @@ def run(**keywords: Any) -> Path:
         else:
             votes = find_votes(Path(source))
             found = survey(Path(source))
-        result = audit(source_name(source), found, votes)
+        result = audit_images(source_name(source), found, votes)
         report = format_audit(result)
         write_text(output / "audit.txt", report + "\n")
-        page = render_report(result, found.train, found.test, now)
+        page = render_page(result, found.train, found.test, now)
         write_text(output / "audit.html", page)
         made = {
             "kind": KIND,

@@ -11,7 +11,7 @@ Examples:
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,7 +209,7 @@ def _record(
     share = f"{settings.test_share:g} of every class to test, seed {settings.seed}"
     return {
         "written_by": f"emotion-cnn {__version__}",
-        "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "source": {
             "name": container.path.resolve().name,
             "packed_as": container.kind,

@@ -81,7 +81,7 @@ def load_training_data(
         )
     if near_duplicates and leave_out:
         count = len(train)
-        train = near_duplicates.left_of(train)
+        train = near_duplicates.exclude_from(train)
         notes += (
             f"left out of train: {count - len(train):,} of {count:,} images, which "
             f"have a near-duplicate in test ({near_duplicates.path})",

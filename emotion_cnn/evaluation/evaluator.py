@@ -160,7 +160,7 @@ def evaluate_network(
         parts |= _narrowed(parts, agreed, ", over half of all votes")
     if near_duplicates:
         record = {**record, "audit": str(near_duplicates.path)}
-        without = near_duplicates.places_without(test)
+        without = near_duplicates.clean_positions(test)
         parts |= _narrowed(parts, without, " without near-duplicates in train")
     metrics = {
         name: compute_metrics(test.labels[chosen], probabilities[chosen], test.classes)
