@@ -17,7 +17,7 @@ from emotion_cnn.models.architectures import Architecture, Convolution
 from emotion_cnn.models.builder import build_model
 from emotion_cnn.training import fitting, resuming
 from emotion_cnn.training.augmentation import Resolution, with_augmentation
-from emotion_cnn.training.callbacks import StopAtLossThatIsNoNumber
+from emotion_cnn.training.callbacks import StopAtNonFiniteLoss
 from emotion_cnn.training.fitting import (
     compile_model,
     computing_with,
@@ -31,7 +31,7 @@ from emotion_cnn.training.losses import (
 )
 from emotion_cnn.training.recipes import RECIPES, Recipe
 from emotion_cnn.training.run_folder import RunFolder, read_history
-from emotion_cnn.training.schedules import WarmUpAndFall
+from emotion_cnn.training.schedules import WarmUpAndDecay
 
 TINY = Architecture(
     blocks=((Convolution(2), Convolution(2)),),
@@ -127,7 +127,7 @@ def compiled(recipe: Recipe):
 def test_resumed_equals_uninterrupted(monkeypatch, tmp_path, recipe):
     expected, other = new_run(tmp_path, "whole"), new_run(tmp_path, "resumed")
     network, _, _ = train(expected, recipe)
-    on_train_batch_end = StopAtLossThatIsNoNumber.on_train_batch_end
+    on_train_batch_end = StopAtNonFiniteLoss.on_train_batch_end
     presses = [(2, 2), (3, 1)]
 
     def hooked(self, index, logs=None):
@@ -136,7 +136,7 @@ def test_resumed_equals_uninterrupted(monkeypatch, tmp_path, recipe):
             presses.pop(0)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(StopAtLossThatIsNoNumber, "on_train_batch_end", hooked)
+    monkeypatch.setattr(StopAtNonFiniteLoss, "on_train_batch_end", hooked)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(other, recipe)
@@ -167,7 +167,7 @@ def test_a_schedule_rises_to_its_peak_and_falls(schedule, quarter):
         warmup_epochs=1,
         minimum_learning_rate=0.002,
     )
-    rates = [float(WarmUpAndFall(recipe, 10)(step)) for step in range(120)]
+    rates = [float(WarmUpAndDecay(recipe, 10)(step)) for step in range(120)]
     assert rates[:10] == pytest.approx([0.2 * (k + 1) / 11 for k in range(10)])
     assert rates[10] == max(rates) == pytest.approx(0.2)
     assert rates[35] == pytest.approx(0.2 * quarter, rel=1e-4)
@@ -269,7 +269,7 @@ def test_statistics_are_those_of_the_images_as_they_are(monkeypatch, most):
 
 def test_small_images_at_first(monkeypatch, run):
     sizes = []
-    on_train_batch_end = StopAtLossThatIsNoNumber.on_train_batch_end
+    on_train_batch_end = StopAtNonFiniteLoss.on_train_batch_end
 
     def hooked(self, index, logs=None):
         on_train_batch_end(self, index, logs)
@@ -285,7 +285,7 @@ def test_small_images_at_first(monkeypatch, run):
             seen.add(outputs.shape[1])
         return outputs
 
-    monkeypatch.setattr(StopAtLossThatIsNoNumber, "on_train_batch_end", hooked)
+    monkeypatch.setattr(StopAtNonFiniteLoss, "on_train_batch_end", hooked)
     monkeypatch.setattr(Resolution, "call", noted)
     train(run, replace(EVERYTHING, epochs=3, low_resolution=20))
     assert sizes == 8 * [20] + 4 * [IMAGE_SIZE]

@@ -32,7 +32,7 @@ from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convol
 from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.pair import read_pair, write_pair
 from emotion_cnn.training import fitting, live_chart
-from emotion_cnn.training.callbacks import StopAtLossThatIsNoNumber
+from emotion_cnn.training.callbacks import StopAtNonFiniteLoss
 from emotion_cnn.training.fitting import compile_model, fit, fix_randomness
 from emotion_cnn.training.live_chart import LiveChart
 from emotion_cnn.training.recipes import Recipe
@@ -105,7 +105,7 @@ def script_validation(monkeypatch, **scripted):
 
 def at_batch(monkeypatch, epoch: int, batch: int, act):
     """Does something, once, at the end of a batch, both counted from 1."""
-    on_train_batch_end = StopAtLossThatIsNoNumber.on_train_batch_end
+    on_train_batch_end = StopAtNonFiniteLoss.on_train_batch_end
     done = []
 
     def hooked(self, index, logs=None):
@@ -114,7 +114,7 @@ def at_batch(monkeypatch, epoch: int, batch: int, act):
             done.append(True)
             act()
 
-    monkeypatch.setattr(StopAtLossThatIsNoNumber, "on_train_batch_end", hooked)
+    monkeypatch.setattr(StopAtNonFiniteLoss, "on_train_batch_end", hooked)
 
 
 def press_ctrl_c():
