@@ -1,7 +1,7 @@
 """Report near-duplicates, damaged and blank images, imbalance of a data folder.
 
-Writes audit.json, audit.txt and audit.html. Training (--leave-out) and evaluation
-(--audit) read the near-duplicates from audit.json.
+Writes audit.json, audit.txt and audit.html. Training (--leave-out) and
+evaluation (--audit) read the near-duplicates from audit.json.
 
 Examples:
   --data FOLDER
