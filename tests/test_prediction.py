@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from emotion_cnn.config import TEST_TIME_AUGMENTATIONS
 from keras import layers
 from PIL import Image
 
