@@ -345,7 +345,7 @@ def _read_data(
     if share := recipe.vote_smoothing:
         # After the split: what is held out is neither smoothed nor learnt from.
         votes = _votes_of(source, config.labels)
-        note = f"original labels of train/ by {share:.0%} what the votes let expect"
+        note = f"labels of train/: {share:.0%} soft labels predicted from the votes"
         data = dataclasses.replace(
             data,
             train=smooth_labels(data.train, votes, share=share),
