@@ -32,7 +32,7 @@ from emotion_cnn.training.recipes import RECIPES, Recipe
 CONSUMER = Recipe(model="compact", batch_size=128)
 # All that the recipe `best` changes, on images at full size, and mixup.
 AUGMENTATION = dataclasses.replace(
-    RECIPES["best"], mixup=0.2, low_resolution_epochs=0, batch_size=CONSUMER.batch_size
+    RECIPES["best"], mixup=0.2, progressive_sizes=False, batch_size=CONSUMER.batch_size
 )
 
 

@@ -71,7 +71,7 @@ def measure(data: Dataset, arguments: argparse.Namespace) -> None:
         # One epoch, which is no warm-up, of images at full size.
         epochs=1,
         warmup_epochs=0,
-        low_resolution_epochs=0,
+        progressive_sizes=False,
     )
     batch_size = recipe.batch_size
     order = np.random.default_rng(0).permutation(len(data.train))

@@ -385,14 +385,14 @@ def test_a_run_is_finished_with_metrics_and_without_a_state(tmp_path, files, fin
 
 @pytest.mark.parametrize(
     ("kept", "left"),
-    [(3, ["best-epoch-0003.weights.h5"]), (None, [])],
+    [(3, ["epoch-0003.weights.h5"]), (None, [])],
 )
-def test_best_weights_of_other_epochs_are_removed(tmp_path, kept, left):
+def test_weights_of_other_epochs_are_removed(tmp_path, kept, left):
     run = RunFolder(tmp_path)
     for epoch in (1, 3, 10):
-        run.best_weights(epoch).touch()
+        run.kept_weights(epoch).touch()
     run.config.touch()
-    run.remove_other_best_weights(kept)
+    run.remove_other_weights(kept)
     assert names(tmp_path) == [*left, "config.json"]
 
 

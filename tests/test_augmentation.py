@@ -19,7 +19,7 @@ EVERYTHING = Recipe(
     brightness=0.2,
     contrast=0.3,
     erasing=0.5,
-    low_resolution_epochs=1,
+    sizes=((20, 0.5), (48, 0.5)),
 )
 
 

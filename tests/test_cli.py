@@ -234,7 +234,10 @@ def test_arguments_that_cannot_be_read(run, capsys, arguments, words):
         ),
         (["--recipe=best"], "--recipe best continues what --recipe foundation"),
         (["--recipe=best"], "with --weights."),
-        (["--data=sample", "--low-resolution-epochs=2"], "found --model compact."),
+        (
+            ["--recipe=foundation", "--model=compact"],
+            "found --model compact. Choose residual, or --no-progressive-sizes.",
+        ),
         (
             ["--resume=a-run", "--epochs=3", "--no-flip", "--seed=1"],
             "leave out --epochs, --flip, --seed.",

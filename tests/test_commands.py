@@ -192,7 +192,7 @@ def interrupted(tmp_path, faces, places):
 
 def test_resuming_with_other_images(fails, interrupted, faces):
     message = fails("--mode", "train", "--resume", interrupted)
-    assert f"the images that {interrupted} was started with" in message
+    assert f"the images and targets that {interrupted} was started with" in message
     assert f"found others in {faces}" in message
     assert "--data" in message
 

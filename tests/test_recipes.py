@@ -3,8 +3,10 @@
 Passes on every backend: `test_end_to_end.py` runs a part of it once more on JAX.
 """
 
+import json
 import math
-from dataclasses import replace
+from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
@@ -63,7 +65,7 @@ EVERYTHING = Recipe(
     cutmix=0.5,
     label_smoothing=0.1,
     balance=0.5,
-    low_resolution_epochs=2,
+    sizes=((20, 0.5), (48, 0.5)),
 )
 
 
@@ -121,9 +123,10 @@ def compiled(recipe: Recipe):
     [
         EVERYTHING,
         replace(EVERYTHING, optimizer="adamw", schedule="cosine"),
+        replace(EVERYTHING, keep="last", sizes=((20, 0.25), (24, 0.5), (48, 0.25))),
         Recipe(epochs=4, batch_size=8, average_weights=0.5, learning_rate=0.03),
     ],
-    ids=["everything", "adamw and cosine", "averages and plateau"],
+    ids=["everything", "adamw and cosine", "last and sizes", "averages and plateau"],
 )
 def test_resumed_equals_uninterrupted(monkeypatch, tmp_path, recipe):
     expected, other = new_run(tmp_path, "whole"), new_run(tmp_path, "resumed")
@@ -268,7 +271,37 @@ def test_statistics_are_re_estimated_from_unchanged_images(monkeypatch, most):
     )
 
 
-def test_small_images_at_first(monkeypatch, run):
+@pytest.mark.parametrize("count", [60, 20, 1])
+def test_sizes_are_shares_of_the_epochs(count):
+    recipe = replace(RECIPES["foundation"], epochs=count, warmup_epochs=0)
+    sizes = [recipe.size_in_epoch(epoch) for epoch in range(count)]
+    small = round(count * 33 / 60)
+    assert sizes == small * [32] + (count - small) * [48]
+    full = replace(recipe, progressive_sizes=False)
+    assert {full.size_in_epoch(epoch) for epoch in range(count)} == {None}
+
+
+def test_sizes_of_the_named_recipes():
+    counts = {
+        name: Counter(map(recipe.size_in_epoch, range(recipe.epochs)))
+        for name, recipe in RECIPES.items()
+        if recipe.sizes
+    }
+    assert counts == {
+        "foundation": {32: 33, 48: 27},
+        "best": {32: 24, 48: 47},
+        "teacher": {32: 20, 40: 14, 48: 2},
+    }
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_outlives_json(name):
+    recipe = RECIPES[name]
+    kept = json.loads(json.dumps(asdict(recipe)))
+    assert replace(Recipe(), **kept) == recipe
+
+
+def test_progressive_sizes(monkeypatch, run):
     sizes = []
     on_train_batch_end = StopAtNonFiniteLoss.on_train_batch_end
 
@@ -288,9 +321,36 @@ def test_small_images_at_first(monkeypatch, run):
 
     monkeypatch.setattr(StopAtNonFiniteLoss, "on_train_batch_end", hooked)
     monkeypatch.setattr(Resolution, "call", noted)
-    train(run, replace(EVERYTHING, epochs=3, low_resolution=20))
-    assert sizes == 8 * [20] + 4 * [None]
-    assert {20, 48} <= seen
+    train(run, replace(EVERYTHING, sizes=((20, 0.25), (24, 0.5), (48, 0.25))))
+    assert sizes == 4 * [20] + 8 * [24] + 4 * [48]
+    assert seen == {20, 24, 48}
+
+
+def test_the_last_epoch_is_kept_however_good_others_were(monkeypatch, run):
+    after_epoch = []
+    on_epoch_end = resuming.TrainingState.on_epoch_end
+
+    def hooked(self, epoch, logs=None):
+        after_epoch.append(self.model.get_weights())
+        on_epoch_end(self, epoch, logs)
+        assert sorted(path.name for path in run.path.glob("*.weights.h5")) == [
+            f"epoch-{epoch + 1:04d}.weights.h5"
+        ]
+
+    accuracies = iter([0.9, 0.5, 0.4])
+    monkeypatch.setattr(
+        keras.Model,
+        "evaluate",
+        lambda *_, **__: {"loss": 1.0, "accuracy": next(accuracies)},
+    )
+    monkeypatch.setattr(resuming.TrainingState, "on_epoch_end", hooked)
+    recipe = Recipe(epochs=3, batch_size=8, learning_rate=0.05, keep="last")
+    _, model, _ = train(run, recipe)
+    for kept, last, first in zip(
+        model.get_weights(), after_epoch[2], after_epoch[0], strict=True
+    ):
+        np.testing.assert_array_equal(kept, last)
+        assert not np.array_equal(kept, first)
 
 
 def test_stops_early_and_has_nothing_left_to_resume(monkeypatch, run):

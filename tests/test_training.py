@@ -282,7 +282,7 @@ def test_best_weights_alone_are_kept_and_restored(monkeypatch, run, drawn):
         "history.csv",
         "live_chart.png",  # Left out of most tests here, see `quick`.
         "training_state.npz",
-        "best-epoch-0002.weights.h5",
+        "epoch-0002.weights.h5",
     }
 
 
@@ -465,9 +465,7 @@ def test_best_value_survives(monkeypatch, run):
     model, _ = train(run)
     assert same(model.get_weights(), after_epoch[0])
     assert read_training_state(run.state)[1]["checkpoint_best"] == 0.6
-    assert [path.name for path in run.path.glob("best-*")] == [
-        "best-epoch-0001.weights.h5"
-    ]
+    assert [path.name for path in run.path.glob("epoch-*")] == ["epoch-0001.weights.h5"]
 
 
 def test_a_run_stopped_after_its_last_epoch_trains_no_more(finished, uninterrupted):
@@ -509,7 +507,7 @@ def test_state_of_another_network_is_refused(finished):
 
 @pytest.mark.parametrize("content", [None, b"", b"nonsense"])
 def test_missing_or_damaged_best_weights_are_refused(finished, content):
-    (best,) = finished.path.glob("best-*")
+    (best,) = finished.path.glob("epoch-*")
     best.unlink()
     if content is not None:
         best.write_bytes(content)
@@ -756,14 +754,14 @@ def test_power_cut_while_cleaning_up_loses_nothing(
     stopped_run, tmp_path, monkeypatch, capsys
 ):
     run = stopped_run("late")
-    remove = RunFolder.remove_other_best_weights
+    remove = RunFolder.remove_other_weights
 
     def remove_and_cut_power(self, epoch):
         remove(self, epoch)
         raise PowerCutError
 
     with monkeypatch.context() as patched:
-        patched.setattr(RunFolder, "remove_other_best_weights", remove_and_cut_power)
+        patched.setattr(RunFolder, "remove_other_weights", remove_and_cut_power)
         with pytest.raises(PowerCutError):
             command(tmp_path, "--resume", run)
     assert published(tmp_path) == published(run) != UNTOUCHED

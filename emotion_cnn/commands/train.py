@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from emotion_cnn.backend import BACKENDS, use_backend
 from emotion_cnn.commands import shared
 from emotion_cnn.data.classes import BOTH_LABELS, LABEL_MODES, LABELS
+from emotion_cnn.data.folds import parse_fold
 from emotion_cnn.data.source import SAMPLE_DATA, find_source
 from emotion_cnn.errors import ConfigError, RunError
 from emotion_cnn.models.architectures import ARCHITECTURES
@@ -72,6 +73,19 @@ class TrainSettings:
         minimum=0.01,
         maximum=0.5,
     )
+    fold: str | None = setting(
+        None,
+        "with --leave-out: train on the other N-1 of N folds of train/, which keep "
+        "near-duplicates together, and validate on this one, from 1; its predictions "
+        "are written to out_of_fold.npz, and nothing is published",
+        metavar="K/N",
+    )
+    soft_labels: str | None = setting(
+        None,
+        "folder of runs with --fold, all N of them for each of their seeds: mix what "
+        "they predict for the fold that they have not seen into the labels",
+        metavar="FOLDER",
+    )
     skip_bad: bool = setting(False, shared.SKIP_BAD_HELP)
     recipe: str | None = setting(
         None,
@@ -109,6 +123,23 @@ class TrainSettings:
                 "`recipe=best` continues what `recipe=foundation` trained; name that "
                 "run, or the folder of its weights, with `weights`."
             )
+        if self.fold is not None:
+            parse_fold(self.fold)
+            if self.leave_out is None:
+                raise ConfigError(
+                    "`fold` needs the audit of the data, as near-duplicates are in one "
+                    "fold; name its audit.json with `leave_out`."
+                )
+            if self.soft_labels is not None:
+                raise ConfigError(
+                    "`fold` and `soft_labels` exclude each other: most of the networks "
+                    "behind the soft labels were trained on the fold to be held out."
+                )
+        if self.settings.get("vote_smoothing") and self.soft_labels is not None:
+            raise ConfigError(
+                "`vote_smoothing` and `soft_labels` exclude each other: both replace a "
+                "share of the original labels. Leave one of them out."
+            )
         if self.settings.get("vote_smoothing") and self.labels != BOTH_LABELS:
             raise ConfigError(
                 f"`vote_smoothing` is for `labels={BOTH_LABELS}`, found "
@@ -129,15 +160,15 @@ class TrainSettings:
             ConfigError: The settings together are outside what is allowed.
         """
         named = RECIPES[self.recipe_name(drawn_faces=drawn_faces)]
-        if self.labels != BOTH_LABELS:
+        if self.labels != BOTH_LABELS or self.soft_labels is not None:
             named = dataclasses.replace(named, vote_smoothing=0)
         recipe = dataclasses.replace(named, **self.settings)
-        if recipe.low_resolution_epochs and not ARCHITECTURES[recipe.model].average:
+        if recipe.changes_size and not ARCHITECTURES[recipe.model].average:
             able = [name for name, each in ARCHITECTURES.items() if each.average]
             raise ConfigError(
-                "`low_resolution_epochs` needs a network that takes images of any "
-                f"size; found `model={recipe.model}`. Choose {', '.join(able)}, or "
-                "leave it out."
+                "`progressive_sizes` needs a network that takes images of any size; "
+                f"found `model={recipe.model}`. Choose {', '.join(able)}, or "
+                "`progressive_sizes=False`."
             )
         return recipe
 
@@ -146,11 +177,17 @@ class TrainSettings:
         """The label sets that the network predicts."""
         return LABELS if self.labels == BOTH_LABELS else (self.labels,)
 
+    @property
+    def publishes(self) -> bool:
+        """Whether the finished network replaces the one in `publish`."""
+        return self.data != SAMPLE_DATA and self.fold is None
+
     def with_whole_paths(self) -> "TrainSettings":
         """Returns the settings as a run keeps them: it may be resumed elsewhere."""
         names = ["runs", "publish"]
         names += ["data"] if self.data != SAMPLE_DATA else []
-        names += [name for name in ("leave_out", "weights") if getattr(self, name)]
+        optional = ("leave_out", "soft_labels", "weights")
+        names += [name for name in optional if getattr(self, name)]
         whole: dict[str, Any] = {
             name: str(Path(getattr(self, name)).resolve()) for name in names
         }
@@ -219,16 +256,15 @@ def train(**keywords: Any) -> "TrainingRun":
 
 
 def _start(settings: TrainSettings) -> "TrainingRun":
-    source = find_source(settings.data)
-    drawn_faces = source == SAMPLE_DATA
+    settings = dataclasses.replace(settings, data=find_source(settings.data))
+    drawn_faces = settings.data == SAMPLE_DATA
     recipe = settings.resolve_recipe(drawn_faces=drawn_faces)
-    if not drawn_faces:
+    if settings.publishes:
         _check_writable(Path(settings.publish))
     if settings.tensorboard:
         _check_tensorboard()
     settings = dataclasses.replace(
         settings,
-        data=source,
         recipe=settings.recipe_name(drawn_faces=drawn_faces),
         settings=dataclasses.asdict(recipe),
         backend=use_backend(settings.backend),
@@ -267,7 +303,7 @@ def _resume(given: ResumeSettings) -> "TrainingRun":
         settings, data=source, publish=given.publish or settings.publish
     )
     recipe = settings.resolve_recipe(drawn_faces=source == SAMPLE_DATA)
-    if source != SAMPLE_DATA:
+    if settings.publishes:
         _check_writable(Path(settings.publish))
     use_backend(settings.backend)
     from emotion_cnn.files import write_json
@@ -288,9 +324,10 @@ def _resume(given: ResumeSettings) -> "TrainingRun":
     before = environment["data"]["fingerprint"]
     if data.fingerprint != before:
         raise RunError(
-            f"Expected the images that {run.path} was started with (fingerprint "
-            f"{before[:12]}), found others in {source} ({data.fingerprint[:12]}). "
-            "Restore them, name their folder with `data`, or train anew."
+            f"Expected the images and targets that {run.path} was started with "
+            f"(fingerprint {before[:12]}), found others in {source} "
+            f"({data.fingerprint[:12]}). Restore them, name their folder with `data`, "
+            "or train anew."
         )
     resumed = [*environment.get("resumed", []), describe_environment()]
     write_json(run.environment, environment | {"resumed": resumed})
@@ -299,7 +336,9 @@ def _resume(given: ResumeSettings) -> "TrainingRun":
 
 def _read_data(settings: TrainSettings, recipe: Recipe) -> Any:
     from emotion_cnn.data.loading import load_training_data
+    from emotion_cnn.training.out_of_fold import read_teachers
 
+    folder = settings.soft_labels
     return load_training_data(
         settings.data,
         labels=settings.labels,
@@ -309,6 +348,9 @@ def _read_data(settings: TrainSettings, recipe: Recipe) -> Any:
         validation_share=settings.validation_share,
         seed=settings.seed,
         vote_smoothing=recipe.vote_smoothing,
+        fold=settings.fold,
+        teachers=read_teachers(Path(folder)) if folder is not None else None,
+        soft_share=recipe.soft_share,
     )
 
 
@@ -323,7 +365,6 @@ def _fit_and_evaluate(
     from emotion_cnn.data.votes import find_votes
     from emotion_cnn.training.experiment import fit_and_evaluate
 
-    drawn_faces = settings.data == SAMPLE_DATA
     labels = settings.label_sets[0]
     return fit_and_evaluate(
         run,
@@ -340,7 +381,8 @@ def _fit_and_evaluate(
         initial_weights=start,
         votes=find_votes(Path(settings.data)) if labels == "ferplus" else None,
         near_duplicates=near_duplicates,
-        publish=None if drawn_faces else Path(settings.publish),
+        publish=Path(settings.publish) if settings.publishes else None,
+        fold=settings.fold,
         tensorboard=settings.tensorboard,
     )
 

@@ -9,16 +9,31 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from emotion_cnn.data.classes import BOTH_LABELS, LABEL_NAMES
+import numpy as np
+
+from emotion_cnn.data.classes import BOTH_LABELS, LABEL_NAMES, LABELS
 from emotion_cnn.data.drawn_faces import sample_splits
 from emotion_cnn.data.folders import read_splits, read_test
+from emotion_cnn.data.folds import divide_into_folds, parse_fold
 from emotion_cnn.data.near_duplicates import (
     AUDIT_FILE,
     KnownNearDuplicates,
     read_known_near_duplicates,
 )
+from emotion_cnn.data.soft_labels import (
+    OutOfFold,
+    average_out_of_fold,
+    mix_soft_labels,
+)
 from emotion_cnn.data.source import SAMPLE_DATA, source_name
-from emotion_cnn.data.splits import Dataset, Split, class_counts, split_dataset
+from emotion_cnn.data.splits import (
+    Dataset,
+    Split,
+    class_counts,
+    fingerprint,
+    hold_out,
+    split_dataset,
+)
 from emotion_cnn.data.vote_smoothing import smooth_labels
 from emotion_cnn.data.votes import VOTES_NAME, Votes, add_votes, find_votes, relabel
 from emotion_cnn.errors import DataError
@@ -36,6 +51,9 @@ def load_training_data(
     validation_share: float,
     seed: int,
     vote_smoothing: float,
+    fold: str | None = None,
+    teachers: Mapping[str, OutOfFold] | None = None,
+    soft_share: float = 0.5,
 ) -> tuple[Dataset, KnownNearDuplicates | None]:
     """Reads what a network is trained, validated and tested on.
 
@@ -51,6 +69,9 @@ def load_training_data(
         seed: Chooses the images to hold out.
         vote_smoothing: With `both`: share of each original label that is replaced by
             soft labels predicted from the votes.
+        fold: With `leave_out`: fold to hold out for validation, such as `1/4`.
+        teachers: As for `average_out_of_fold`: mix their predictions into the targets.
+        soft_share: Share of each original label that they replace.
 
     Returns:
         The data, and the known near-duplicates, if an audit of them is at hand.
@@ -86,9 +107,12 @@ def load_training_data(
             f"left out of train: {count - len(train):,} of {count:,} images, which "
             f"have a near-duplicate in test ({near_duplicates.path})",
         )
-    data = split_dataset(
-        train, test, validation_share=validation_share, seed=seed, notes=notes
-    )
+    if fold and near_duplicates:
+        data = _without_fold(train, test, fold, near_duplicates, notes)
+    else:
+        data = split_dataset(
+            train, test, validation_share=validation_share, seed=seed, notes=notes
+        )
     if vote_smoothing:
         # After the split: what is held out is neither smoothed nor fitted on.
         votes = _votes_of(source, labels)
@@ -101,6 +125,9 @@ def load_training_data(
             train=smooth_labels(data.train, votes, share=vote_smoothing),
             notes=(*data.notes, note),
         )
+    if teachers:
+        label_sets = LABELS if labels == BOTH_LABELS else (labels,)
+        data = _with_soft_labels(data, train, teachers, label_sets, soft_share)
     _log.info("Data: %s, %s", source_name(source), LABEL_NAMES[labels])
     for note in data.notes:
         _log.info("  %s", note)
@@ -143,6 +170,62 @@ def load_test_data(
         for note in notes:
             _log.info("%s", note)
     return test, near_duplicates
+
+
+def _without_fold(
+    train: Split,
+    test: Split,
+    fold: str,
+    near_duplicates: KnownNearDuplicates,
+    notes: tuple[str, ...],
+) -> Dataset:
+    """Holds one fold of train out for validation."""
+    number, count = parse_fold(fold)
+    folds = divide_into_folds(
+        train.names, train.labels.tolist(), near_duplicates.within_train, count=count
+    )
+    return hold_out(
+        train,
+        test,
+        np.array(folds) == number,
+        source=f"fold {fold} of train/, near-duplicates kept together",
+        notes=notes,
+    )
+
+
+def _with_soft_labels(
+    data: Dataset,
+    train: Split,
+    teachers: Mapping[str, OutOfFold],
+    label_sets: tuple[str, ...],
+    share: float,
+) -> Dataset:
+    """Mixes teachers' predictions into the targets of the images to train on.
+
+    Args:
+        data: The data.
+        train: All images that the teachers have divided among them.
+        teachers: What they predict.
+        label_sets: Of the targets.
+        share: Of the soft labels in the original labels' targets.
+    """
+    soft = average_out_of_fold(
+        teachers,
+        names=train.names,
+        classes=train.classes,
+        label_sets=label_sets,
+        fingerprint=data.training_fingerprint,
+    )
+    by_name = dict(zip(train.names, soft, strict=True))
+    mixed = mix_soft_labels(data.train, by_name, label_sets, share=share)
+    note = f"labels of train/: soft labels of {len(teachers)} teachers mixed in"
+    return dataclasses.replace(
+        data,
+        train=mixed,
+        notes=(*data.notes, note),
+        # A resumed run finds out whether the teachers are the same.
+        fingerprint=fingerprint(mixed, data.validation, data.test),
+    )
 
 
 def _near_duplicates_at_hand(

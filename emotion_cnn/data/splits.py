@@ -62,6 +62,7 @@ class Dataset:
         notes: Lines for the user: what was converted and what was left out.
         fingerprint: SHA-256, in hexadecimal, over the names, labels and pixels of
             train, validation and test, in order.
+        training_fingerprint: The same of train before images were held out of it.
     """
 
     train: Split
@@ -70,6 +71,7 @@ class Dataset:
     validation_source: str
     notes: tuple[str, ...]
     fingerprint: str
+    training_fingerprint: str
 
 
 def split_dataset(
@@ -101,22 +103,47 @@ def split_dataset(
     parts = official_parts(test)
     if parts:
         validation = test.select(parts["PublicTest"])
-        source = f"PublicTest ({len(validation):,} images of test/)"
-    else:
-        held_out = _held_out(train, validation_share, seed)
-        share = "tenth" if validation_share == 0.1 else f"{validation_share:.4g} share"
-        source = (
-            f"a stratified, seeded {share} of train/ "
-            f"({held_out.sum():,} of {len(train):,} images)"
+        return Dataset(
+            train,
+            validation,
+            test,
+            f"PublicTest ({len(validation):,} images of test/)",
+            tuple(notes),
+            fingerprint(train, validation, test),
+            fingerprint(train),
         )
-        train, validation = train.select(~held_out), train.select(held_out)
+    held_out = _held_out(train, validation_share, seed)
+    share = "tenth" if validation_share == 0.1 else f"{validation_share:.4g} share"
+    source = f"a stratified, seeded {share} of train/"
+    return hold_out(train, test, held_out, source=source, notes=notes)
+
+
+def hold_out(
+    train: Split,
+    test: Split,
+    held_out: np.ndarray,
+    *,
+    source: str,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """Holds images of train out for validation; the others keep their order.
+
+    Args:
+        train: Images to train on.
+        test: Images to test on; returned whole.
+        held_out: bool `(n,)`, which of `train` to hold out.
+        source: What these are, in words.
+        notes: Become those of the data set.
+    """
+    rest, validation = train.select(~held_out), train.select(held_out)
     return Dataset(
-        train,
+        rest,
         validation,
         test,
-        source,
+        f"{source} ({len(validation):,} of {len(train):,} images)",
         tuple(notes),
-        fingerprint(train, validation, test),
+        fingerprint(rest, validation, test),
+        fingerprint(train),
     )
 
 

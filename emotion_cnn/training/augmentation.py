@@ -72,7 +72,7 @@ class Resolution(layers.Layer):
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         """Returns the images, (batch, size, size, 1) in training."""
-        if not training or self.size is None:
+        if not training or self.size in (None, images.shape[1]):
             return images
         return ops.image.resize(images, (self.size, self.size), antialias=True)
 
@@ -117,7 +117,7 @@ def with_augmentation(
             fill_value=_ERASED_TO,
             **exactly,
         )(outputs)
-    if recipe.low_resolution_epochs:
+    if recipe.changes_size:
         outputs = Resolution()(outputs)
     if outputs is inputs:
         return network

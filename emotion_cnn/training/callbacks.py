@@ -57,18 +57,17 @@ class LearningRateLog(keras.callbacks.Callback):
             logs["learning_rate"] = float(rate)
 
 
-class LowResolutionFirst(keras.callbacks.Callback):
-    """Trains on small images for as many epochs as the recipe says."""
+class ProgressiveSizes(keras.callbacks.Callback):
+    """Trains on images of the sizes that the recipe names."""
 
     def __init__(self, recipe: Recipe) -> None:
-        """Takes size and number of epochs from the recipe."""
+        """Takes the sizes and their epochs from the recipe."""
         super().__init__()
         self._recipe = recipe
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Sets the size of this epoch's images."""
-        early = epoch < self._recipe.low_resolution_epochs
-        size = self._recipe.low_resolution if early else None
+        size = self._recipe.size_in_epoch(epoch)
         for layer in self.model.layers:
             if isinstance(layer, Resolution) and layer.size != size:
                 layer.size = size

@@ -38,6 +38,7 @@ from emotion_cnn.training.fitting import (
     fix_randomness,
     re_estimate_statistics,
 )
+from emotion_cnn.training.out_of_fold import predict_out_of_fold, write_out_of_fold
 from emotion_cnn.training.recipes import Recipe
 from emotion_cnn.training.run_folder import History, RunFolder
 
@@ -113,6 +114,7 @@ def fit_and_evaluate(
     votes: Mapping[str, Votes] | None = None,
     near_duplicates: KnownNearDuplicates | None = None,
     publish: Path | None = None,
+    fold: str | None = None,
     tensorboard: bool = False,
 ) -> TrainingRun:
     """Trains a network, or continues its training, and evaluates it on test.
@@ -128,6 +130,8 @@ def fit_and_evaluate(
         votes: As for `evaluate_network`.
         near_duplicates: As for `evaluate_network`.
         publish: Folder whose network the finished one replaces.
+        fold: The fold that `data.validation` is, such as `1/4`: what the network
+            predicts for it is written too.
         tensorboard: Whether to write TensorBoard logs.
 
     Raises:
@@ -176,6 +180,8 @@ def fit_and_evaluate(
             finished = _calibrate(finished, data.validation)
             record = {**record, "temperatures": finished.description.temperatures}
         write_pair(run.path, finished)
+        if fold:
+            _predict_held_out_fold(run, finished, data, fold, seed)
         evaluation = evaluate_network(
             finished,
             data.test,
@@ -190,8 +196,23 @@ def fit_and_evaluate(
             _log.info("Published: model.json, model_weights.h5 in %s", publish)
         # Without its state the run counts as finished: the rest is tidying up.
         run.state.unlink()
-        run.remove_other_best_weights(None)
+        run.remove_other_weights(None)
     return TrainingRun(run.path, history, evaluation)
+
+
+def _predict_held_out_fold(
+    run: RunFolder, network: Network, data: Dataset, fold: str, seed: int
+) -> None:
+    predictions = predict_out_of_fold(network, data, fold=fold, seed=seed)
+    write_out_of_fold(run.out_of_fold, predictions)
+    y_pred = predictions.probabilities[:, 0].argmax(axis=1)
+    _log.info(
+        "Held-out fold %s: accuracy %.2f%% by %s (n = %s)",
+        fold,
+        100 * (y_pred == data.validation.labels).mean(),
+        LABEL_NAMES[predictions.label_sets[0]],
+        f"{len(y_pred):,}",
+    )
 
 
 @contextmanager

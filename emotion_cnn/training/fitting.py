@@ -18,7 +18,7 @@ from emotion_cnn.errors import RunError
 from emotion_cnn.files import first_line
 from emotion_cnn.training.callbacks import (
     LearningRateLog,
-    LowResolutionFirst,
+    ProgressiveSizes,
     StopAtNonFiniteLoss,
 )
 from emotion_cnn.training.live_chart import LiveChart
@@ -130,12 +130,14 @@ def fit(
 ) -> History:
     """Trains a compiled network, from where the run's state says.
 
-    Ends with the best weights, by validation accuracy, in the network.
+    Ends with the weights in the network that the recipe keeps: those of the epoch of
+    the best validation accuracy, or of the last one.
 
     Args:
         model: A compiled network.
         train: Images to learn from.
-        validation: Images that choose the best epoch and the learning rate.
+        validation: Images that choose the best epoch and, with `schedule=plateau`, the
+            learning rate.
         recipe: How to train.
         seed: Seed of the order and the flipping of the images.
         run: Folder of the run; a training state in it is continued.
@@ -160,13 +162,13 @@ def fit(
     if run.state.exists():
         state.restore()
         # An error now is better than one after hours; `fit` restores the rest.
-        _load_best_weights(model, run, state)
+        _load_kept_weights(model, run, state)
     batches = training_batches(train, recipe, seed=seed)
     callbacks = [
         keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: batches.start_epoch(epoch)
         ),
-        LowResolutionFirst(recipe),
+        ProgressiveSizes(recipe),
         StopAtNonFiniteLoss(),
         plateau or LearningRateLog(),
         state.checkpoint,
@@ -202,7 +204,7 @@ def fit(
                 # A progress bar in a terminal, otherwise one line an epoch.
                 verbose=1 if sys.stdout.isatty() else 2,
             )
-    _load_best_weights(model, run, state)
+    _load_kept_weights(model, run, state)
     return state.history
 
 
@@ -271,15 +273,15 @@ def _catching_ctrl_c() -> Iterator[keras.callbacks.Callback]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _load_best_weights(
+def _load_kept_weights(
     model: keras.Model, run: RunFolder, state: "TrainingState"
 ) -> None:
     try:
-        model.load_weights(run.best_weights(state.best_epoch))
+        model.load_weights(run.kept_weights(state.kept_epoch))
     # A damaged file can make h5py and Keras raise almost anything.
     except Exception as error:
         raise RunError(
-            f"Expected the weights of epoch {state.best_epoch} in {run.path}, but they "
+            f"Expected the weights of epoch {state.kept_epoch} in {run.path}, but they "
             f"cannot be read ({first_line(error)}), so this run cannot be continued. "
             "Start it anew."
         ) from error

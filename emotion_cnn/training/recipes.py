@@ -1,8 +1,10 @@
 """Recipes: how a network is trained, as named sets of settings."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from emotion_cnn.data.classes import BOTH_LABELS
 from emotion_cnn.errors import ConfigError
@@ -12,6 +14,8 @@ from emotion_cnn.settings import check_settings, setting
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("plateau", "cosine", "linear")
 PRECISIONS = ("float32", "bfloat16", "float16")
+KEPT = ("best", "last")
+_SIZES = range(16, 49)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,12 @@ class Recipe:
         minimum=0,
         maximum=100_000,
         group="stopping, averaging, precision",
+    )
+    keep: str = setting(
+        "best",
+        "epoch whose weights the run ends with: that of the best validation accuracy, "
+        "or the last one",
+        choices=KEPT,
     )
     average_weights: float = setting(
         0.0,
@@ -148,6 +158,13 @@ class Recipe:
         minimum=0,
         maximum=1,
     )
+    soft_share: float = setting(
+        0.5,
+        "with `soft_labels`: share of every original label that they replace; in "
+        "targets by FER+ votes they weigh as much as five of ten votes",
+        minimum=0,
+        maximum=1,
+    )
     balance: float = setting(
         0.0,
         "from 0, every image once an epoch, to 1, images drawn so that all classes "
@@ -155,19 +172,14 @@ class Recipe:
         minimum=0,
         maximum=1,
     )
-    low_resolution: int = setting(
-        32,
-        "side in pixels of the images in the low-resolution epochs",
-        minimum=16,
-        maximum=47,
+    # Data of the named recipes, not a setting: (side in pixels, share of the epochs)
+    # in their order; shares sum to 1. Empty for images at full size throughout.
+    sizes: tuple[tuple[int, float], ...] = dataclasses.field(default=())
+    progressive_sizes: bool = setting(
+        True,
+        "train on images of the sizes that the recipe names, smaller ones first, for "
+        "speed; without it, and in recipes that name none, at full size",
         group="resolution and calibration",
-    )
-    low_resolution_epochs: int = setting(
-        0,
-        "first epochs, which train on smaller images for speed; needs a network with "
-        "global average pooling: residual",
-        minimum=0,
-        maximum=99_999,
     )
     calibrate: bool = setting(
         False,
@@ -178,6 +190,7 @@ class Recipe:
     def __post_init__(self) -> None:
         """Checks ranges, and the settings that must agree."""
         check_settings(self)
+        object.__setattr__(self, "sizes", _checked_sizes(self.sizes))
         if self.minimum_learning_rate > self.learning_rate:
             raise ConfigError(
                 f"`minimum_learning_rate` ({self.minimum_learning_rate:g}) is above "
@@ -194,13 +207,46 @@ class Recipe:
                 "`warmup_epochs` is for `schedule=cosine` or `schedule=linear`; choose "
                 "one of them, or leave it out."
             )
-        for name in ("warmup_epochs", "low_resolution_epochs"):
-            epochs = getattr(self, name)
-            if epochs and epochs >= self.epochs:
-                raise ConfigError(
-                    f"`{name}` ({epochs:g}) must be less than `epochs` "
-                    f"({self.epochs}); lower the one or raise the other."
-                )
+        if self.warmup_epochs and self.warmup_epochs >= self.epochs:
+            raise ConfigError(
+                f"`warmup_epochs` ({self.warmup_epochs:g}) must be less than `epochs` "
+                f"({self.epochs}); lower the one or raise the other."
+            )
+
+    @property
+    def changes_size(self) -> bool:
+        """Whether training is on images of several sizes."""
+        return self.progressive_sizes and bool(self.sizes)
+
+    def size_in_epoch(self, epoch: int) -> int | None:
+        """Returns the side of the images in an epoch, from 0; None for full size."""
+        if not self.changes_size:
+            return None
+        share = 0.0
+        for side, part in self.sizes:
+            share += part
+            if epoch < round(share * self.epochs):
+                return side
+        return self.sizes[-1][0]
+
+
+def _checked_sizes(sizes: Any) -> tuple[tuple[int, float], ...]:
+    """Returns sizes as tuples; JSON has turned those of a resumed run into lists."""
+    try:
+        checked = tuple((side, float(share)) for side, share in sizes)
+    except (TypeError, ValueError):
+        checked = ((0, 0.0),)
+    sound = all(
+        type(side) is int and side in _SIZES and 0 < share <= 1
+        for side, share in checked
+    )
+    whole = not checked or math.isclose(sum(share for _, share in checked), 1)
+    if not (sound and whole):
+        raise ConfigError(
+            f"`sizes` are pairs of a side from {_SIZES[0]} to {_SIZES[-1]} pixels and "
+            f"a share of the epochs, and the shares sum to 1; found {sizes!r}."
+        )
+    return checked
 
 
 # The first of the two runs behind the shipped weights.
@@ -223,7 +269,7 @@ _FOUNDATION = Recipe(
     erasing=0.3,
     label_smoothing=0.1,
     vote_smoothing=0.5,
-    low_resolution_epochs=33,
+    sizes=((32, 33 / 60), (48, 27 / 60)),
     calibrate=True,
 )
 
@@ -260,6 +306,19 @@ RECIPES: Mapping[str, Recipe] = {
         learning_rate=0.07,
         warmup_epochs=5,
         vote_smoothing=0.3,
-        low_resolution_epochs=24,
+        sizes=((32, 24 / 71), (48, 47 / 71)),
+    ),
+    # Predicts, out of fold, the soft labels of the training images (the settings
+    # `fold` and `soft_labels`). Two epochs at full size are enough for predictions at
+    # full size.
+    "teacher": dataclasses.replace(
+        _FOUNDATION,
+        epochs=36,
+        warmup_epochs=7,
+        vote_smoothing=0,
+        sizes=((32, 20 / 36), (40, 14 / 36), (48, 2 / 36)),
+        keep="last",
+        # The images to fit a temperature on are those to be predicted.
+        calibrate=False,
     ),
 }

@@ -47,13 +47,13 @@ class TrainingState(keras.callbacks.Callback):
         """
         super().__init__()
         self.history: History = {name: [] for name in HISTORY_COLUMNS}
-        # A file for each epoch: an interrupted epoch does not replace the best
-        # weights before it, so they always fit the state.
+        # A file for each epoch: an interrupted epoch does not replace the weights
+        # kept before it, so they always fit the state.
         self.checkpoint = keras.callbacks.ModelCheckpoint(
-            str(run.path / "best-epoch-{epoch:04d}.weights.h5"),
+            str(run.path / "epoch-{epoch:04d}.weights.h5"),
             monitor="val_accuracy",
             mode="max",
-            save_best_only=True,
+            save_best_only=recipe.keep == "best",
             save_weights_only=True,
         )
         self._run = run
@@ -89,6 +89,11 @@ class TrainingState(keras.callbacks.Callback):
     def best_epoch(self) -> int:
         """The first epoch, from 1, of the best validation accuracy."""
         return 1 + int(np.argmax(self.history["val_accuracy"]))
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch, from 1, whose weights are kept: the best or the last one."""
+        return self.best_epoch if self._recipe.keep == "best" else self.epochs_done
 
     def restore(self) -> None:
         """Reads the state after the last whole epoch, where training will continue.
@@ -127,10 +132,10 @@ class TrainingState(keras.callbacks.Callback):
         for name in HISTORY_COLUMNS[1:]:
             self.history[name].append(float((logs or {})[name]))
         self.history["epoch"].append(epoch + 1)
-        if self.best_epoch == epoch + 1:
+        if self.kept_epoch == epoch + 1:
             # Before the state that relies on them: a power cut must not leave the
             # state without them.
-            force_to_disk(self._run.best_weights(self.best_epoch))
+            force_to_disk(self._run.kept_weights(self.kept_epoch))
         if self.done:
             self.model.stop_training = True
         write_training_state(
@@ -150,7 +155,7 @@ class TrainingState(keras.callbacks.Callback):
                 "checkpoint_best": self.checkpoint.best,
             },
         )
-        self._run.remove_other_best_weights(self.best_epoch)
+        self._run.remove_other_weights(self.kept_epoch)
         write_history(self._run.history, self.history)
 
 

@@ -24,6 +24,8 @@ HISTORY_COLUMNS = (
     "learning_rate",
 )
 
+OUT_OF_FOLD_NAME = "out_of_fold.npz"
+
 History = dict[str, list[float]]
 """A list per column of `HISTORY_COLUMNS`, one entry an epoch, epochs from 1."""
 
@@ -75,6 +77,7 @@ class RunFolder:
         self.state = path / "training_state.npz"
         self.live_chart = path / "live_chart.png"
         self.loss_curves = path / "loss_curves.png"
+        self.out_of_fold = path / OUT_OF_FOLD_NAME
         self.metrics = path / "metrics.json"
         self.tensorboard = path / "tensorboard"
 
@@ -83,14 +86,14 @@ class RunFolder:
         """Whether the run ended well: its metrics are the last thing it writes."""
         return self.metrics.is_file() and not self.state.exists()
 
-    def best_weights(self, epoch: int) -> Path:
+    def kept_weights(self, epoch: int) -> Path:
         """Returns where the weights after an epoch, from 1, are kept."""
-        return self.path / f"best-epoch-{epoch:04d}.weights.h5"
+        return self.path / f"epoch-{epoch:04d}.weights.h5"
 
-    def remove_other_best_weights(self, epoch: int | None) -> None:
-        """Removes best weights that are not those of `epoch`, from 1."""
-        kept = None if epoch is None else self.best_weights(epoch)
-        for path in self.path.glob("best-epoch-*.weights.h5"):
+    def remove_other_weights(self, epoch: int | None) -> None:
+        """Removes kept weights that are not those of `epoch`, from 1."""
+        kept = None if epoch is None else self.kept_weights(epoch)
+        for path in self.path.glob("epoch-*.weights.h5"):
             if path != kept:
                 path.unlink()
 
