@@ -20,6 +20,7 @@ from emotion_cnn.data.vote_smoothing import smooth_labels
 from emotion_cnn.data.votes import (
     VOTE_COLUMNS,
     add_votes,
+    find_votes,
     relabel,
     vote_shares,
     write_votes,
@@ -30,6 +31,7 @@ from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convol
 from emotion_cnn.models.description import Network, NetworkDescription
 from emotion_cnn.models.pair import read_pair, write_pair
 from emotion_cnn.training import experiment, fitting
+from emotion_cnn.training.out_of_fold import read_teachers
 from emotion_cnn.training.recipes import Recipe
 
 TINY = Architecture(blocks=4 * ((Convolution(2),),), dense=(4, 4))
@@ -436,3 +438,152 @@ def test_an_emotion_that_the_crowd_never_sees(folder, fails):
 def test_a_distribution_needs_votes(fails):
     message = fails("--mode=train", "--label-mode=distribution")
     assert "is for --labels ferplus, found --labels original" in message
+
+
+@pytest.fixture
+def teachers(folder, capsys):
+    """Networks trained on halves of train/, by fold; two images there are copies."""
+    data = folder / "data"
+    copy = data / "train" / "sad" / "Training_9.png"
+    copy.write_bytes((data / "train" / "fear" / "Training_2.png").read_bytes())
+    assert run(folder, "--mode=audit", f"--output={folder / 'audit'}") == 0
+    flags = ("--mode=train", "--labels=both", "--model=compact", "--epochs=1")
+    places = (f"--leave-out={folder / 'audit'}", "--publish", str(folder / "none"))
+    for fold in ("1/2", "2/2"):
+        assert run(folder, *flags, *places, f"--fold={fold}") == 0
+    found = {each.fold: each for each in read_teachers(folder / "runs").values()}
+    assert sorted(found) == ["1/2", "2/2"]
+    return found
+
+
+def soft_label_flags(folder) -> tuple[str, ...]:
+    return (
+        *("--mode=train", "--model=compact", "--epochs=1", "--labels=both"),
+        *("--data", str(folder / "data"), "--leave-out", str(folder / "audit")),
+        *("--runs", str(folder / "own"), "--publish", str(folder / "publish")),
+        *("--soft-labels", str(folder / "runs")),
+    )
+
+
+def test_teachers_predict_the_fold_that_they_were_not_trained_on(
+    folder, teachers, capsys
+):
+    train = read_splits(folder / "data", skip_bad=False)[0]
+    assert sorted(teachers["1/2"].names + teachers["2/2"].names) == sorted(train.names)
+    copies = {"train/fear/Training_2.png", "train/sad/Training_9.png"}
+    output = capsys.readouterr().out
+    for path in (folder / "runs").iterdir():
+        config = json.loads((path / "config.json").read_text())
+        assert config["settings"]["progressive_sizes"] is True
+        found = teachers[config["fold"]]
+        assert copies <= set(found.names) or not copies & set(found.names)
+        assert found.label_sets == ("original", "ferplus")
+        environment = json.loads((path / "environment.json").read_text())
+        held_out = f"({len(found.names)} of 29 images)"
+        assert held_out in environment["data"]["validation_source"]
+        positions = [train.names.index(name) for name in found.names]
+        np.testing.assert_array_equal(found.labels[:, 0], train.labels[positions])
+        network = read_pair(path)
+        for head, labels in enumerate(("original", "ferplus")):
+            np.testing.assert_allclose(
+                found.probabilities[:, head],
+                predict(network, train.images[positions], labels=labels),
+                atol=1e-6,
+            )
+        right = found.probabilities[:, 0].argmax(axis=1) == found.labels[:, 0]
+        said = f"Held-out fold {found.fold}: accuracy {100 * right.mean():.2f}% by"
+        assert said in output
+    # Teachers are no networks to ship.
+    assert not (folder / "none").exists()
+    assert "Published" not in output
+
+
+def test_soft_labels_are_mixed_into_the_targets(folder, teachers, monkeypatch, capsys):
+    def seen_targets(model, train, validation, **options):
+        given.append((train, validation))
+        return fit(model, train, validation, **options)
+
+    given, fit = [], experiment.fit
+    monkeypatch.setattr(experiment, "fit", seen_targets)
+    assert main([*soft_label_flags(folder), "--soft-share=0.25"]) == 0
+    [(train, validation)] = given
+    predicted = {
+        name: row
+        for each in teachers.values()
+        for name, row in zip(each.names, each.probabilities, strict=True)
+    }
+    soft = np.stack([predicted[name] for name in train.names])
+    np.testing.assert_allclose(
+        train.targets[:, 0],
+        0.75 * one_hot(train.labels, 7) + 0.25 * soft[:, 0],
+        atol=1e-6,
+    )
+    voted = np.array([name != "train/sad/Training_9.png" for name in train.names])
+    votes = add_votes(train, find_votes(folder / "data"))[0].targets[:, 1]
+    np.testing.assert_allclose(
+        train.targets[voted, 1], (10 * votes + 5 * soft[:, 1])[voted] / 15, atol=1e-6
+    )
+    np.testing.assert_array_equal(train.targets[~voted, 1], soft[~voted, 1])
+    assert set(np.unique(validation.targets)) == {0, 1}
+    assert "soft labels of 2 teachers mixed in" in capsys.readouterr().out
+    assert (folder / "publish" / "model.json").exists()
+
+
+def test_other_teachers_are_another_data_set(folder, teachers):
+    """So a run is not resumed with them."""
+
+    def fingerprint_with(found):
+        data, _ = loading.load_training_data(
+            str(folder / "data"),
+            labels="both",
+            distribution=False,
+            leave_out=str(folder / "audit"),
+            skip_bad=False,
+            validation_share=0.1,
+            seed=1,
+            vote_smoothing=0,
+            teachers=found,
+        )
+        return data.fingerprint
+
+    first = teachers["1/2"]
+    flipped = dataclasses.replace(first, probabilities=first.probabilities[:, :, ::-1])
+    before = fingerprint_with(teachers)
+    assert fingerprint_with(teachers) == before
+    assert fingerprint_with(teachers | {"1/2": flipped}) != before
+
+
+def test_soft_labels_that_do_not_fit_are_refused(folder, teachers, fails):
+    flags = soft_label_flags(folder)
+    message = fails(*flags, "--labels=original")
+    assert "predictions for the label sets original, found original, fer" in message
+    (run_of_second,) = [
+        path
+        for path in (folder / "runs").iterdir()
+        if json.loads((path / "config.json").read_text())["fold"] == "2/2"
+    ]
+    (run_of_second / "out_of_fold.npz").unlink()
+    assert "missing: 2/2 of seed 42." in fails(*flags)
+    assert not (folder / "own").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["--fold=1/4"], "--fold needs the audit"),
+        (["--fold=5/4", "--leave-out=a"], "--fold is K/N, such as 1/4"),
+        (["--fold=1/4", "--leave-out=a", "--soft-labels=b"], "exclude each other"),
+        (
+            ["--labels=both", "--soft-labels=b", "--vote-smoothing=0.3"],
+            "--vote-smoothing and --soft-labels exclude each other",
+        ),
+        (["--soft-labels=nowhere", "--data=sample"], "--recipe teacher and --fold"),
+    ],
+)
+def test_folds_and_soft_labels_that_cannot_be(own_environment, fails, flags, word):
+    assert word in fails("--mode=train", *flags)
+
+
+def test_soft_labels_take_the_place_of_smoothing_by_votes():
+    given = TrainSettings(recipe="foundation", labels="both", soft_labels="runs")
+    assert given.resolve_recipe(drawn_faces=False).vote_smoothing == 0

@@ -71,9 +71,9 @@ def average_out_of_fold(
     folds: dict[tuple[int, int], dict[int, str]] = {}
     for teacher, found in teachers.items():
         for what, wanted, got in (
-            ("training images with the fingerprint", fingerprint, found.fingerprint),
             ("the classes", ", ".join(classes), ", ".join(found.classes)),
             ("the label sets", ", ".join(label_sets), ", ".join(found.label_sets)),
+            ("training images with the fingerprint", fingerprint, found.fingerprint),
         ):
             if got != wanted:
                 raise DataError(
