@@ -28,12 +28,12 @@ def setting(
     Args:
         default: Value if it is not given; its type is the setting's type, and None
             stands for a text that may be missing.
-        help: One sentence for `--help`.
+        help: One sentence that explains it.
         choices: The names that are allowed, if only some are.
         minimum: Least number allowed, itself included.
         maximum: Greatest number allowed, itself included.
-        metavar: What `--help` calls the value.
-        group: Heading in `--help` of this setting and those that follow it.
+        metavar: What the help calls the value.
+        group: Heading in the help of this setting and those that follow it.
 
     Returns:
         A `dataclasses.field`.

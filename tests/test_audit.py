@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn import audit_runner
 from emotion_cnn.audit import facts, text
 from emotion_cnn.audit.facts import Pair
 from emotion_cnn.audit.near_duplicates import NearDuplicates
 from emotion_cnn.cli import main
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import read_splits, survey
+from emotion_cnn.data.loading import load_test_data
 from emotion_cnn.data.near_duplicates import (
     KnownNearDuplicates,
     read_known_near_duplicates,
@@ -355,7 +355,8 @@ def test_nothing_to_audit(tmp_path, capsys):
 def test_where_results_cannot_go_is_found_before_the_work(
     folder, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(audit_runner, "survey", None)  # the work: not to be called
+    # The work: not to be called.
+    monkeypatch.setattr("emotion_cnn.data.folders.survey", None)
     (tmp_path / "file").write_text("x")
     output = tmp_path / "file" / "out"
     words = ("--mode", "audit", "--data", folder, "--output", output)
@@ -499,7 +500,9 @@ def test_a_pipe_is_no_audit(tmp_path):
         read_known_near_duplicates(path)
 
 
-def test_training_and_evaluation_take_an_audit(folder, tmp_path, capsys, monkeypatch):
+def test_training_and_evaluation_take_an_audit(
+    folder, tmp_path, capsys, caplog, monkeypatch
+):
     """The only test here that trains a network."""
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -529,14 +532,6 @@ def test_training_and_evaluation_take_an_audit(folder, tmp_path, capsys, monkeyp
         "PrivateTest without near-duplicates in train": 5,
     }
 
-    # What a resumed run reads is what it was started with.
-    from emotion_cnn import runners
-    from emotion_cnn.training.run_folder import RunFolder
-
-    started, _ = runners._read_run(RunFolder(trained))
-    data, _ = runners._read_data(started, str(folder))
-    assert data.fingerprint == environment["data"]["fingerprint"]
-
     words = ("--mode", "evaluate", *places, "--weights", trained)
     words += ("--output", tmp_path / "evaluated", "--audit", audit_file)
     assert main([str(word) for word in words]) == 0
@@ -546,14 +541,18 @@ def test_training_and_evaluation_take_an_audit(folder, tmp_path, capsys, monkeyp
     assert metrics["parts"] == parts
 
     # An audit beside train/ and test/ is at hand without a flag, if it is of them.
-    _, test, _ = read_splits(folder, skip_bad=False)
-    assert runners._near_duplicates_at_hand(None, str(folder), test=test) is None
+    def at_hand():
+        options = {"labels": "original", "audit": None, "skip_bad": False}
+        return load_test_data(str(folder), **options)[1]
+
+    assert at_hand() is None
     beside = folder / "audit.json"
     beside.write_text(audit_file.read_text())
-    assert runners._near_duplicates_at_hand(None, str(folder), test=test).path == beside
+    assert at_hand().path == beside
     beside.write_text(json.dumps(found | {"fingerprints": {"train": "", "test": ""}}))
-    assert runners._near_duplicates_at_hand(None, str(folder), test=test) is None
-    assert "is an audit of other images" in capsys.readouterr().out
+    caplog.clear()
+    assert at_hand() is None
+    assert "is an audit of other images" in caplog.text
     words = (*words[:-1], beside)
     assert main([str(word) for word in words]) == 2
     assert "is an audit of other images" in capsys.readouterr().err

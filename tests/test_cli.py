@@ -86,10 +86,11 @@ def test_help_of_a_mode_explains_its_settings_and_no_others(monkeypatch, capsys,
     assert command.__doc__.splitlines()[0] in text
     joined = "".join(text.split())
     expected = {"help", "debug"}
+    settings = {n: d for each in command.SETTINGS for n, d in settings_of(each).items()}
     for owner in command.SETTINGS:
         for name, declared in settings_of(owner).items():
             expected.add(name.replace("_", "-"))
-            help_ = cli.with_flags(declared.metadata["help"], settings_of(owner))
+            help_ = cli.with_flags(declared.metadata["help"], settings)
             assert "".join(help_.split())[:60] in joined
             if choices := declared.metadata["choices"]:
                 assert "{" + ",".join(choices) + "}" in joined

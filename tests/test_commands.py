@@ -137,7 +137,6 @@ def test_a_folder_without_a_network(fails, tmp_path, faces):
     flags = ("--weights", tmp_path / "empty", "--runs", tmp_path / "runs")
     message = fails("--mode", "evaluate", "--data", faces, *flags)
     assert "model.json and model_weights.h5" in message
-    assert "--weights" in message
     assert not (tmp_path / "runs").exists()
 
 

@@ -169,8 +169,8 @@ def test_a_setting_that_suits_the_recipe_of_the_drawn_faces_is_not_refused():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"weight_decay": 0.1}, ("`weight_decay`", "adamw or sgd")),
-        ({"warmup_epochs": 1}, ("`warmup_epochs`", "cosine or linear")),
+        ({"weight_decay": 0.1}, ("`weight_decay`", "`optimizer=sgd`")),
+        ({"warmup_epochs": 1}, ("`warmup_epochs`", "`schedule=linear`")),
         (
             {"warmup_epochs": 15, "schedule": "cosine"},
             ("`warmup_epochs` (15)", "`epochs` (15)"),

@@ -177,8 +177,12 @@ def audit_images(data: str, survey: Survey, votes: Mapping[str, Votes] | None) -
     # One image at a time: float copies of all at once would fill the memory.
     deviations = np.array([image.std() for image in images], dtype=np.float64)
     visible = np.flatnonzero(deviations >= BLANK_BELOW)
-    groups = is_test * len(train.classes) + labels
-    found = find_near_duplicates(images[visible], groups[visible], THRESHOLDS[-1])
+    found = find_near_duplicates(
+        images[visible],
+        is_test[visible].astype(np.int64),
+        labels[visible],
+        THRESHOLDS[-1],
+    )
     found = NearDuplicates(
         visible[found.first], visible[found.second], found.rmse, found.flipped
     )
@@ -232,8 +236,7 @@ def count_near_duplicates(
     """Counts the images with near-duplicates.
 
     Args:
-        near_duplicates: Pairs of positions, found with a group for each split and
-            label.
+        near_duplicates: Pairs of positions.
         is_test: bool `(n,)`.
         labels: int `(n,)`.
 

@@ -1,7 +1,11 @@
-"""Report what is in a data folder: near-duplicates, damaged and blank images, ...
+"""Report near-duplicates, damaged and blank images, imbalance of a data folder.
 
-Writes audit.json, audit.txt and audit.html. `--mode train --leave-out audit.json` and
-`--mode evaluate --audit audit.json` take the near-duplicates from it.
+Writes audit.json, audit.txt and audit.html. Training (--leave-out) and
+evaluation (--audit) read the near-duplicates from audit.json.
+
+Examples:
+  --data FOLDER
+  --data FOLDER --output audit
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """Evaluate a network on test/: figures, predictions and plots.
 
-Without --weights, it is the network in the working folder, else the shipped one.
+Without --weights, it is the network in the working folder, or the shipped one.
 
 Examples:
   --data FOLDER --tta flip

@@ -1,6 +1,6 @@
-"""Import images into train/ and test/ of a data folder, or export them to a table.
+"""Import images into train/ and test/ of a data folder, or export them.
 
-The import is all or nothing: a folder that holds images is refused without --replace.
+The import is all or nothing; a folder that holds images needs --replace.
 
 Examples:
   --source fer2013.csv --data faces

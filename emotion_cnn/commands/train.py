@@ -1,7 +1,8 @@
-"""Train a network on train/, choose its epoch on validation, evaluate it on test/.
+"""Train a network on train/, choose its epoch on validation, evaluate on test/.
 
-A finished run on real images replaces model.json and model_weights.h5 in --publish. A
-run that stops goes on with --resume RUN. Settings begin with those of --recipe.
+A finished run on real images replaces model.json and model_weights.h5 in
+--publish. An interrupted run continues with --resume RUN. --recipe chooses a
+named set of settings; each of them can be given by itself, too.
 
 Examples:
   --recipe quick

@@ -92,7 +92,10 @@ def load_training_data(
     if vote_smoothing:
         # After the split: what is held out is neither smoothed nor fitted on.
         votes = _votes_of(source, labels)
-        note = f"original labels of train/: {vote_smoothing:.0%} predicted from votes"
+        note = (
+            f"labels of train/: {vote_smoothing:.0%} soft labels predicted from the "
+            "votes"
+        )
         data = dataclasses.replace(
             data,
             train=smooth_labels(data.train, votes, share=vote_smoothing),

@@ -55,7 +55,7 @@ class NetworkDescription:
         """
         _check_names("classes", self.classes, least=2)
         _check_names("label_sets", self.label_sets, least=1)
-        if not _is_number(self.input_size) or self.input_size not in _SIZES:
+        if not isinstance(self.input_size, int) or self.input_size not in _SIZES:
             raise ModelError(
                 f"Expected an `input_size` from {_SIZES[0]} to {_SIZES[-1]} pixels, "
                 f"found {_shortened(self.input_size)}."

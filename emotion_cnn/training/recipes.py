@@ -18,8 +18,12 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 class Recipe:
     """How a network is trained; `RECIPES` holds the named ones."""
 
-    model: str = setting("baseline", "network to train", choices=tuple(ARCHITECTURES))
-    epochs: int = setting(15, "passes over train/", minimum=1, maximum=100_000)
+    model: str = setting(
+        "baseline", "network to train", choices=tuple(ARCHITECTURES), group="network"
+    )
+    epochs: int = setting(
+        15, "passes over train/", minimum=1, maximum=100_000, group="optimizer"
+    )
     batch_size: int = setting(64, "images per step", minimum=2, maximum=65_536)
     optimizer: str = setting(
         "adam",
@@ -45,6 +49,7 @@ class Recipe:
         "learning-rate schedule: reduced when the validation loss stops falling "
         "(ReduceLROnPlateau), cosine decay, or linear decay",
         choices=SCHEDULES,
+        group="learning-rate schedule",
     )
     warmup_epochs: float = setting(
         0.0,
@@ -71,6 +76,7 @@ class Recipe:
         "stop after this many epochs without a better validation accuracy; 0: never",
         minimum=0,
         maximum=100_000,
+        group="stopping, averaging, precision",
     )
     average_weights: float = setting(
         0.0,
@@ -86,7 +92,9 @@ class Recipe:
         "1.5 times as fast on processors with support for it (AVX-512, recent GPUs)",
         choices=PRECISIONS,
     )
-    flip: bool = setting(True, "flip training images horizontally at random")
+    flip: bool = setting(
+        True, "flip training images horizontally at random", group="augmentation"
+    )
     rotation: float = setting(
         0.0, "rotate them by up to this many degrees", minimum=0, maximum=180
     )
@@ -130,6 +138,7 @@ class Recipe:
         "are",
         minimum=0,
         maximum=0.9,
+        group="targets and sampling",
     )
     vote_smoothing: float = setting(
         0.0,
@@ -151,6 +160,7 @@ class Recipe:
         "side in pixels of the images in the low-resolution epochs",
         minimum=16,
         maximum=47,
+        group="resolution and calibration",
     )
     low_resolution_epochs: int = setting(
         0,
