@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks import ROOT
 from benchmarks.images import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
 from emotion_cnn.data.source import SAMPLE_DATA
-from emotion_cnn.settings import ROOT
 
 
 def main() -> None:

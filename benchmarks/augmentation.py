@@ -26,6 +26,7 @@ from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.data.splits import Split
 from emotion_cnn.training.augmentation import with_augmentation
+from emotion_cnn.training.fitting import training_batches
 from emotion_cnn.training.recipes import RECIPES, Recipe
 
 CONSUMER = Recipe(model="compact", batch_size=128)
@@ -52,7 +53,7 @@ def augmenting_model(recipe: Recipe) -> keras.Model:
     """Builds what changes images by a recipe, and nothing behind it."""
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1))
     nothing = keras.Model(inputs, keras.layers.Identity()(inputs))
-    augmentation = with_augmentation(nothing, recipe)
+    augmentation = with_augmentation(nothing, recipe, image_size=IMAGE_SIZE)
     return keras.Model(inputs, AsInTraining(augmentation)(inputs))
 
 
@@ -86,7 +87,7 @@ def measure(train: Split, arguments: argparse.Namespace) -> None:
     batch_size = CONSUMER.batch_size
     # Whole batches alone: a short last one would be compiled for anew.
     train = train.select(np.arange(len(train) // batch_size * batch_size))
-    batches = TrainingBatches(train, recipe=AUGMENTATION, seed=0)
+    batches = training_batches(train, AUGMENTATION, seed=0)
     consumer = compiled_model(CONSUMER, images=len(train))
     augmentation = augmenting_model(AUGMENTATION)
     images, labels = (keras.ops.convert_to_tensor(part) for part in batches[0])

@@ -11,11 +11,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from benchmarks import ROOT
 from benchmarks.report import Row, argument_parser, show
 from benchmarks.training_rate import BATCH_SIZE
-from emotion_cnn.config import BACKENDS
-from emotion_cnn.models.architectures import MODELS
-from emotion_cnn.settings import ROOT
+from emotion_cnn.backend import BACKENDS
+from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.training.environment import describe_environment
 from emotion_cnn.training.recipes import PRECISIONS
 
@@ -79,7 +79,7 @@ def main() -> None:
         default=installed,
         help="(default: all that are installed)",
     )
-    parser.add_argument("--model", choices=MODELS, default="compact")
+    parser.add_argument("--model", choices=tuple(ARCHITECTURES), default="compact")
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,

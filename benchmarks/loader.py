@@ -17,7 +17,6 @@ from emotion_cnn.data.folders import read_splits
 from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.data.splits import split_dataset
-from emotion_cnn.training.recipes import Recipe
 
 BATCH_SIZE = 64
 EPOCHS = 15
@@ -53,7 +52,7 @@ def measure(folder: Path, source: str, json: Path | None) -> None:
     start = time.perf_counter()
     train, test, _ = read_splits(folder, skip_bad=False)
     data = split_dataset(train, test, validation_share=0.1, seed=0)
-    batches = TrainingBatches(data.train, recipe=Recipe(batch_size=BATCH_SIZE), seed=0)
+    batches = TrainingBatches(data.train, batch_size=BATCH_SIZE, seed=0)
     reading = time.perf_counter() - start
 
     reference = ImageDataGenerator(horizontal_flip=True).flow_from_directory(

@@ -85,10 +85,10 @@ class Block(nn.Module):
 
 
 def build_network(architecture: Architecture) -> nn.Module:
-    """Builds what `emotion_cnn.model.build_model` builds, up to the logits.
+    """Builds what `emotion_cnn.models.builder.build_model` builds, up to the logits.
 
     Args:
-        architecture: One of `emotion_cnn.model.ARCHITECTURES`.
+        architecture: One of `emotion_cnn.models.architectures.ARCHITECTURES`.
 
     Returns:
         A module from images (batch, 1, 48, 48) in 0-1 to logits (batch, 7).

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks import ROOT
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.importing.formats.csv_table import CLASS_NUMBERS
-from emotion_cnn.settings import ROOT
 
 TABLE_NAME = "fer2013.csv"
 DATA_NAME = "imported"

@@ -6,8 +6,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from benchmarks import ROOT
 from benchmarks.report import Row, argument_parser, show
-from emotion_cnn.settings import ROOT
 
 HEAVY = ("keras", "tensorflow", "jax", "torch")
 CASES = {

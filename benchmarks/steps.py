@@ -14,6 +14,7 @@ import keras
 from emotion_cnn.data.splits import Split
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.models.builder import build_model
+from emotion_cnn.models.description import NetworkDescription
 from emotion_cnn.training.augmentation import with_augmentation
 from emotion_cnn.training.fitting import (
     compile_model,
@@ -37,8 +38,11 @@ def compiled_model(recipe: Recipe, *, images: int) -> keras.Model:
     """
     fix_randomness(0)
     with computing_with(recipe.precision):
-        network = build_model(ARCHITECTURES[recipe.model], for_training=True)
-        model = with_augmentation(network, recipe)
+        description = NetworkDescription()
+        network = build_model(
+            ARCHITECTURES[recipe.model], description, for_training=True
+        )
+        model = with_augmentation(network, recipe, image_size=description.input_size)
     compile_model(model, recipe, images=images)
     return model
 

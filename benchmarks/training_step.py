@@ -20,11 +20,11 @@ from benchmarks.steps import (
     time_bare_steps,
     time_fit,
 )
-from emotion_cnn.data.batches import one_hot
+from emotion_cnn.data.batches import targets
 from emotion_cnn.data.folders import read_splits
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.data.splits import Dataset, split_dataset
-from emotion_cnn.models.architectures import MODELS
+from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.training.environment import describe_environment
 from emotion_cnn.training.recipes import RECIPES
 
@@ -41,7 +41,7 @@ def main() -> None:
         "--recipe", choices=RECIPES, default="default", help="(default: default)"
     )
     parser.add_argument(
-        "--model", choices=MODELS, help="network, in place of the recipe's"
+        "--model", choices=ARCHITECTURES, help="network, in place of the recipe's"
     )
     parser.add_argument(
         "--steps",
@@ -81,7 +81,7 @@ def measure(data: Dataset, arguments: argparse.Namespace) -> None:
 
     model = compiled_model(recipe, images=len(train))
     images = keras.ops.convert_to_tensor(train.images[:batch_size], "float32")
-    labels = keras.ops.convert_to_tensor(one_hot(train.labels[:batch_size]))
+    labels = keras.ops.convert_to_tensor(targets(train)[:batch_size])
     warm_up = data.train.select(order[: WARM_UP_STEPS * batch_size])
     time_fit(model, warm_up, validation, recipe)
     time_bare_steps(model, images, labels, WARM_UP_STEPS)

@@ -1,8 +1,11 @@
 """The errors a user can cause, each with one message that says what to do.
 
-The command line prints the message of an `EmotionCnnError` and exits with its code.
-A message says what was expected, what was found and what to do about it.
+A message says what was expected, what was found and what to do about it. It names a
+setting in backticks, with a value where that matters: `skip_bad=True`. The command line
+turns that into a flag, prints the message and exits with the error's code.
 """
+
+from pathlib import Path
 
 
 class EmotionCnnError(Exception):
@@ -23,6 +26,10 @@ class SourceError(EmotionCnnError):
     """Something to import that cannot be: unknown, damaged, unsafe or ill-fitting."""
 
 
+class MissingPackageError(EmotionCnnError):
+    """An optional package that is needed, but not installed."""
+
+
 class ModelError(EmotionCnnError):
     """A model file that is missing, damaged, or does not fit."""
 
@@ -35,7 +42,22 @@ class TrainingError(EmotionCnnError):
     """Training that cannot go on, such as a loss that is not a number."""
 
 
-class RunInterruptedError(EmotionCnnError):
-    """Ctrl-C; the message says how to go on."""
+class ResumableError(RunError):
+    """A run that stopped before its end; finished epochs are kept.
+
+    Attributes:
+        fact: What happened.
+        folder: The run folder.
+    """
+
+    def __init__(self, fact: str, folder: Path) -> None:
+        """Takes what happened, and the run folder."""
+        super().__init__(f"{fact} Continue with train(resume={str(folder)!r}).")
+        self.fact = fact
+        self.folder = folder
+
+
+class RunInterruptedError(ResumableError):
+    """Ctrl-C during a run."""
 
     exit_code = 130

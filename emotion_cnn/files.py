@@ -102,7 +102,7 @@ def create_folder(parent: Path, name: str) -> Path:
     except OSError as error:
         raise RunError(
             f"Expected a folder to write results to, but {parent} cannot be used: "
-            f"{error.strerror}. Choose another with --runs or --output."
+            f"{error.strerror}. Choose another with `runs` or `output`."
         ) from error
 
 
@@ -119,12 +119,12 @@ def open_output(path: Path) -> Path:
     except OSError as error:
         raise RunError(
             f"Expected a folder to write results to, but {path} cannot be used: "
-            f"{error.strerror}. Choose another with --output."
+            f"{error.strerror}. Choose another with `output`."
         ) from error
     if taken:
         raise RunError(
             f"Expected an empty or new folder for results, but {path} holds something "
-            "already. Choose another with --output, or empty it."
+            "already. Choose another with `output`, or empty it."
         )
     return path
 

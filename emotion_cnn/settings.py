@@ -1,16 +1,16 @@
-"""How a setting is declared and checked; the command line makes flags of them."""
+"""How a setting is declared and checked.
+
+A setting is a field of a frozen dataclass. The command line makes a flag of it, and
+the public API a keyword argument, so that it is declared once.
+"""
 
 import dataclasses
-from dataclasses import field
-from pathlib import Path
+import difflib
+import os
+from collections.abc import Mapping
 from typing import Any
 
 from emotion_cnn.errors import ConfigError
-
-_PACKAGE_PARENT = Path(__file__).resolve().parent.parent
-
-ROOT = _PACKAGE_PARENT if (_PACKAGE_PARENT / "main.py").is_file() else Path.cwd()
-"""The clone this package runs from; the working folder once it is installed."""
 
 
 def setting(
@@ -21,21 +21,24 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     metavar: str | None = None,
+    group: str | None = None,
 ) -> Any:
-    """Declares a dataclass field that is also a command-line flag.
+    """Declares a dataclass field that is a setting.
 
     Args:
-        default: Value without the flag; its type is the flag's type.
-        help: One sentence for `--help`.
+        default: Value if it is not given; its type is the setting's type, and None
+            stands for a text that may be missing.
+        help: One sentence that explains it.
         choices: The names that are allowed, if only some are.
         minimum: Least number allowed, itself included.
         maximum: Greatest number allowed, itself included.
-        metavar: What `--help` calls the value.
+        metavar: What the help calls the value.
+        group: Heading in the help of this setting and those that follow it.
 
     Returns:
         A `dataclasses.field`.
     """
-    return field(
+    return dataclasses.field(
         default=default,
         metadata={
             "help": help,
@@ -43,44 +46,74 @@ def setting(
             "minimum": minimum,
             "maximum": maximum,
             "metavar": metavar,
+            "group": group,
         },
     )
 
 
-def flag_name(field_name: str) -> str:
-    """Returns the command-line flag of a field: `batch_size` is `--batch-size`."""
-    return "--" + field_name.replace("_", "-")
+def settings_of(owner: type) -> dict[str, dataclasses.Field[Any]]:
+    """Returns the settings that a dataclass declares, by name, in order."""
+    return {
+        declared.name: declared
+        for declared in dataclasses.fields(owner)
+        if declared.metadata
+    }
 
 
-def check_settings(config: Any) -> None:
-    """Checks every field of a config against its declared choices and range.
+def check_settings(values: Any) -> None:
+    """Checks every setting of an instance against its declared type and range.
 
     Args:
-        config: An instance of a dataclass of this module.
+        values: An instance of a dataclass with settings.
 
     Raises:
-        ConfigError: A value is outside what its field allows; names the flag.
+        ConfigError: A value is outside what its setting allows; names the setting.
     """
-    for declared in dataclasses.fields(config):
-        rules = declared.metadata
-        if not rules:
-            continue
-        value, flag = getattr(config, declared.name), flag_name(declared.name)
-        kind = type(declared.default)
-        if declared.default is None and value == "":
+    for name, declared in settings_of(type(values)).items():
+        _check(name, declared, getattr(values, name))
+
+
+def _check(name: str, declared: dataclasses.Field[Any], value: Any) -> None:
+    rules, default = declared.metadata, declared.default
+    if default is None and value is None:
+        return
+    kind = str if default is None else type(default)
+    if default is None and value == "":
+        raise ConfigError(f"`{name}` is given, but empty; fill it in or leave it out.")
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    if not fits or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"`{name}` is of type {kind.__name__}; found {value!r}.")
+    if rules["choices"] and value not in rules["choices"]:
+        raise ConfigError(
+            f"`{name}` is one of {', '.join(rules['choices'])}; found {value!r}."
+        )
+    low, high = rules["minimum"], rules["maximum"]
+    if low is not None and not low <= value <= high:
+        raise ConfigError(
+            f"`{name}` is a number from {low:.10g} to {high:.10g}; found {value}."
+        )
+
+
+def from_keywords(owners: tuple[type, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns keyword arguments as settings, paths as text.
+
+    Args:
+        owners: The dataclasses whose settings are allowed.
+        given: Values by name; None stands for a setting that is not given.
+
+    Raises:
+        ConfigError: A name is none of the settings.
+    """
+    allowed = [name for owner in owners for name in settings_of(owner)]
+    for name in given:
+        if name not in allowed:
+            close = difflib.get_close_matches(name, allowed, n=1)
             raise ConfigError(
-                f"{flag} is given, but empty; fill it in or leave it out."
+                f"There is no setting {name!r}"
+                + (f"; did you mean `{close[0]}`?" if close else ".")
             )
-        if declared.default is not None and not isinstance(
-            value, (int, float) if kind is float else kind
-        ):
-            raise ConfigError(f"{flag} is of type {kind.__name__}; found {value!r}.")
-        if rules["choices"] and value is not None and value not in rules["choices"]:
-            raise ConfigError(
-                f"{flag} is one of {', '.join(rules['choices'])}; found {value!r}."
-            )
-        low, high = rules["minimum"], rules["maximum"]
-        if low is not None and not low <= value <= high:
-            raise ConfigError(
-                f"{flag} is a number from {low:.10g} to {high:.10g}; found {value}."
-            )
+    return {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in given.items()
+        if value is not None
+    }

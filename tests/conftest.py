@@ -83,14 +83,14 @@ def write_network(folder: Path, *, seed: int, dense: tuple[int, ...]) -> Path:
     # Imported here, as tests of the command line do without Keras.
     from emotion_cnn.models.architectures import Architecture, Convolution
     from emotion_cnn.models.builder import build_model
+    from emotion_cnn.models.description import Network, NetworkDescription
     from emotion_cnn.models.pair import write_pair
 
-    network = build_model(Architecture(((Convolution(2),),) * 4, dense))
+    description = NetworkDescription()
+    model = build_model(Architecture(((Convolution(2),),) * 4, dense), description)
     generator = np.random.default_rng(seed)
-    network.set_weights(
-        [generator.uniform(0.1, 1, w.shape) for w in network.get_weights()]
-    )
-    write_pair(folder, network)
+    model.set_weights([generator.uniform(0.1, 1, w.shape) for w in model.get_weights()])
+    write_pair(folder, Network(model, description))
     return folder
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from emotion_cnn.evaluation.output import write_evaluation
 from matplotlib.figure import Figure
 
 from emotion_cnn import files
 from emotion_cnn.cli import main
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.errors import RunError
-from emotion_cnn.evaluation.output import write_evaluation
 from emotion_cnn.files import (
     create_folder,
     first_line,
@@ -168,25 +168,17 @@ def test_a_full_disk_when_a_run_begins(full_disk, fails, tmp_path, faces, places
     assert str(tmp_path / "runs") in message
 
 
-def test_a_full_disk_while_curves_are_drawn(full_disk, fails, tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "history.csv").write_text(
-        ",".join(HISTORY_COLUMNS) + "\n1,1,0.5,1,0.5,0.1\n"
-    )
-    message = fails("--mode", "curves", "--run", tmp_path, "--runs", tmp_path)
-    assert "No space left on device" in message
-    assert str(tmp_path) in message
-    assert names(tmp_path) == ["config.json", "history.csv"]
-
-
 @pytest.fixture
 def training(tmp_path, faces, places, network, monkeypatch):
     """Arguments of a short training, with a pair that it would replace."""
-    from emotion_cnn import runners
-    from emotion_cnn.models.architectures import Architecture, Convolution
+    from emotion_cnn.models.architectures import (
+        ARCHITECTURES,
+        Architecture,
+        Convolution,
+    )
 
     small = Architecture(((Convolution(2),),) * 4, (4, 4))
-    monkeypatch.setitem(runners.ARCHITECTURES, "compact", small)
+    monkeypatch.setitem(ARCHITECTURES, "compact", small)
     for path in network.iterdir():
         path.rename(tmp_path / "publish" / path.name)
     flags = ("--data", faces, "--model=compact", "--epochs=1")
@@ -221,10 +213,9 @@ ON_A_FULL_DISK = """
 import os, resource, sys
 from emotion_cnn import cli
 os.environ["KERAS_BACKEND"] = "tensorflow"
-from emotion_cnn import runners
-from emotion_cnn.model import Architecture, Convolution
+from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convolution
 small = Architecture(blocks=4 * ((Convolution(2),),), dense=(4, 4))
-runners.ARCHITECTURES["compact"] = small
+ARCHITECTURES["compact"] = small
 limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
 code = cli.main(sys.argv[1:])

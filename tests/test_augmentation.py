@@ -1,4 +1,4 @@
-"""Random changes to training images: what moves where, and when nothing does."""
+"""Random changes to training images: what they change, and when."""
 
 import keras
 import numpy as np
@@ -46,7 +46,7 @@ def changed(layer, images) -> np.ndarray:
 def places(images: np.ndarray) -> np.ndarray:
     """Centres of gravity (n, 2): row and column."""
     weights = images[..., 0] / images.sum(axis=(1, 2, 3))[:, np.newaxis, np.newaxis]
-    grid = np.arange(48)
+    grid = np.arange(images.shape[1])
     return np.stack(
         [(weights.sum(axis=2) * grid).sum(1), (weights.sum(axis=1) * grid).sum(1)], 1
     )
@@ -58,7 +58,7 @@ def identity() -> keras.Model:
 
 
 def test_nothing_changes_outside_training(images):
-    model = with_augmentation(identity(), EVERYTHING)
+    model = with_augmentation(identity(), EVERYTHING, image_size=48)
     assert np.array_equal(
         keras.ops.convert_to_numpy(model(images, training=False)), images
     )
@@ -67,7 +67,22 @@ def test_nothing_changes_outside_training(images):
 
 def test_without_augmentation_there_is_only_the_network():
     network = identity()
-    assert with_augmentation(network, Recipe()) is network
+    assert with_augmentation(network, Recipe(), image_size=48) is network
+
+
+@pytest.mark.parametrize("size", [32, 60])
+def test_images_of_another_size_are_changed_about_their_own_middle(size):
+    images = np.zeros((64, size, size, 1), "float32")
+    middle = slice(size // 2 - 1, size // 2 + 1)
+    images[:, middle, middle] = 255
+    layer = RandomAffine(rotation=180, shift=0, zoom=0.25)
+    changes = changed(layer, images)
+    assert np.abs(changes - images).max() > 1
+    np.testing.assert_allclose(places(changes), (size - 1) / 2, atol=0.05)
+    model = with_augmentation(identity(), EVERYTHING, image_size=size)
+    assert model.input_shape == (None, size, size, 1)
+    model.layers[-2].size = 16
+    assert changed(model, images).shape == (64, 16, 16, 1)
 
 
 def test_ranges_of_zero_leave_images_as_they_are(images):
@@ -79,7 +94,7 @@ def test_each_image_moves_within_the_range_on_its_own():
     moved = places(changed(RandomAffine(rotation=0, shift=0.125, zoom=0), dot(24, 20)))
     moves = moved - (24, 20)
     assert (np.abs(moves) <= 6.01).all()
-    # Evenly drawn from -6 to 6: a standard deviation of 3.5 along each side.
+    # Uniformly drawn from -6 to 6: a standard deviation of 3.5 along each side.
     assert (moves.std(axis=0) > 2.5).all()
     assert abs(np.corrcoef(moves.T)[0, 1]) < 0.5
 
@@ -95,7 +110,7 @@ def test_turning_keeps_the_distance_from_the_middle():
 
 
 def test_zooming_is_about_the_middle():
-    # Not so near to the border that its horizontal flip comes in.
+    # Not so near to the border that its reflection becomes visible.
     zoomed = places(changed(RandomAffine(rotation=0, shift=0, zoom=0.25), dot(24, 34)))
     scales = (zoomed[:, 1] - 23.5) / 10.5
     np.testing.assert_allclose((zoomed[:, 0] - 23.5) / 0.5, scales, atol=0.2)
@@ -108,7 +123,7 @@ def test_zooming_is_about_the_middle():
     ("setting", "value"), [("brightness", 0.2), ("contrast", 0.4), ("erasing", 0.5)]
 )
 def test_gray_values_stay_within_0_and_255(images, setting, value):
-    model = with_augmentation(identity(), Recipe(**{setting: value}))
+    model = with_augmentation(identity(), Recipe(**{setting: value}), image_size=48)
     augmented = changed(model, images)
     assert augmented.min() >= 0
     assert augmented.max() <= 255
@@ -118,7 +133,7 @@ def test_gray_values_stay_within_0_and_255(images, setting, value):
 
 def test_erasing_hits_as_many_images_as_the_recipe_says(images):
     for chance in (0.25, 1.0):
-        model = with_augmentation(identity(), Recipe(erasing=chance))
+        model = with_augmentation(identity(), Recipe(erasing=chance), image_size=48)
         erased = (changed(model, images) != images).any(axis=(1, 2, 3))
         assert abs(erased.mean() - chance) <= 0.2
         shares = (changed(model, images) == 128).mean(axis=(1, 2, 3))[erased]

@@ -11,7 +11,7 @@ from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.evaluation.calibration import fit_temperature
 from emotion_cnn.evaluation.metrics import (
-    EmotionMetrics,
+    ClassMetrics,
     compute_metrics,
     expected_calibration_error,
     reliability_bins,
@@ -47,7 +47,7 @@ def random_predictions(n, seed=0):
 
 
 def test_six_images_by_hand(six_images):
-    metrics = compute_metrics(*six_images)
+    metrics = compute_metrics(*six_images, EMOTIONS)
 
     assert metrics.n == 6
     assert metrics.accuracy == pytest.approx(4 / 6)
@@ -72,29 +72,29 @@ def test_six_images_by_hand(six_images):
     ]
 
 
-def test_metrics_of_each_emotion_by_hand(six_images):
-    emotions = compute_metrics(*six_images).emotions
+def test_metrics_of_each_class_by_hand(six_images):
+    classes = compute_metrics(*six_images, EMOTIONS).classes
 
-    assert tuple(emotions) == EMOTIONS
+    assert tuple(classes) == EMOTIONS
     expected = {
         "angry": (1, 2 / 3, 4 / 5, 3),
         "disgust": (1 / 2, 1, 2 / 3, 1),
         "happy": (1, 1 / 2, 2 / 3, 2),
     }
     for emotion, (precision, recall, f1, support) in expected.items():
-        found = emotions[emotion]
+        found = classes[emotion]
         assert found.precision == pytest.approx(precision)
         assert found.recall == pytest.approx(recall)
         assert found.f1 == pytest.approx(f1)
         assert found.support == support
     # Neither predicted nor labelled, and predicted but never labelled.
-    assert emotions["fear"] == EmotionMetrics(0.0, 0.0, 0.0, 0)
-    assert emotions["sad"] == EmotionMetrics(0.0, 0.0, 0.0, 0)
+    assert classes["fear"] == ClassMetrics(0.0, 0.0, 0.0, 0)
+    assert classes["sad"] == ClassMetrics(0.0, 0.0, 0.0, 0)
 
 
-def test_agrees_with_scikit_learn_where_every_emotion_has_images():
+def test_agrees_with_scikit_learn_where_every_class_has_images():
     labels, probabilities = random_predictions(500)
-    metrics = compute_metrics(labels, probabilities)
+    metrics = compute_metrics(labels, probabilities, EMOTIONS)
 
     assert metrics.balanced_accuracy == pytest.approx(
         balanced_accuracy_score(labels, probabilities.argmax(axis=1))
@@ -110,37 +110,39 @@ def test_every_image_of_an_uneven_count_weighs_the_same():
     labels[:128] = predictions[:128]
     labels[128:] = (predictions[128:] + 1) % 7
 
-    metrics = compute_metrics(labels, probabilities)
+    metrics = compute_metrics(labels, probabilities, EMOTIONS)
 
     assert metrics.n == np.sum(metrics.confusion_matrix) == 131
     assert metrics.accuracy == pytest.approx(128 / 131)
-    assert sum(each.support for each in metrics.emotions.values()) == 131
+    assert sum(each.support for each in metrics.classes.values()) == 131
     assert sum(each.count for each in metrics.reliability) == 131
 
 
-def test_ties_go_to_the_first_emotion_and_keep_top2_above_accuracy():
+def test_ties_go_to_the_first_class_and_keep_top2_above_accuracy():
     uniform = np.full((7, 7), 1 / 7)
-    metrics = compute_metrics(np.arange(7), uniform)
+    metrics = compute_metrics(np.arange(7), uniform, EMOTIONS)
 
     assert metrics.accuracy == pytest.approx(1 / 7)
-    assert metrics.emotions["angry"].recall == 1
+    assert metrics.classes["angry"].recall == 1
     # The top two are angry and disgust for every image.
     assert metrics.top2_accuracy == pytest.approx(2 / 7)
-    assert compute_metrics([DISGUST], uniform[:1]).top2_accuracy == 1
-    assert compute_metrics([FEAR], uniform[:1]).top2_accuracy == 0
+    assert compute_metrics([DISGUST], uniform[:1], EMOTIONS).top2_accuracy == 1
+    assert compute_metrics([FEAR], uniform[:1], EMOTIONS).top2_accuracy == 0
 
 
 def test_float32_rows_are_scaled_to_sum_to_one():
     labels, probabilities = random_predictions(50)
-    exact = compute_metrics(labels, probabilities)
-    rounded = compute_metrics(labels, (probabilities * 1.0005).astype(np.float32))
+    exact = compute_metrics(labels, probabilities, EMOTIONS)
+    rounded = compute_metrics(
+        labels, (probabilities * 1.0005).astype(np.float32), EMOTIONS
+    )
 
     assert rounded.log_loss == pytest.approx(exact.log_loss, rel=1e-6)
     assert rounded.confusion_matrix == exact.confusion_matrix
 
 
 def test_one_image_predicted_with_certainty():
-    metrics = compute_metrics(np.array([HAPPY]), np.eye(7)[[HAPPY]])
+    metrics = compute_metrics(np.array([HAPPY]), np.eye(7)[[HAPPY]], EMOTIONS)
 
     assert metrics.accuracy == metrics.balanced_accuracy == metrics.top2_accuracy == 1
     assert metrics.accuracy_interval[1] == 1
@@ -196,7 +198,7 @@ def test_bins_hold_their_upper_edge_and_cover_zero_to_one():
 
 @pytest.fixture
 def calibrated():
-    """Twenty images; each emotion is the label as often as it is said to be."""
+    """Twenty images; each class is the label as often as its probability says."""
     counts = np.array([8, 4, 2, 2, 2, 1, 1])
     return np.repeat(np.arange(7), counts), np.tile(counts / 20, (20, 1))
 
@@ -229,7 +231,7 @@ def test_the_temperature_has_the_least_log_loss():
 
     def loss(temperature):
         after = with_temperature(probabilities, temperature)
-        return compute_metrics(labels, after).log_loss
+        return compute_metrics(labels, after, EMOTIONS).log_loss
 
     assert 1 < fitted < 20
     assert loss(fitted) < min(loss(0.99 * fitted), loss(1.01 * fitted), loss(1))
@@ -249,7 +251,7 @@ def test_a_temperature_is_not_fitted_to_nothing():
 
 
 def test_metrics_survive_a_json_round_trip(six_images):
-    as_dictionary = asdict(compute_metrics(*six_images))
+    as_dictionary = asdict(compute_metrics(*six_images, EMOTIONS))
     restored = json.loads(json.dumps(as_dictionary))
 
     assert restored["accuracy_interval"] == list(as_dictionary["accuracy_interval"])
@@ -273,14 +275,39 @@ def test_metrics_survive_a_json_round_trip(six_images):
 )
 def test_unfit_arrays_are_refused(labels, probabilities, message):
     with pytest.raises(ValueError, match=message):
-        compute_metrics(labels, probabilities)
+        compute_metrics(labels, probabilities, EMOTIONS)
+
+
+def test_metrics_are_of_the_classes_given():
+    labels, probabilities = (
+        np.array([0, 1, 1]),
+        np.array([[0.9, 0.1]] * 2 + [[0.2, 0.8]]),
+    )
+    metrics = compute_metrics(labels, probabilities, ("calm", "excited"))
+    assert list(metrics.classes) == ["calm", "excited"]
+    assert metrics.classes["excited"] == ClassMetrics(1, 1 / 2, pytest.approx(2 / 3), 2)
+    assert metrics.confusion_matrix == [[1, 0], [1, 1]]
+    assert metrics.accuracy == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("count", [2, 10])
+def test_a_report_has_a_row_for_each_class(count):
+    classes = [f"a rather long name {number}" for number in range(count)]
+    metrics = compute_metrics(np.arange(count), np.eye(count), classes)
+    lines = format_report({"test": metrics}).splitlines()
+    assert len(lines) == 2 + max(count, 7)
+    for name in classes:
+        [line] = [line for line in lines if f" {name} " in line]
+        assert line.split()[-4:] == ["100.00%", "100.00%", "100.00%", "1"]
+    assert len({len(line) for line in lines[1 : count + 2]}) == 1
+    assert any(line.startswith("ECE") for line in lines)
 
 
 def test_report_shows_every_figure_within_80_columns(six_images):
     parts = {
-        "test, all": compute_metrics(*six_images),
-        "PrivateTest": compute_metrics(*random_predictions(3589)),
-        "all right": compute_metrics(np.arange(7), np.eye(7)),
+        "test, all": compute_metrics(*six_images, EMOTIONS),
+        "PrivateTest": compute_metrics(*random_predictions(3589), EMOTIONS),
+        "all right": compute_metrics(np.arange(7), np.eye(7), EMOTIONS),
     }
     report = format_report(parts)
     lines = report.splitlines()

@@ -1,4 +1,4 @@
-"""FER+: the rules for votes, its files, and finding the row of an image."""
+"""FER+: the rules for votes, its files, and which row is whose."""
 
 import io
 
@@ -17,12 +17,12 @@ from emotion_cnn.data.votes import (
     write_votes,
 )
 from emotion_cnn.errors import SourceError
-from emotion_cnn.importing.ferplus import FerPlus, read_ferplus, read_ferplus_rows
-from emotion_cnn.importing.matching import (
-    ListJoin,
-    NameJoin,
+from emotion_cnn.importing.ferplus import (
+    FerPlus,
     VoteJoiner,
     check_agreement,
+    read_ferplus,
+    read_ferplus_rows,
 )
 from emotion_cnn.importing.records import ImageRecord
 
@@ -43,9 +43,8 @@ def message_of(function, *arguments) -> str:
     return str(caught.value)
 
 
-def image(level=0, label=0, usage="Training", name=None, row=None, place="p"):
-    image = np.full((48, 48), level, np.uint8) if np.isscalar(level) else level
-    return ImageRecord(image, label, usage, name, row, place)
+def record(row=None, usage="Training", place="p") -> ImageRecord:
+    return ImageRecord(np.zeros((48, 48), np.uint8), 0, usage, None, row, place)
 
 
 # --- rules -------------------------------------------------------------------
@@ -69,7 +68,7 @@ def test_single_votes_are_dropped():
         ({"NF": 10}, "NF"),
     ],
 )
-def test_a_majority_is_over_half_of_the_votes_that_count(counts, winner):
+def test_a_majority_is_over_half_of_the_counted_votes(counts, winner):
     expected = -1 if winner is None else VOTE_COLUMNS.index(winner)
     assert majority_columns(table(votes(**counts))).tolist() == [expected]
 
@@ -143,7 +142,7 @@ def test_read_ferplus(tmp_path):
         (HEADER + "Training,fer0000000.png,4\n", "Expected 12 columns in row 0 (line"),
         (HEADER + "Training,fer1.png" + ",x" * 10, "found that 'x' is no number of"),
         (HEADER + "Training,fer1.png" + ",-1" * 10, "'-1' is no number of votes"),
-        (HEADER + "Training,face.png" + ",1" * 10, "found 'face.png'. Get the file"),
+        (HEADER + "Training,face.png" + ",1" * 10, "found 'face.png'. Download the"),
         (HEADER + 'Training,"fer' + ",1" * 10, "is no sound CSV file"),
     ],
 )
@@ -153,10 +152,10 @@ def test_what_is_wrong_with_a_ferplus_file(tmp_path, text, message):
     assert message in message_of(read_ferplus, path)
 
 
-def test_a_missing_file_names_its_flag(tmp_path):
+def test_a_missing_file_names_its_setting(tmp_path):
     missing = tmp_path / "missing.csv"
-    assert "in --ferplus, but" in message_of(read_ferplus, missing)
-    assert "in --ferplus-rows, but" in message_of(read_ferplus_rows, missing)
+    assert "in `ferplus`, but" in message_of(read_ferplus, missing)
+    assert "in `ferplus_rows`, but" in message_of(read_ferplus_rows, missing)
 
 
 def test_read_ferplus_rows(tmp_path):
@@ -190,19 +189,19 @@ def made_up(images=(0, 1, None, 2), usages=None) -> FerPlus:
     return FerPlus(table(*rows), tuple(usages or ["Training"] * count), tuple(images))
 
 
-def test_names_give_rows_and_are_checked_against_the_split():
+def test_rows_of_images_are_checked_against_the_split():
     ferplus = made_up(usages=["Training", "Training", "PublicTest", "PrivateTest"])
-    joiner = VoteJoiner(NameJoin(), ferplus)
-    assert joiner.votes([image(row=1), image(row=None)]) == [
-        votes(sadness=3),
-        None,
-    ]
-    assert joiner.votes([image(row=2, usage="Test"), image(row=3, usage=None)])
+    joiner = VoteJoiner(ferplus)
+    assert joiner.method == "row numbers"
+    assert joiner.votes_on(record(1)) == votes(sadness=3)
+    assert joiner.votes_on(record(None)) is None
+    assert joiner.votes_on(record(2, "Test")) == votes(sadness=4)
+    assert joiner.votes_on(record(3, None)) == votes(sadness=5)
     for row, usage in ((2, "Training"), (0, "Test"), (2, "PrivateTest")):
-        message = message_of(joiner.votes, [image(row=row, usage=usage)])
-        assert f"Expected row {row} of --ferplus to be {usage}" in message
-        assert "--ferplus-rows" in message
-    message = message_of(joiner.votes, [image(row=4)])
+        message = message_of(joiner.votes_on, record(row, usage))
+        assert f"Expected row {row} of `ferplus` to be {usage}" in message
+        assert "`ferplus_rows`" in message
+    message = message_of(joiner.votes_on, record(4))
     assert "Expected a row below 4" in message
 
 
@@ -217,25 +216,33 @@ def test_a_list_may_have_row_numbers_or_image_numbers():
     assert "belong together" in message
 
 
-def test_a_list_joins_by_path_whatever_is_around_it():
-    join = ListJoin(made_up(), {"test/angry/a.jpg": 1})
+def test_a_list_goes_by_paths_without_suffixes_and_outer_folders():
+    joiner = VoteJoiner(made_up(), {"test/angry/a.jpg": 1})
     places = ["archive/test/angry/a.png", "test/angry/a.jpg", "train/angry/a.jpg"]
-    found = join.rows([image(place=place) for place in places])
-    assert found == [1, 1, None]
-    assert join.method == "a list of row numbers"
+    found = [joiner.votes_on(record(place=place)) for place in places]
+    assert found == [votes(sadness=3), votes(sadness=3), None]
+    assert joiner.method == "a list of row numbers"
+
+
+def test_a_list_may_name_a_row_in_another_part_of_the_split():
+    ferplus = made_up(usages=["Training"] * 3 + ["PublicTest"])
+    joiner = VoteJoiner(ferplus, {"train/sad/a.png": 3})
+    found = joiner.votes_on(record(row=0, place="train/sad/a.png"))
+    assert found == votes(sadness=5)
 
 
 def test_votes_on_other_images_are_noticed():
-    labels = np.arange(700) % 7
-    right = np.zeros((700, 10), int)
-    columns = [VOTE_COLUMNS.index(name) for name in VOTE_COLUMNS[:7]]
-    by_label = {0: 4, 1: 5, 2: 6, 3: 1, 4: 0, 5: 3, 6: 2}
-    assert sorted(by_label.values()) == sorted(columns)
-    for row, label in enumerate(labels):
-        right[row, by_label[label]] = 10
+    names = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+    right = table(*[votes(**{name: 10}) for name in names] * 100)
+    labels = EMOTIONS * 100
     assert check_agreement(labels, right) == (700, 700)
-    wrong = np.roll(right, 1, axis=0)
-    assert "found that it does for 0 of 700" in message_of(
-        check_agreement, labels, wrong
+    # Without a majority for one of the seven, or with another class.
+    more = table(votes(), votes(contempt=9), votes(anger=9))
+    found = check_agreement(
+        (*labels, "surprise", "angry", "cat"), np.vstack([right, more])
     )
+    assert found == (701, 700)
+    wrong = np.roll(right, 1, axis=0)
+    message = message_of(check_agreement, labels, wrong)
+    assert "found that it does for 0 of 700 images" in message
     assert check_agreement(labels[:100], wrong[:100]) == (100, 0)

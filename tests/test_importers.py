@@ -1,4 +1,4 @@
-"""Recognising and reading what people have: tables, archives, folders, Parquet."""
+"""Recognising and reading each format: tables, archives, class folders, Parquet."""
 
 import bz2
 import csv
@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import struct
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -20,9 +21,10 @@ from PIL import Image
 from pyarrow import parquet
 
 from emotion_cnn.data.classes import EMOTIONS
-from emotion_cnn.errors import SourceError
+from emotion_cnn.errors import MissingPackageError, SourceError
+from emotion_cnn.importing import containers
 from emotion_cnn.importing.containers import open_container
-from emotion_cnn.importing.formats import containers, csv_table, find_source
+from emotion_cnn.importing.formats import csv_table, find_source
 from emotion_cnn.importing.names import numbered_name, row_in_name, safe_stem
 from emotion_cnn.importing.records import BadRecord, ClassNames, ImageRecord, LeftOut
 
@@ -194,10 +196,10 @@ ROWS = {
     f"0,{PIXELS[:-1]}-1,Training": "pixel '-1' is no whole number",
     f"0,{PIXELS[:-1]}1.5,Training": "pixel '1.5' is no whole number",
     f"0,{PIXELS[:-1]}٣,Training": "pixel '\\u0663' is no whole number",
-    f"7,{PIXELS},Training": "unknown label '7' (--classes says what labels stand",
+    f"7,{PIXELS},Training": "unknown label '7' (`classes` says what labels stand",
     f"0,{PIXELS},Validation": "unknown Usage 'Validation' (Training, PublicTest",
     f"0,{PIXELS}": "2 columns instead of 3",
-    f'0,"{PIXELS},Training': "no sound CSV: unexpected end of data",
+    f'0,"{PIXELS},Training': "not valid CSV: unexpected end of data",
     f"0,{PIXELS},Training" + " " * 2**20: "longer than 1,048,576 bytes",
     f"6, {PIXELS} , publictest ": None,
     f"3,{PIXELS[:4000]}": "2 columns instead of 3; the file ends within this line",
@@ -239,16 +241,34 @@ def test_names_and_votes_come_back(tmp_path):
     with path.open("w", newline="") as file:
         writer = csv_table.TableWriter(file, with_usage=True, with_votes=True)
         for name, votes in (("Training_0000123", (1,) * 10), ("../a b", None)):
-            image = ImageRecord(face(1), 2, "Test", None, 5, "p")
-            writer.write(image, "fear", name, votes)
+            writer.write(ImageRecord(face(1), 2, "Test", name, 5, "p"), votes)
     source, (first, second) = read(path)
     assert source.has_votes
+    assert EMOTIONS[first.label] == "fear"
     assert (first.name, first.row, first.votes) == ("Training_0000123", 123, (1,) * 10)
     assert (second.name, second.row, second.votes) == ("_a b", None, None)
     assert {first.usage, second.usage} == {"PrivateTest"}
 
 
-# No deadline: how long an example takes is up to what else the machine does.
+def test_a_table_of_other_classes_has_their_names(tmp_path):
+    path, classes = tmp_path / "t.csv", ("cat", "fear", "contempt")
+    with path.open("w", newline="") as file:
+        writer = csv_table.TableWriter(
+            file, classes, with_usage=False, with_votes=False
+        )
+        for label in range(3):
+            writer.write(ImageRecord(face(1), label, None, None, 5, "p"), None)
+    rows = path.read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["emotion", "cat", "2", "contempt"]
+    assert rows[1].endswith(",Training_0000005")
+    records = find_source(open_container(path), ClassNames({}, classes)).records()
+    assert [record.label for record in records] == [0, 1, 2]
+    # Without these classes, two of them mean nothing to import.
+    _, records = read(path)
+    assert [type(r) for r in records] == [BadRecord, ImageRecord, LeftOut]
+
+
+# No deadline: how long an example takes is depends on what else the machine does.
 @settings(deadline=None, max_examples=40)
 @given(
     rows=st.lists(
@@ -306,6 +326,23 @@ def test_no_bytes_make_the_reader_fail(lines):
 
 
 # --- class folders -----------------------------------------------------------
+
+
+def test_class_folders_of_other_classes(tmp_path):
+    tree(tmp_path, "Dog/a.png", "cat/b.png", "sad/c.png", "contempt/d.png")
+    names = ClassNames({"sad": "contempt"}, ("dog", "contempt", "cat"))
+    records = list(find_source(open_container(tmp_path), names).records())
+    labels = {r.place: r.label for r in records if isinstance(r, ImageRecord)}
+    assert labels == {
+        "Dog/a.png": 0,
+        "cat/b.png": 2,
+        "sad/c.png": 1,
+        "contempt/d.png": 1,
+    }
+    names = ClassNames({}, ("dog", "cat"))
+    records = list(find_source(open_container(tmp_path), names).records())
+    assert [r.reason for r in records if isinstance(r, LeftOut)] == ["contempt"]
+    assert [r.place for r in records if isinstance(r, BadRecord)] == ["sad"]
 
 
 def tree(folder: Path, *names: str, size=(48, 48)) -> Path:
@@ -374,7 +411,7 @@ def test_raf_s_numbers_need_classes(tmp_path):
     )
     message = message_of(tmp_path)
     assert "Nothing to import" in message
-    assert "--classes 1=surprise" in message
+    assert "need `classes`, such as 1=surprise,2=fear;" in message
     assert "1 in 'DATASET/test/4'" in message
     _, records = read(tmp_path, _1="surprise", _4="happy")
     assert found(records) == {
@@ -387,7 +424,7 @@ def test_raf_s_numbers_need_classes(tmp_path):
     }
     (bad,) = (r for r in records if isinstance(r, BadRecord))
     assert bad.place == "DATASET/train/9"
-    assert bad.reason.startswith("unknown label '9' (--classes")
+    assert bad.reason.startswith("unknown label '9' (`classes`")
     assert records[-1].changes == ("of another size",)
     assert records[-1].image.shape == (48, 48)
 
@@ -523,7 +560,7 @@ def test_the_split_of_parquet_files_is_in_their_names(tmp_path):
 def test_parquet_that_cannot_be_used(tmp_path):
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1 truncated")
-    assert "is no sound Parquet file" in message_of(path)
+    assert "is not a valid Parquet file" in message_of(path)
     zipped(tmp_path / "a.zip", **{"a.parquet": b"PAR1"})
     assert "found a.parquet packed in" in message_of(tmp_path / "a.zip")
     parquet.write_table(pa.table({"image": [b"x"], "what": [1]}), path)
@@ -534,7 +571,7 @@ def test_parquet_that_cannot_be_used(tmp_path):
     assert "Expected one column of images" in message_of(path)
     parquet.write_table(pa.table({"a": [b"x", None], "label": ["sad", "sad"]}), path)
     reasons = [record.reason for record in read(path)[1]]
-    assert reasons == ["not a JPEG or PNG image", "no bytes of an image"]
+    assert reasons == ["not a JPEG or PNG image", "not the bytes of an image"]
 
 
 def test_damaged_text_in_parquet(tmp_path):
@@ -545,7 +582,14 @@ def test_damaged_text_in_parquet(tmp_path):
     for text in (b"image", b"happyhappy"):
         path.write_bytes(content.replace(text, b"\xff" * len(text)))
         message = message_of(path)
-        assert "is no sound Parquet file ('utf-8' codec can't decode" in message
+        assert "is not a valid Parquet file ('utf-8' codec can't decode" in message
+
+
+def test_parquet_without_pyarrow(tmp_path, monkeypatch):
+    path = hugging_face(tmp_path / "any")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingPackageError, match=r'"emotion-cnn\[parquet\]"'):
+        read(path)
 
 
 # --- archives are not trusted ------------------------------------------------

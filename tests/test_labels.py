@@ -1,4 +1,4 @@
-"""Training and evaluation by the crowd's labels in place of the folders'."""
+"""Training and evaluation by FER+'s labels in place of the folders'."""
 
 import dataclasses
 import json
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn import config, runners
 from emotion_cnn.cli import main
-from emotion_cnn.config import TrainConfig
+from emotion_cnn.commands import train
+from emotion_cnn.commands.train import TrainSettings
+from emotion_cnn.data import loading
 from emotion_cnn.data.batches import TrainingBatches, one_hot, targets
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import read_splits, read_test
@@ -26,8 +27,9 @@ from emotion_cnn.data.votes import (
 from emotion_cnn.errors import DataError
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convolution
+from emotion_cnn.models.description import Network, NetworkDescription
 from emotion_cnn.models.pair import read_pair, write_pair
-from emotion_cnn.training import fitting
+from emotion_cnn.training import experiment, fitting
 from emotion_cnn.training.recipes import Recipe
 
 TINY = Architecture(blocks=4 * ((Convolution(2),),), dense=(4, 4))
@@ -76,10 +78,10 @@ def test_a_distribution_is_what_training_aims_at():
     crowd = {"a": votes(sadness=6, happiness=4), "b": votes(sadness=10)}
     plain, _ = relabel(images("a", "b"), crowd, distribution=False)
     soft, _ = relabel(images("a", "b"), crowd, distribution=True)
-    np.testing.assert_array_equal(targets(plain), one_hot(plain.labels))
-    assert targets(soft)[0][[SAD, HAPPY]] == pytest.approx([0.6, 0.4])
-    assert targets(soft.select([1]))[0][SAD] == 1
-    batches = TrainingBatches(soft, recipe=Recipe(batch_size=2, flip=False), seed=0)
+    np.testing.assert_array_equal(targets(plain)[:, 0], one_hot(plain.labels, 7))
+    assert targets(soft)[0, 0, [SAD, HAPPY]] == pytest.approx([0.6, 0.4])
+    assert targets(soft.select([1]))[0, 0, SAD] == 1
+    batches = TrainingBatches(soft, batch_size=2, flip=False, seed=0)
     np.testing.assert_array_equal(np.sort(batches[0][1], 0), np.sort(soft.targets, 0))
     assert fingerprint(soft) != fingerprint(plain)
 
@@ -127,17 +129,17 @@ def trained(folder, *arguments: str):
 
 
 def test_training_and_evaluating_by_the_crowd(folder, monkeypatch, capsys):
-    aimed_at = []
+    seen_targets = []
     fit = fitting.TrainingBatches.__init__
 
     def noting(self, split, **options):
-        aimed_at.append(targets(split))
+        seen_targets.append(targets(split))
         fit(self, split, **options)
 
     monkeypatch.setattr(fitting.TrainingBatches, "__init__", noting)
     path = trained(folder, "--labels=ferplus", "--label-mode=distribution")
-    assert aimed_at[0].shape == (28, 7)
-    assert aimed_at[0].sum(axis=0)[SAD] == 6
+    assert seen_targets[0].shape == (28, 1, 7)
+    assert seen_targets[0].sum(axis=0)[0, SAD] == 6
     metrics = json.loads((path / "metrics.json").read_text())
     assert metrics["labels"] == "ferplus"
     assert metrics["parts"]["test"]["n"] == 13
@@ -149,7 +151,7 @@ def test_training_and_evaluating_by_the_crowd(folder, monkeypatch, capsys):
         "PublicTest, over half of all votes": 6,
         "PrivateTest, over half of all votes": 6,
     }
-    assert metrics["parts"]["test"]["emotions"]["sad"]["support"] == 4
+    assert metrics["parts"]["test"]["classes"]["sad"]["support"] == 4
     output = capsys.readouterr().out
     assert "FER+ majority labels" in output
     assert "FER+ labels: 13 of 14 images of test/; left out: 1 no votes" in output
@@ -165,7 +167,7 @@ def test_labels_are_chosen_when_evaluating(folder, capsys):
         assert run(folder, *evaluated, f"--output={output}") == 0
         metrics = json.loads((output / "metrics.json").read_text())
         assert metrics["labels"] == labels
-        assert metrics["parts"]["test"]["emotions"]["sad"]["support"] == sad
+        assert metrics["parts"]["test"]["classes"]["sad"]["support"] == sad
         narrowed = "PrivateTest, over half of all votes" in metrics["parts"]
         assert narrowed == (labels == "ferplus")
 
@@ -198,28 +200,29 @@ def test_labels_choose_the_head_of_a_network_with_two(folder):
     outputs = keras.layers.Reshape((2, 7))(dense(keras.layers.Flatten()(pixels)))
     model = keras.Model(pixels, keras.layers.Softmax()(outputs))
     dense.bias.assign(np.eye(14)[HAPPY] + np.eye(14)[7 + SAD])
-    write_pair(folder, model)
+    description = NetworkDescription(label_sets=("original", "ferplus"))
+    write_pair(folder, Network(model, description))
     for labels, emotion in (("original", "happy"), ("ferplus", "sad")):
         output = folder / labels
         evaluated = ("--mode=evaluate", f"--weights={folder}", f"--labels={labels}")
         assert run(folder, *evaluated, "--tta=flip", f"--output={output}") == 0
         parts = json.loads((output / "metrics.json").read_text())["parts"]
-        assert parts["test"]["emotions"][emotion]["recall"] == 1
+        assert parts["test"]["classes"][emotion]["recall"] == 1
 
 
 def test_one_network_learns_both_and_evaluate_chooses(folder, monkeypatch, capsys):
-    aimed_at = []
+    seen_targets = []
     fit = fitting.TrainingBatches.__init__
 
     def noting(self, split, **options):
-        aimed_at.append(targets(split))
+        seen_targets.append(targets(split))
         fit(self, split, **options)
 
     monkeypatch.setattr(fitting.TrainingBatches, "__init__", noting)
     path = trained(folder, "--labels=both", "--calibrate")
-    assert aimed_at[0].shape == (28, 2, 7)
+    assert seen_targets[0].shape == (28, 2, 7)
     # The folder says angry, the crowd sad.
-    assert aimed_at[0].sum(axis=0)[:, SAD].tolist() == [4, 6]
+    assert seen_targets[0].sum(axis=0)[:, SAD].tolist() == [4, 6]
     output = capsys.readouterr().out
     assert "FER+ votes on 28 of 28 images of train/, 13 of 14 of test/" in output
     metrics = json.loads((path / "metrics.json").read_text())
@@ -246,7 +249,7 @@ def test_the_fitted_temperature_is_built_into_the_network(folder, monkeypatch):
         return 2.5
 
     given = []
-    monkeypatch.setattr(runners, "fit_temperature", fitted)
+    monkeypatch.setattr(experiment, "fit_temperature", fitted)
     path = trained(folder, "--calibrate")
     metrics = json.loads((path / "metrics.json").read_text())
     assert metrics["temperatures"] == {"original": 2.5}
@@ -266,7 +269,7 @@ def test_averaged_weights_end_with_statistics_of_their_own(folder, labels, momen
     averaged = (f"--labels={labels}", f"--average-weights={momentum}")
     path = trained(folder, *averaged, "--brightness=0.5")
     train, _, _ = read_splits(folder / "data", skip_bad=False)
-    network = read_pair(path)
+    network = read_pair(path).model
     layers = [each for each in network.layers if "batch_norm" in each.name]
     inputs = keras.Model(network.inputs, [each.input for each in layers])
     for layer, seen in zip(layers, inputs.predict(train.images), strict=True):
@@ -309,15 +312,15 @@ def test_votes_beside_labels():
         "b": votes(sadness=4, contempt=6),
         "c": votes(sadness=3, fear=3, contempt=4),
     }
-    asked, voted = add_votes(images("a", "b", "c", "d"), counts)
+    with_votes, voted = add_votes(images("a", "b", "c", "d"), counts)
     assert voted == 2
-    assert asked.targets.shape == (4, 2, 7)
-    assert asked.targets.dtype == np.float32
-    assert (asked.targets[:, 0] == one_hot(asked.labels)).all()
-    assert asked.targets[0, 1][[SAD, HAPPY]] == pytest.approx([2 / 3, 1 / 3])
-    # Most of b's crowd see contempt, and d has none: nothing is asked of them.
-    assert asked.targets[[1, 3], 1].sum() == 0
-    assert asked.targets[2, 1].sum() == pytest.approx(1)
+    assert with_votes.targets.shape == (4, 2, 7)
+    assert with_votes.targets.dtype == np.float32
+    assert (with_votes.targets[:, 0] == one_hot(with_votes.labels, 7)).all()
+    assert with_votes.targets[0, 1][[SAD, HAPPY]] == pytest.approx([2 / 3, 1 / 3])
+    # Most of b's votes are for contempt, and d has none: zero targets.
+    assert with_votes.targets[[1, 3], 1].sum() == 0
+    assert with_votes.targets[2, 1].sum() == pytest.approx(1)
 
 
 def crowd_and_labels() -> tuple[Split, dict[str, tuple[int, ...]]]:
@@ -330,34 +333,34 @@ def crowd_and_labels() -> tuple[Split, dict[str, tuple[int, ...]]]:
     return add_votes(split, counts)[0], counts
 
 
-def test_a_label_gives_way_to_what_the_votes_let_expect():
-    asked, counts = crowd_and_labels()
-    before = asked.targets.copy()
-    # Twice as many voters of one mind let expect no more.
+def test_labels_are_mixed_with_soft_labels_predicted_from_the_votes():
+    with_votes, counts = crowd_and_labels()
+    before = with_votes.targets.copy()
+    # Only the distribution of the votes counts, not their number.
     counts["0"] = votes(happiness=18, neutral=2)
-    smoothed = smooth_labels(asked, counts, share=1)
-    np.testing.assert_array_equal(asked.targets, before)
-    assert smoothed.names == asked.names
+    smoothed = smooth_labels(with_votes, counts, share=1)
+    np.testing.assert_array_equal(with_votes.targets, before)
+    assert smoothed.names == with_votes.names
     expected = smoothed.targets
     assert expected.dtype == np.float32
     np.testing.assert_allclose(expected[:40].sum(axis=-1), 1, atol=1e-6)
-    # Whatever they are labelled, images with the same votes are expected alike.
+    # Whatever their labels, images with the same votes have the same soft labels.
     for position, emotion in ((0, HAPPY), (1, SAD)):
         [shares] = np.unique(expected[position:40:2, 0], axis=0)
         assert shares[emotion] == pytest.approx(0.75, abs=0.05)
         assert shares[[HAPPY, SAD]].sum() == pytest.approx(1)
     np.testing.assert_array_equal(expected[:, 1], before[:, 1])
     np.testing.assert_array_equal(expected[40], before[40])
-    half = smooth_labels(asked, counts, share=0.5).targets
+    half = smooth_labels(with_votes, counts, share=0.5).targets
     np.testing.assert_allclose(half, (before + expected) / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("voted", [0, 1])
 def test_smoothing_needs_votes_on_two_emotions(voted):
-    asked, counts = crowd_and_labels()
+    with_votes, counts = crowd_and_labels()
     counts = {name: counts[name] for name in list(counts)[:voted]}
     with pytest.raises(DataError, match="expects votes on images of two emotions"):
-        smooth_labels(asked, counts, share=0.5)
+        smooth_labels(with_votes, counts, share=0.5)
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["PublicTest", "held out"])
@@ -366,16 +369,16 @@ def test_training_smooths_labels_by_votes(folder, monkeypatch, capsys, named):
         given.append((split, share))
         return smooth_labels(split, votes, share=share)
 
-    def aimed_at(model, train, validation, **options):
+    def seen_targets(model, train, validation, **options):
         given.append((train, validation))
         return fit(model, train, validation, **options)
 
     if not named:
         for path in (folder / "data" / "test").rglob("PublicTest*"):
             path.unlink()
-    given, fit = [], runners.fit
-    monkeypatch.setattr(runners, "smooth_labels", noting)
-    monkeypatch.setattr(runners, "fit", aimed_at)
+    given, fit = [], experiment.fit
+    monkeypatch.setattr(loading, "smooth_labels", noting)
+    monkeypatch.setattr(experiment, "fit", seen_targets)
     trained(folder, "--labels=both", "--vote-smoothing=0.4", "--validation-share=0.5")
     [(split, share), (train, validation)] = given
     assert share == 0.4
@@ -384,17 +387,20 @@ def test_training_smooths_labels_by_votes(folder, monkeypatch, capsys, named):
     assert ((train.targets[:, 0] > 0.6) == (split.targets[:, 0] == 1)).all()
     assert train.targets[:, 0].min() > 0
     assert train.targets[:, 0].max() < 1
-    np.testing.assert_array_equal(validation.targets[:, 0], one_hot(validation.labels))
+    np.testing.assert_array_equal(
+        validation.targets[:, 0], one_hot(validation.labels, 7)
+    )
     assert (
-        "labels of train/ by 40% what the votes let expect" in capsys.readouterr().out
+        "labels of train/: 40% soft labels predicted from the votes"
+        in capsys.readouterr().out
     )
 
 
 def test_a_recipe_smooths_by_votes_where_both_are_learnt(monkeypatch):
     recipes = {"foundation": Recipe(vote_smoothing=0.5)}
-    monkeypatch.setattr(config, "RECIPES", recipes)
+    monkeypatch.setattr(train, "RECIPES", recipes)
     for labels, share in (("both", 0.5), ("original", 0), ("ferplus", 0)):
-        given = TrainConfig(recipe="foundation", labels=labels)
+        given = TrainSettings(recipe="foundation", labels=labels)
         recipe = given.resolve_recipe(drawn_faces=False)
         assert recipe.vote_smoothing == share
         # As the run folder keeps it.
@@ -411,12 +417,12 @@ def test_no_votes_are_an_error(folder, fails):
     (folder / "data" / "votes.csv").unlink()
     message = fails("--mode=train", "--labels=ferplus", "--data", folder / "data")
     assert "found no votes.csv" in message
-    assert "--mode prepare --ferplus" in message
+    assert "emotion-cnn prepare" in message
 
 
 def test_drawn_faces_have_no_votes(fails):
     message = fails("--mode=train", "--labels=ferplus", "--data=sample")
-    assert "expects votes in built-in drawn faces" in message
+    assert "found no votes.csv in built-in drawn faces" in message
 
 
 def test_an_emotion_that_the_crowd_never_sees(folder, fails):

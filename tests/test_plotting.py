@@ -1,5 +1,7 @@
 """What the figures show, read back from their axes."""
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -97,7 +99,7 @@ def cell_texts(axes):
 
 def test_confusion_matrix_shows_counts_and_leaves_rows_without_images_empty():
     axes = Figure().subplots()
-    assert draw_confusion_matrix(MATRIX, axes, shares=False) is axes
+    assert draw_confusion_matrix(MATRIX, EMOTIONS, axes, shares=False) is axes
 
     assert cell_texts(axes) == {
         (row, column): str(MATRIX[row][column])
@@ -119,7 +121,7 @@ def test_confusion_matrix_shows_counts_and_leaves_rows_without_images_empty():
 
 
 def test_shares_are_percentages_of_each_row():
-    axes = draw_confusion_matrix(MATRIX, Figure().subplots(), shares=True)
+    axes = draw_confusion_matrix(MATRIX, EMOTIONS, Figure().subplots(), shares=True)
     texts = cell_texts(axes)
 
     assert [texts[0, column] for column in range(7)] == [
@@ -132,8 +134,22 @@ def test_shares_are_percentages_of_each_row():
 
 
 def test_confusion_matrix_title_states_the_part_and_n():
-    figure = confusion_matrix_figure(MATRIX, shares=True, title="PrivateTest")
+    figure = confusion_matrix_figure(MATRIX, EMOTIONS, shares=True, title="PrivateTest")
     assert figure.axes[0].get_title() == "PrivateTest, n = 1,249"
+
+
+@pytest.mark.parametrize("count", [2, 7, 10])
+def test_a_confusion_matrix_has_room_for_its_texts(count):
+    classes = [f"class {number}" for number in range(count)]
+    matrix = np.full((count, count), 12_345)
+    figure = confusion_matrix_figure(matrix, classes, shares=False, title="test")
+    figure.draw_without_rendering()
+    [axes, _] = figure.axes
+    [[left, _], [right, _]] = axes.transData.transform([[0, 0], [1, 0]])
+    assert max(text.get_window_extent().width for text in axes.texts) < right - left
+    ticks = [tick.get_window_extent() for tick in axes.get_xticklabels()]
+    assert all(one.x1 < other.x0 for one, other in pairwise(ticks))
+    assert axes.title.get_window_extent().x1 < figure.bbox.x1
 
 
 def test_reliability_diagram_shows_each_filled_bin():
@@ -182,12 +198,14 @@ def five_images():
 
 
 @pytest.mark.parametrize("shape", [(5, 48, 48), (5, 48, 48, 1)])
-def test_mistakes_are_drawn_surest_first_and_cells_left_over_stay_blank(
+def test_mistakes_are_drawn_most_confident_first_and_cells_left_over_stay_blank(
     five_images, shape
 ):
     images, labels, probabilities = five_images
     grid = Figure().subplots(2, 2)
-    found = draw_confident_mistakes(images.reshape(shape), labels, probabilities, grid)
+    found = draw_confident_mistakes(
+        images.reshape(shape), labels, probabilities, EMOTIONS, grid
+    )
 
     assert found == 3
     assert [axes.get_title() for axes in grid.flat] == [
@@ -201,17 +219,21 @@ def test_mistakes_are_drawn_surest_first_and_cells_left_over_stay_blank(
     assert not any(axes.axison for axes in grid.flat)
 
 
-def test_only_the_surest_mistakes_are_drawn_when_cells_are_few(five_images):
+def test_only_the_most_confident_mistakes_are_drawn_when_cells_are_few(five_images):
     grid = Figure().subplots(1, 2)
-    assert draw_confident_mistakes(*five_images, grid) == 3
+    assert draw_confident_mistakes(*five_images, EMOTIONS, grid) == 3
     assert [axes.get_title().split("\n")[1] for axes in grid.flat] == ["90.0%", "70.0%"]
 
 
 def test_mistakes_title_counts_them_or_says_there_are_none(five_images):
     images, labels, probabilities = five_images
-    some = mistakes_figure(images, labels, probabilities, title="PrivateTest")
+    some = mistakes_figure(images, labels, probabilities, EMOTIONS, title="PrivateTest")
     none = mistakes_figure(
-        images, probabilities.argmax(axis=1), probabilities, title="PrivateTest"
+        images,
+        probabilities.argmax(axis=1),
+        probabilities,
+        EMOTIONS,
+        title="PrivateTest",
     )
 
     assert some.get_suptitle().startswith(

@@ -1,4 +1,4 @@
-"""Which head answers, and test-time augmentation against views made by hand."""
+"""Which label set is predicted, and test-time augmentation against Pillow's views."""
 
 import keras
 import numpy as np
@@ -6,21 +6,27 @@ import pytest
 from keras import layers
 from PIL import Image
 
-from emotion_cnn.config import TEST_TIME_AUGMENTATIONS
 from emotion_cnn.data.classes import LABELS
+from emotion_cnn.errors import ModelError
 from emotion_cnn.inference import prediction
 from emotion_cnn.inference.prediction import predict
+from emotion_cnn.inference.test_time_augmentation import VIEWS
+from emotion_cnn.models.description import Network, NetworkDescription
 
 
-def network(*between: keras.Layer, heads: int = 1) -> keras.Model:
-    """A network whose weights are drawn anew and depend on the number of heads."""
-    shape = (7,) if heads == 1 else (heads, 7)
-    top = [layers.Flatten(), layers.Dense(7 * heads), layers.Reshape(shape)]
-    pixels = [keras.Input((48, 48, 1)), layers.Rescaling(1 / 255)]
-    model = keras.Sequential([*pixels, *between, *top, layers.Softmax()])
+def network(*, heads: int = 1, size: int = 48) -> Network:
+    """A network whose weights are random and depend on the number of heads."""
+    description = NetworkDescription(label_sets=LABELS[:heads], input_size=size)
+    top = [
+        layers.Flatten(),
+        layers.Dense(7 * heads),
+        layers.Reshape(description.output_shape[1:]),
+    ]
+    pixels = [keras.Input((size, size, 1)), layers.Rescaling(1 / 255)]
+    model = keras.Sequential([*pixels, *top, layers.Softmax()])
     generator = np.random.default_rng(heads)
     model.set_weights([generator.normal(0, 0.1, w.shape) for w in model.get_weights()])
-    return model
+    return Network(model, description)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +45,8 @@ def images():
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
-def answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    return model.predict(images.astype("float32"), verbose=0)
+def outputs(network: Network, images: np.ndarray) -> np.ndarray:
+    return network.model.predict(images.astype("float32"), verbose=0)
 
 
 def flipped(images: np.ndarray) -> np.ndarray:
@@ -59,31 +65,39 @@ def ten_crops(images: np.ndarray) -> list[np.ndarray]:
     return views
 
 
-def test_the_augmentations_are_those_of_the_command_line():
-    assert tuple(prediction._VIEWS) == TEST_TIME_AUGMENTATIONS
-
-
-def test_without_augmentation_a_network_answers_as_it_is(one_head, images):
+def test_without_augmentation_the_networks_own_outputs_are_returned(one_head, images):
     found = predict(one_head, images, labels="original")
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, answers(one_head, images), atol=1e-6)
+    np.testing.assert_allclose(found, outputs(one_head, images), atol=1e-6)
     as_floats = predict(one_head, images.astype("float64"), labels="original")
     np.testing.assert_array_equal(as_floats, found)
 
 
-@pytest.mark.parametrize("tta", TEST_TIME_AUGMENTATIONS)
+@pytest.mark.parametrize("tta", VIEWS)
 def test_each_label_set_has_its_head(two_heads, images, tta):
     both = [predict(two_heads, images, labels=each, tta=tta) for each in LABELS]
     assert [each.shape for each in both] == [(5, 7), (5, 7)]
     assert abs(both[0] - both[1]).max() > 0.01
     if tta == "none":
-        expected = answers(two_heads, images).swapaxes(0, 1)
+        expected = outputs(two_heads, images).swapaxes(0, 1)
         np.testing.assert_allclose(both, expected, atol=1e-6)
 
 
-def test_one_head_answers_for_any_label_set(one_head, images):
+def test_one_head_predicts_any_label_set(one_head, images):
     original, ferplus = (predict(one_head, images, labels=each) for each in LABELS)
     np.testing.assert_array_equal(original, ferplus)
+
+
+def test_a_label_set_that_the_network_lacks_is_an_error(two_heads, images):
+    with pytest.raises(ModelError, match="original, ferplus; found 'crowd'"):
+        predict(two_heads, images, labels="crowd")
+
+
+@pytest.mark.parametrize("tta", VIEWS)
+def test_images_have_the_size_of_the_network(tta):
+    large = np.random.default_rng(0).integers(0, 256, (3, 60, 60, 1), np.uint8)
+    found = predict(network(size=60), large, labels="original", tta=tta)
+    assert found.shape == (3, 7)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +108,7 @@ def test_one_head_answers_for_any_label_set(one_head, images):
 def test_probabilities_are_averaged_over_the_views(images, tta, views_of, heads):
     model = network(heads=heads)
     found = predict(model, images, labels="ferplus", tta=tta)
-    expected = np.mean([answers(model, view) for view in views_of(images)], axis=0)
+    expected = np.mean([outputs(model, view) for view in views_of(images)], axis=0)
     expected = expected if heads == 1 else expected[:, 1]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -111,19 +125,19 @@ def test_a_flipped_image_is_evaluated_the_same(one_head, images, tta):
     np.testing.assert_allclose(of_flipped_images, found, atol=1e-6)
 
 
-@pytest.mark.parametrize("tta", TEST_TIME_AUGMENTATIONS)
+@pytest.mark.parametrize("tta", VIEWS)
 def test_batches_are_bounded_and_do_not_show(one_head, images, tta, monkeypatch):
     many = np.concatenate([images] * 11)
     whole = predict(one_head, many, labels="original", tta=tta)
     sizes = []
-    predict_on_batch = one_head.predict_on_batch
+    predict_on_batch = one_head.model.predict_on_batch
 
     def noting_the_size(views):
         sizes.append(len(views))
         return predict_on_batch(views)
 
     monkeypatch.setattr(prediction, "BATCH_SIZE", 20)
-    monkeypatch.setattr(one_head, "predict_on_batch", noting_the_size)
+    monkeypatch.setattr(one_head.model, "predict_on_batch", noting_the_size)
     in_batches = predict(one_head, many, labels="original", tta=tta)
     assert len(sizes) > 1
     assert max(sizes) == 20

@@ -1,4 +1,4 @@
-"""`--mode prepare`: what it writes, what it leaves alone, and what it says."""
+"""The command prepare: what it writes, what it leaves unchanged, and what it prints."""
 
 import csv
 import json
@@ -14,15 +14,20 @@ import pytest
 from PIL import Image
 
 from emotion_cnn.cli import main
-from emotion_cnn.config import PrepareConfig
+from emotion_cnn.commands.prepare import PrepareSettings
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import read_splits
 from emotion_cnn.data.splits import official_parts
 from emotion_cnn.data.votes import VOTE_COLUMNS
-from emotion_cnn.errors import ConfigError
-from emotion_cnn.importing import copying, data_folder
-from emotion_cnn.settings import ROOT
+from emotion_cnn.errors import ConfigError, DataError, SourceError
+from emotion_cnn.importing import staging, tally
+from emotion_cnn.importing.containers import open_container
+from emotion_cnn.importing.copying import copy_images
+from emotion_cnn.importing.data_folder import FolderWriter, write_record
+from emotion_cnn.importing.formats import find_source
+from emotion_cnn.importing.records import ClassNames
 
+ROOT = Path(__file__).resolve().parent.parent
 USAGES = ("Training", "Training", "PublicTest", "PrivateTest")
 FER_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 ROW_COUNT = 56
@@ -207,6 +212,56 @@ def test_a_tree_without_a_split(tmp_path, capsys):
     assert "no images of disgust, happy, neutral, sad, surprise: training" in out
 
 
+def test_other_classes(tmp_path):
+    """As a library: a source, a writer and a tally that know their classes."""
+    for label, name in enumerate(("Dog", "cat", "bird")):
+        for number in range(4 if name != "bird" else 0):
+            path = tmp_path / "pets" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(face(10 * label + number)).save(path)
+    classes = ("dog", "bird", "cat")
+    container = open_container(tmp_path / "pets")
+    source = find_source(container, ClassNames({}, classes))
+    writer = FolderWriter(tmp_path, classes)
+    counts = copy_images(source, writer, None, skip_bad=False)
+    writer.split(counts, test_share=0.25, seed=1)
+    write_record(tmp_path, {}, counts)
+    assert counts.usages == ["Training", "Test"]
+    expected = {"dog": 3, "bird": 0, "cat": 3}
+    record = json.loads((tmp_path / "dataset.json").read_text())
+    assert record["counts"]["train"] == record["usages"]["Training"] == expected
+    assert record["counts"]["test"] == {"dog": 1, "bird": 0, "cat": 1}
+    assert counts.format_notes() == ["no images of bird: training needs every class"]
+    rows = [line.split() for line in counts.format_counts().splitlines()]
+    assert rows == [
+        ["train", "test", "total"],
+        ["dog", "3", "1", "4"],
+        ["bird", "0", "0", "0"],
+        ["cat", "3", "1", "4"],
+        ["total", "6", "2", "8"],
+    ]
+    # Every class needs images, so bird is left out here.
+    train, _, _ = read_splits(tmp_path, skip_bad=False, classes=("cat", "dog"))
+    assert train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_messages_of_the_library_name_settings(tmp_path):
+    bad = write_table(tmp_path / "bad.csv", bad=(3,))
+    source = find_source(open_container(bad), ClassNames({}))
+    writer = FolderWriter(tmp_path / "new")
+    with pytest.raises(SourceError) as caught:
+        copy_images(source, writer, None, skip_bad=False)
+    lines = str(caught.value).splitlines()
+    assert lines[1].endswith("label '9' (`classes` says what labels stand for)")
+    assert lines[2].endswith("leave them out with `skip_bad=True`.")
+    (tmp_path / "a.csv").write_text("mine")
+    with (
+        pytest.raises(DataError, match=r"in `export`, .*with `replace=True`\."),
+        staging.staged_file(tmp_path / "a.csv", replace=False),
+    ):
+        pass
+
+
 # --- bad rows ----------------------------------------------------------------
 
 
@@ -217,7 +272,7 @@ def test_bad_rows_stop_an_import_and_are_all_named(tmp_path, fails):
         "error: 2 bad rows or files:",
         "  row 3 (line 5): unknown label '9' (--classes says what labels stand for)",
         "  row 50 (line 52): unknown label '9' (--classes says what labels stand for)",
-        "Fix the source, or go on without them with --skip-bad.",
+        "Fix the source, or leave them out with --skip-bad.",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fer2013.csv"]
 
@@ -229,7 +284,7 @@ def test_bad_rows_are_skipped_and_listed(tmp_path, capsys):
     data = tmp_path / "data"
     assert prepare("--source", table, "--data", data, "--skip-bad") == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[-3] == "skipped: 2 bad rows or files"
+    assert out[-3] == "skipped: 2 bad rows or files:"
     assert out[-1].startswith("  row 56 (line 58): 2 columns instead of 3; the file e")
     assert len(images(data)) == ROW_COUNT - 1
     record = json.loads((data / "dataset.json").read_text())
@@ -238,7 +293,7 @@ def test_bad_rows_are_skipped_and_listed(tmp_path, capsys):
 
 
 def test_a_long_list_of_bad_rows_is_cut(tmp_path, fails, monkeypatch):
-    monkeypatch.setattr(copying, "LISTED_AT_MOST", 3)
+    monkeypatch.setattr(tally, "LISTED_AT_MOST", 3)
     table = write_table(tmp_path / "fer2013.csv", bad=range(20))
     lines = fails("--source", table, "--data", tmp_path / "data").splitlines()
     assert lines[0] == "error: 20 bad rows or files:"
@@ -263,7 +318,7 @@ def test_what_readers_make_in_a_clone_is_ignored_by_git():
     assert result.stdout.split() == list(paths)
 
 
-def test_a_source_without_a_image(tmp_path, fails):
+def test_a_source_without_images(tmp_path, fails):
     (tmp_path / "t.csv").write_text("emotion,pixels\n")
     message = fails("--source", tmp_path / "t.csv", "--data", tmp_path / "data")
     assert "Expected images in --source, found none (nothing was left" in message
@@ -272,7 +327,7 @@ def test_a_source_without_a_image(tmp_path, fails):
 # --- all or nothing ----------------------------------------------------------
 
 
-def test_what_holds_images_is_refused_unless_replaced(table, tmp_path, fails):
+def test_a_folder_with_images_is_refused_unless_replaced(table, tmp_path, fails):
     data = tmp_path / "data"
     (data / "train/happy").mkdir(parents=True)
     (data / "train/README.md").write_text("read me")
@@ -330,16 +385,13 @@ import signal
 # is inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import sys, time
-from emotion_cnn.importing import copying
-from emotion_cnn.importing import data_folder
-from emotion_cnn.importing import writers
 from emotion_cnn.cli import main
-write = writers.FolderWriter.write
+from emotion_cnn.importing.data_folder import FolderWriter
+write = FolderWriter.write
 def slow(*arguments):
     write(*arguments)
     time.sleep(0.05)
-writers.FolderWriter.write = slow
-copying._BATCH_SIZE = 1
+FolderWriter.write = slow
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -365,7 +417,7 @@ def test_an_import_killed_half_way(table, tmp_path, fails):
     process = start("--source", table, "--data", data, "--replace")
     wait_for_images(tmp_path / ".data.preparing")
     message = fails("--source", table, "--data", data, "--replace")
-    assert "another --mode prepare is writing" in message
+    assert "another emotion-cnn prepare is writing" in message
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert contents(data) == before
@@ -424,19 +476,19 @@ def test_killed_between_two_renamings(table, tmp_path, monkeypatch, step):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
-def test_nobody_else_begins_while_folders_are_renamed(
+def test_no_other_import_begins_while_folders_are_renamed(
     table, tmp_path, fails, monkeypatch
 ):
-    take_place, messages = data_folder._take_place, []
+    take_place, messages = staging._take_place, []
 
     def second_import(complete, data):
-        monkeypatch.setattr(data_folder, "_take_place", take_place)
+        monkeypatch.setattr(staging, "_take_place", take_place)
         messages.append(fails("--source", table, "--data", data, "--replace"))
         take_place(complete, data)
 
-    monkeypatch.setattr(data_folder, "_take_place", second_import)
+    monkeypatch.setattr(staging, "_take_place", second_import)
     assert prepare("--source", table, "--data", tmp_path / "data") == 0
-    assert "another --mode prepare is writing" in messages[0]
+    assert "another emotion-cnn prepare is writing" in messages[0]
     assert len(images(tmp_path / "data")) == ROW_COUNT
     assert not list(tmp_path.glob(".*"))
 
@@ -462,7 +514,7 @@ def test_a_mounted_data_folder_is_written_from_inside(table, tmp_path, monkeypat
     data = tmp_path / "data"
     data.mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert data_folder._staging_place(data) == data
+    assert staging._staging_place(data) == data
     assert prepare("--source", table, "--data", data) == 0
     assert sorted(path.name for path in data.iterdir()) == [
         "dataset.json",
@@ -488,7 +540,7 @@ def test_votes_by_row_number(table, tmp_path, capsys):
     assert set(votes) == set(images(data))
     assert votes["train/disgust/Training_0000005.png"] == [0] * 9 + [10]
     assert votes["test/fear/PublicTest_0000010.png"][6] == 10
-    assert "votes: on 56 of 56 images; a majority sees" in capsys.readouterr().out
+    assert "votes: on 56 of 56 images; the majority is" in capsys.readouterr().out
     record = json.loads((data / "dataset.json").read_text())
     assert record["votes"]["crowd_agrees_with_label"] == 55
     assert record["options"]["rows_found_by"] == "row numbers"
@@ -531,35 +583,13 @@ def test_votes_by_a_list(folder, tmp_path):
         assert record["options"]["rows_found_by"] == f"a list of {reading}"
 
 
-def test_votes_by_pixels(folder, tmp_path):
-    source, _ = folder
-    ferplus = write_ferplus(tmp_path / "fer2013new.csv")
-    with (tmp_path / "fer2013.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["emotion", "pixels", "Usage"])
-        for row in range(ROW_COUNT):
-            image = Image.fromarray(face(row)).resize((6, 6)).resize((48, 48), 3)
-            pixels = " ".join(map(str, np.asarray(image).ravel().tolist()))
-            writer.writerow([row // 4 % 7, pixels, USAGES[row % 4]])
-    options = ("--ferplus", ferplus, "--match", tmp_path / "fer2013.csv")
-    assert prepare("--source", source, "--data", tmp_path / "data", *options) == 0
-    record = json.loads((tmp_path / "data/dataset.json").read_text())
-    assert record["votes"]["images"] == ROW_COUNT
-    assert record["votes"]["crowd_agrees_with_label"] == ROW_COUNT - 1
-    assert record["options"]["rows_found_by"] == "pixels"
-
-
 def test_votes_that_cannot_be_joined(folder, tmp_path, fails):
     source, _ = folder
     ferplus = write_ferplus(tmp_path / "fer2013new.csv")
     arguments = ("--source", source, "--data", tmp_path / "data", "--ferplus", ferplus)
     message = fails(*arguments)
-    assert "Expected to find images' rows by row numbers, found none" in message
-    assert "--ferplus-rows, or match pixels with --match" in message
-    assert "found none in" in fails(*arguments, "--match", source)
-    bad = write_table(tmp_path / "bad.csv", bad=(4,))
-    message = fails(*arguments, "--match", bad)
-    assert "Expected a whole fer2013.csv in --match, found row 4 (line 6)" in message
+    assert "Expected to find the rows of images by row numbers, found none" in message
+    assert "name the row of each image with --ferplus-rows." in message
 
 
 # --- the round trip ----------------------------------------------------------
@@ -637,32 +667,29 @@ def test_an_export_replaces_nothing_unasked(table, tmp_path, fails):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "--mode prepare needs --source PATH"),
+        ({}, "Expected `source`, which says what to import"),
         ({"source": "a", "data": "b", "export": "c"}, "leave one of them out"),
         ({"source": "a", "data": "sample"}, "built-in drawn faces"),
-        ({"source": "a", "match": "b"}, "--match says whose votes are whose; add"),
-        ({"source": "a", "ferplus_rows": "b"}, "--ferplus-rows says whose"),
         (
-            {"source": "a", "ferplus": "b", "match": "c", "ferplus_rows": "d"},
-            "two ways to the same",
+            {"source": "a", "ferplus_rows": "b"},
+            "`ferplus_rows` says which votes belong",
         ),
         ({"source": "a", "classes": "1"}, "found '1'"),
         ({"source": "a", "classes": "1=bored"}, "neutral, sad, surprise, contempt;"),
         ({"source": "a", "classes": "=sad"}, "found '=sad'"),
         ({"source": "a", "classes": "1=sad,1=fear"}, "two meanings, sad and fear"),
-        ({"source": "a", "test_share": 0.95}, "--test-share is a number from 0.01"),
     ],
 )
 def test_settings_that_do_not_work(settings, message):
     with pytest.raises(ConfigError) as caught:
-        PrepareConfig(**settings)
+        PrepareSettings(**settings)
     assert message in str(caught.value)
 
 
 def test_classes():
-    config = PrepareConfig(source="a", classes="1=Surprise, 2 = fear,8=contempt")
+    settings = PrepareSettings(source="a", classes="1=Surprise, 2 = fear,8=contempt")
     expected = {"1": "surprise", "2": "fear", "8": "contempt"}
-    assert config.class_names() == expected
+    assert settings.class_names() == expected
 
 
 def test_no_keras_is_imported(table, tmp_path):

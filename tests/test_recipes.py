@@ -1,4 +1,4 @@
-"""What a recipe can ask of training: schedules, optimisers, averages, sizes.
+"""The settings of a recipe: schedules, optimisers, averages, sizes.
 
 Passes on every backend: `test_end_to_end.py` runs a part of it once more on JAX.
 """
@@ -11,13 +11,13 @@ import keras
 import numpy as np
 import pytest
 
-from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.data.splits import Split
 from emotion_cnn.models.architectures import Architecture, Convolution
 from emotion_cnn.models.builder import build_model
+from emotion_cnn.models.description import NetworkDescription
 from emotion_cnn.training import fitting, resuming
 from emotion_cnn.training.augmentation import Resolution, with_augmentation
-from emotion_cnn.training.callbacks import StopAtLossThatIsNoNumber
+from emotion_cnn.training.callbacks import StopAtNonFiniteLoss
 from emotion_cnn.training.fitting import (
     compile_model,
     computing_with,
@@ -31,7 +31,7 @@ from emotion_cnn.training.losses import (
 )
 from emotion_cnn.training.recipes import RECIPES, Recipe
 from emotion_cnn.training.run_folder import RunFolder, read_history
-from emotion_cnn.training.schedules import WarmUpAndFall
+from emotion_cnn.training.schedules import WarmUpAndDecay
 
 TINY = Architecture(
     blocks=((Convolution(2), Convolution(2)),),
@@ -42,6 +42,7 @@ TINY = Architecture(
     bias=False,
 )
 TINY_WITHOUT_DROPOUT = replace(TINY, dropout=0.0, dense_dropout=0.0)
+ONE, BOTH = NetworkDescription(), NetworkDescription(label_sets=("original", "ferplus"))
 EVERYTHING = Recipe(
     epochs=4,
     batch_size=8,
@@ -67,14 +68,14 @@ EVERYTHING = Recipe(
 
 
 def noise(count: int, seed: int) -> Split:
-    """Images that ask for two sets of labels, the second one not always."""
+    """Images with targets of two label sets, not all of them of the second one."""
     generator = np.random.default_rng(seed)
     images = generator.integers(0, 256, (count, 48, 48, 1), np.uint8)
     labels = np.arange(count, dtype=np.int64) % 7
     votes = generator.dirichlet(np.ones(7), count).astype("float32")
     votes[::5] = 0
-    wanted = np.stack([np.eye(7, dtype="float32")[labels], votes], axis=1)
-    return Split(images, labels, tuple(f"train/{k}" for k in range(count)), wanted)
+    y_true = np.stack([np.eye(7, dtype="float32")[labels], votes], axis=1)
+    return Split(images, labels, tuple(f"train/{k}" for k in range(count)), y_true)
 
 
 TRAIN, VALIDATION = noise(28, 0), noise(14, 1)
@@ -100,8 +101,8 @@ def train(run: RunFolder, recipe: Recipe):
     """Returns the network, the model around it, and the history."""
     fix_randomness(1)
     with computing_with(recipe.precision):
-        network = build_model(TINY, label_sets=2, for_training=True)
-        model = with_augmentation(network, recipe)
+        network = build_model(TINY, BOTH, for_training=True)
+        model = with_augmentation(network, recipe, image_size=48)
     compile_model(model, recipe, images=len(TRAIN))
     history = fit(
         model, TRAIN, VALIDATION, recipe=recipe, seed=1, run=run, tensorboard=False
@@ -110,7 +111,7 @@ def train(run: RunFolder, recipe: Recipe):
 
 
 def compiled(recipe: Recipe):
-    model = build_model(TINY)
+    model = build_model(TINY, ONE, for_training=True)
     compile_model(model, recipe, images=80)
     return model
 
@@ -127,7 +128,7 @@ def compiled(recipe: Recipe):
 def test_resumed_equals_uninterrupted(monkeypatch, tmp_path, recipe):
     expected, other = new_run(tmp_path, "whole"), new_run(tmp_path, "resumed")
     network, _, _ = train(expected, recipe)
-    on_train_batch_end = StopAtLossThatIsNoNumber.on_train_batch_end
+    on_train_batch_end = StopAtNonFiniteLoss.on_train_batch_end
     presses = [(2, 2), (3, 1)]
 
     def hooked(self, index, logs=None):
@@ -136,7 +137,7 @@ def test_resumed_equals_uninterrupted(monkeypatch, tmp_path, recipe):
             presses.pop(0)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(StopAtLossThatIsNoNumber, "on_train_batch_end", hooked)
+    monkeypatch.setattr(StopAtNonFiniteLoss, "on_train_batch_end", hooked)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(other, recipe)
@@ -167,7 +168,7 @@ def test_a_schedule_rises_to_its_peak_and_falls(schedule, quarter):
         warmup_epochs=1,
         minimum_learning_rate=0.002,
     )
-    rates = [float(WarmUpAndFall(recipe, 10)(step)) for step in range(120)]
+    rates = [float(WarmUpAndDecay(recipe, 10)(step)) for step in range(120)]
     assert rates[:10] == pytest.approx([0.2 * (k + 1) / 11 for k in range(10)])
     assert rates[10] == max(rates) == pytest.approx(0.2)
     assert rates[35] == pytest.approx(0.2 * quarter, rel=1e-4)
@@ -225,18 +226,18 @@ def test_averaged_weights_are_evaluated_and_kept(monkeypatch, run):
 
 
 @pytest.mark.parametrize("most", [28, 22])
-def test_statistics_are_those_of_the_images_as_they_are(monkeypatch, most):
-    """Of every batch that is looked at, each image counting alike."""
+def test_statistics_are_re_estimated_from_unchanged_images(monkeypatch, most):
+    """From every batch that is used, weighted by its images."""
     monkeypatch.setattr(fitting, "STATISTICS_BATCH_SIZE", 8)
     monkeypatch.setattr(fitting, "STATISTICS_IMAGES", most)
     fix_randomness(1)
-    network = build_model(TINY_WITHOUT_DROPOUT)
+    network = build_model(TINY_WITHOUT_DROPOUT, ONE)
     layers = [each for each in network.layers if "batch_norm" in each.name]
     before = network.get_weights()
     inputs = keras.Model(network.inputs, [layer.input for layer in layers])
     order = np.random.default_rng(3).permutation(28)[:most]
     batches = np.array_split(order, math.ceil(most / 8))
-    # In training mode a layer sees what those before it make of the batch.
+    # In training mode the layers before it normalise by the batch, too.
     seen = [
         [
             keras.ops.convert_to_numpy(each)
@@ -269,7 +270,7 @@ def test_statistics_are_those_of_the_images_as_they_are(monkeypatch, most):
 
 def test_small_images_at_first(monkeypatch, run):
     sizes = []
-    on_train_batch_end = StopAtLossThatIsNoNumber.on_train_batch_end
+    on_train_batch_end = StopAtNonFiniteLoss.on_train_batch_end
 
     def hooked(self, index, logs=None):
         on_train_batch_end(self, index, logs)
@@ -285,11 +286,11 @@ def test_small_images_at_first(monkeypatch, run):
             seen.add(outputs.shape[1])
         return outputs
 
-    monkeypatch.setattr(StopAtLossThatIsNoNumber, "on_train_batch_end", hooked)
+    monkeypatch.setattr(StopAtNonFiniteLoss, "on_train_batch_end", hooked)
     monkeypatch.setattr(Resolution, "call", noted)
     train(run, replace(EVERYTHING, epochs=3, low_resolution=20))
-    assert sizes == 8 * [20] + 4 * [IMAGE_SIZE]
-    assert {20, IMAGE_SIZE} <= seen
+    assert sizes == 8 * [20] + 4 * [None]
+    assert {20, 48} <= seen
 
 
 def test_stops_early_and_has_nothing_left_to_resume(monkeypatch, run):
@@ -308,37 +309,37 @@ def test_stops_early_and_has_nothing_left_to_resume(monkeypatch, run):
 
 
 def test_accuracy_is_that_of_the_first_labels(run):
-    wanted = np.eye(7, dtype="float32")[[[0, 3], [1, 4], [2, 5]]]
-    answers = np.eye(7, dtype="float32")[[[0, 6], [1, 6], [6, 5]]]
-    right = keras.ops.convert_to_numpy(accuracy_of_first_labels(wanted, answers))
-    assert right.tolist() == [1, 1, 0]
+    y_true = np.eye(7, dtype="float32")[[[0, 3], [1, 4], [2, 5]]]
+    y_pred = np.eye(7, dtype="float32")[[[0, 6], [1, 6], [6, 5]]]
+    correct = keras.ops.convert_to_numpy(accuracy_of_first_labels(y_true, y_pred))
+    assert correct.tolist() == [1, 1, 0]
     network, _, history = train(run, Recipe(epochs=1, batch_size=8))
-    answers = network.predict(VALIDATION.images, verbose=0)[:, 0].argmax(axis=1)
+    predictions = network.predict(VALIDATION.images, verbose=0)[:, 0].argmax(axis=1)
     assert history["val_accuracy"][0] == pytest.approx(
-        (answers == VALIDATION.labels).mean(), abs=1e-6
+        (predictions == VALIDATION.labels).mean(), abs=1e-6
     )
 
 
-def test_images_without_votes_ask_nothing_of_the_second_head(run):
+def test_the_loss_is_the_cross_entropy_and_zero_targets_carry_no_weight(run):
     network, model, _ = train(run, Recipe(epochs=1, batch_size=8))
-    wanted = VALIDATION.targets.copy()
-    loss = model.evaluate(VALIDATION.images, wanted, verbose=0)[0]
-    answers = np.log(network.predict(VALIDATION.images, verbose=0))
-    assert loss == pytest.approx(-(wanted * answers).sum(axis=2).mean(), rel=1e-4)
+    y_true = VALIDATION.targets.copy()
+    loss = model.evaluate(VALIDATION.images, y_true, verbose=0)[0]
+    logarithms = np.log(network.predict(VALIDATION.images, verbose=0))
+    assert loss == pytest.approx(-(y_true * logarithms).sum(axis=2).mean(), rel=1e-4)
 
 
-def test_gradient_of_what_is_not_asked_is_zero():
-    """And of what is half asked, half: on every backend, after a softmax too."""
-    wanted = np.zeros((1, 3, 7), "float32")
-    wanted[0, 1] = np.eye(7)[2]
-    wanted[0, 2] = 0.5 * np.eye(7)[2]
+def test_gradients_are_weighted_by_the_sum_of_the_targets():
+    """On every backend, after a softmax too: none for zero targets."""
+    y_true = np.zeros((1, 3, 7), "float32")
+    y_true[0, 1] = np.eye(7)[2]
+    y_true[0, 2] = 0.5 * np.eye(7)[2]
     inputs = keras.Input((1,))
     bias = keras.layers.Dense(21)
     outputs = keras.layers.Softmax()(keras.layers.Reshape((3, 7))(bias(inputs)))
     model = keras.Model(inputs, outputs)
     model.compile(keras.optimizers.SGD(1.0), loss=crossentropy_of_label_sets)
     before = model.predict(np.zeros((1, 1)), verbose=0)
-    model.fit(np.zeros((1, 1)), wanted, verbose=0)
+    model.fit(np.zeros((1, 1)), y_true, verbose=0)
     moved = bias.get_weights()[1].reshape(3, 7)
     np.testing.assert_array_equal(moved[0], 0)
     # The mean over three label sets of what a softmax's cross-entropy gives.
@@ -349,7 +350,7 @@ def test_gradient_of_what_is_not_asked_is_zero():
 
 def test_precision_is_of_the_numbers_not_of_the_weights():
     with computing_with("bfloat16"):
-        model = build_model(TINY, for_training=True)
+        model = build_model(TINY, ONE, for_training=True)
     assert {str(weight.dtype) for weight in model.weights} == {"float32"}
     convolution = next(each for each in model.layers if "conv" in each.name)
     assert convolution.compute_dtype == "bfloat16"

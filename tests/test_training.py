@@ -23,18 +23,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn import cli, runners
-from emotion_cnn.data.batches import TrainingBatches, one_hot
+from emotion_cnn import cli
+from emotion_cnn.data.batches import TrainingBatches, targets
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.splits import Split
 from emotion_cnn.errors import RunError, TrainingError
+from emotion_cnn.evaluation.evaluator import Evaluation
 from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convolution
 from emotion_cnn.models.builder import build_model
+from emotion_cnn.models.description import Network, NetworkDescription
 from emotion_cnn.models.pair import read_pair, write_pair
-from emotion_cnn.training import fitting, live_chart
-from emotion_cnn.training.callbacks import StopAtLossThatIsNoNumber
+from emotion_cnn.training import experiment, fitting, live_chart
+from emotion_cnn.training.callbacks import StopAtNonFiniteLoss
 from emotion_cnn.training.fitting import compile_model, fit, fix_randomness
 from emotion_cnn.training.live_chart import LiveChart
+from emotion_cnn.training.losses import crossentropy_of_label_sets
 from emotion_cnn.training.recipes import Recipe
 from emotion_cnn.training.resuming import TrainingState
 from emotion_cnn.training.run_folder import (
@@ -46,6 +49,7 @@ from emotion_cnn.training.run_folder import (
 )
 
 TINY = Architecture(blocks=((Convolution(2),),), dense=(4,))
+DESCRIPTION = NetworkDescription()
 RECIPE = Recipe(epochs=4, batch_size=8, learning_rate=0.03, plateau_patience=1)
 
 
@@ -63,7 +67,7 @@ def quick():
     """Leaves out the charts, which take longer than the tiny network."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(fitting, "LiveChart", lambda *_: keras.callbacks.Callback())
-        patched.setattr(runners, "_figures", lambda *_: {})
+        patched.setattr(Evaluation, "figures", lambda _: {})
         patched.setitem(ARCHITECTURES, "compact", TINY)
         yield
 
@@ -81,7 +85,7 @@ def new_run(parent: Path, name: str = "run") -> RunFolder:
 def train(run: RunFolder, recipe: Recipe = RECIPE, *, seed: int = 1, **options):
     """Returns the network and its history."""
     fix_randomness(seed)
-    model = build_model(TINY)
+    model = build_model(TINY, DESCRIPTION, for_training=True)
     compile_model(model, recipe, images=len(TRAIN))
     options = {"tensorboard": False} | options
     history = fit(
@@ -105,7 +109,7 @@ def script_validation(monkeypatch, **scripted):
 
 def at_batch(monkeypatch, epoch: int, batch: int, act):
     """Does something, once, at the end of a batch, both counted from 1."""
-    on_train_batch_end = StopAtLossThatIsNoNumber.on_train_batch_end
+    on_train_batch_end = StopAtNonFiniteLoss.on_train_batch_end
     done = []
 
     def hooked(self, index, logs=None):
@@ -114,7 +118,7 @@ def at_batch(monkeypatch, epoch: int, batch: int, act):
             done.append(True)
             act()
 
-    monkeypatch.setattr(StopAtLossThatIsNoNumber, "on_train_batch_end", hooked)
+    monkeypatch.setattr(StopAtNonFiniteLoss, "on_train_batch_end", hooked)
 
 
 def press_ctrl_c():
@@ -168,11 +172,11 @@ def test_the_default_recipe():
 
 
 def test_compiled_with_adam_and_cross_entropy():
-    model = build_model(TINY)
+    model = build_model(TINY, DESCRIPTION, for_training=True)
     compile_model(model, Recipe(), images=64)
     assert type(model.optimizer) is keras.optimizers.Adam
     assert float(model.optimizer.learning_rate) == pytest.approx(5e-4)
-    assert model.loss == "categorical_crossentropy"
+    assert model.loss is crossentropy_of_label_sets
 
 
 @pytest.fixture
@@ -214,7 +218,7 @@ def test_checkpoint_parameters(handed_to_keras):
 def test_validation_images_are_never_flipped(handed_to_keras):
     images, labels = handed_to_keras["validation_data"]
     np.testing.assert_array_equal(images, VALIDATION.images)
-    np.testing.assert_array_equal(labels, one_hot(VALIDATION.labels))
+    np.testing.assert_array_equal(labels, targets(VALIDATION))
 
 
 def test_training_batches_are_made_as_the_recipe_says(monkeypatch, run):
@@ -225,11 +229,17 @@ def test_training_batches_are_made_as_the_recipe_says(monkeypatch, run):
 
     made = []
     monkeypatch.setattr(fitting, "TrainingBatches", record)
-    recipes = [Recipe(batch_size=16, flip=flip) for flip in (True, False)]
-    for recipe in recipes:
-        with pytest.raises(KeyboardInterrupt):
-            train(run, recipe, seed=5)
-    assert made == [{"recipe": recipe, "seed": 5} for recipe in recipes]
+    settings = {
+        "batch_size": 16,
+        "flip": False,
+        "balance": 0.1,
+        "mixup": 0.2,
+        "cutmix": 0.3,
+        "label_smoothing": 0.4,
+    }
+    with pytest.raises(KeyboardInterrupt):
+        train(run, Recipe(**settings), seed=5)
+    assert made == [settings | {"seed": 5}]
 
 
 def test_every_batch_is_trained_on_once_in_its_own_epoch(monkeypatch, run):
@@ -247,7 +257,7 @@ def test_every_batch_is_trained_on_once_in_its_own_epoch(monkeypatch, run):
 
     monkeypatch.setattr(fitting, "TrainingBatches", Recording)
     train(run)
-    reference = TrainingBatches(TRAIN, recipe=RECIPE, seed=1)
+    reference = fitting.training_batches(TRAIN, RECIPE, seed=1)
     for epoch in range(4):
         reference.start_epoch(epoch)
         for index in range(4):
@@ -304,9 +314,7 @@ def test_history_csv(uninterrupted):
 
 def test_history_holds_the_validation_figures_of_the_best_weights(uninterrupted):
     model, history, _ = uninterrupted
-    loss, accuracy = model.evaluate(
-        VALIDATION.images, one_hot(VALIDATION.labels), verbose=0
-    )
+    loss, accuracy = model.evaluate(VALIDATION.images, targets(VALIDATION), verbose=0)
     best = int(np.argmax(history["val_accuracy"]))
     assert history["val_accuracy"][best] == pytest.approx(accuracy, abs=1e-6)
     assert history["val_loss"][best] == pytest.approx(loss, abs=1e-5)
@@ -404,7 +412,7 @@ def test_loss_that_is_no_number_stops_at_its_batch(monkeypatch, run, epoch, batc
         train(run)
     message = str(caught.value)
     assert f"found nan in epoch {epoch}, batch {batch}." in message
-    assert "lower --learning-rate" in message
+    assert "lower `learning_rate`" in message
     if epoch > 1:
         assert len(read_history(run.history)["epoch"]) == epoch - 1
 
@@ -581,13 +589,15 @@ def test_starts_from_the_weights_of_another_run(tmp_path, images, capsys):
         assert first_command(tmp_path / "second", images, *flags, *small) == 130
     second = the_run(tmp_path / "second")
     weights = (first / "model_weights.h5").read_bytes()
-    write_pair(first, build_model(TINY))
+    write_pair(first, Network(build_model(TINY, DESCRIPTION), DESCRIPTION))
     capsys.readouterr()
     assert command(tmp_path / "second", "--resume", second) == 2
     assert f"found others in {first}" in capsys.readouterr().err
     (first / "model_weights.h5").write_bytes(weights)
     assert command(tmp_path / "second", "--resume", second) == 0
-    one, other = (read_pair(folder).trainable_variables for folder in (first, second))
+    one, other = (
+        read_pair(folder).model.trainable_variables for folder in (first, second)
+    )
     for before, after in zip(one, other, strict=True):
         np.testing.assert_allclose(before, after, atol=1e-6)
     config = json.loads((second / "config.json").read_text())
@@ -598,7 +608,7 @@ def test_starts_from_the_weights_of_another_run(tmp_path, images, capsys):
     # Another network is refused before there is a run.
     flags = ("--model", "baseline", "--weights", first)
     assert first_command(tmp_path / "first", images, *flags) == 2
-    assert "Choose --model" in capsys.readouterr().err
+    assert "Expected weights of the network" in capsys.readouterr().err
     assert the_run(tmp_path / "first") == first
 
 
@@ -618,7 +628,7 @@ def stopped_runs(tmp_path_factory, images):
         at_batch(patched, 2, 1, press_ctrl_c)
         assert first_command(folders["early"], images) == 130
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(runners, "write_pair", cut_power)
+        patched.setattr(experiment, "write_pair", cut_power)
         with pytest.raises(PowerCutError):
             first_command(folders["late"], images)
     for folder in folders.values():
@@ -718,7 +728,7 @@ def test_full_disk_exits_with_2_and_can_be_resumed(
 
     run = stopped_run("late")
     with monkeypatch.context() as patched:
-        patched.setattr(runners, "write_figure", fill_the_disk)
+        patched.setattr(experiment, "write_figure", fill_the_disk)
         assert command(tmp_path, "--resume", run) == 2
     error = capsys.readouterr().err
     assert f"Writing to {run} failed: No space left on device" in error
@@ -734,7 +744,7 @@ def test_power_cut_at_the_end_leaves_a_run_that_can_be_resumed(
 ):
     run = stopped_run("late")
     with monkeypatch.context() as patched:
-        patched.setattr(runners, step, cut_power)
+        patched.setattr(experiment, step, cut_power)
         with pytest.raises(PowerCutError):
             command(tmp_path, "--resume", run)
     assert published(tmp_path) == UNTOUCHED

@@ -1,7 +1,7 @@
-"""What a careful person would want to know about a data folder.
+"""The facts about a data folder that training and evaluation should know of.
 
-`audit` turns images into facts, `format_audit` turns these into text, and
-`KnownNearDuplicates` is what training and evaluation take from an `audit.json`.
+`audit_images` turns images into facts; `emotion_cnn.audit.text` and
+`emotion_cnn.audit.page` lay these out for people.
 """
 
 from collections import Counter
@@ -20,20 +20,21 @@ from emotion_cnn.data.votes import Votes, crowd_labels
 THRESHOLDS = (1, 5, 12)
 """Distances, in gray levels (RMSE), that near-duplicates are counted up to.
 
-Up to 1 are copies, up to 5 also the same JPEG compressed again, up to 12 also
-slightly other crops and exposures. The last is what makes a near-duplicate in
-every list.
+Up to 1 are copies, up to 5 also the same image compressed again as a JPEG, up to 12
+also slightly different crops and exposures. The last is the limit for every list of
+near-duplicates.
 """
 
 BLANK_BELOW = 5.0
-"""An image whose gray levels have a smaller standard deviation shows nothing."""
+"""An image whose gray levels have a smaller standard deviation is blank."""
 
-PLACES = {
+RELATIONS = {
     "test_in_train": "test images with a near-duplicate in train",
     "train_in_test": "train images with a near-duplicate in test",
-    "within_train": "train images with another in train",
-    "within_test": "test images with another in test",
+    "within_train": "train images with a near-duplicate in train",
+    "within_test": "test images with a near-duplicate in test",
 }
+"""What near-duplicates are counted for, and how that is worded."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ class Pair:
     """Two images that are near-duplicates.
 
     Attributes:
-        image: Name of one; of a pair across the split, that in `test/`.
+        image: Name of one; of a pair across the split, the image in `test/`.
         near_duplicate: Name of the other.
-        label: Emotion that `image` is labelled with.
-        near_duplicate_label: Emotion that `near_duplicate` is labelled with.
-        rmse: Their distance in gray levels.
-        flipped: Whether one is the other's horizontal flip.
+        label: Class of `image`.
+        near_duplicate_label: Class of `near_duplicate`.
+        rmse: Distance of the two, in gray levels.
+        flipped: Whether one is close to the horizontal flip of the other.
     """
 
     image: str
@@ -58,19 +59,19 @@ class Pair:
 
     @property
     def is_conflict(self) -> bool:
-        """Whether the labels disagree."""
+        """Whether the labels differ."""
         return self.label != self.near_duplicate_label
 
 
 @dataclass(frozen=True)
 class NearDuplicateCount:
-    """How many images have a near-duplicate somewhere.
+    """How many images have a near-duplicate.
 
     Attributes:
         rmse: Greatest distance that counts, in gray levels.
-        images: Those with a near-duplicate the same way round.
-        flipped_only: Those beside them that have flipped near-duplicates alone.
-        conflicting: Those of both that have a near-duplicate with another label.
+        images: Images with a near-duplicate, flipped or not.
+        flipped_only: Those of them whose near-duplicates are all flipped.
+        conflicting: Those of them that have a near-duplicate with another label.
     """
 
     rmse: float
@@ -87,11 +88,18 @@ class CrowdAgreement:
         images: Images with the label.
         voted: Those of them that have votes.
         majority: How many of these have a majority for each emotion.
+        agreed: How many of these have a majority for the label itself.
     """
 
     images: int
     voted: int
     majority: dict[str, int]
+    agreed: int
+
+    @property
+    def decided(self) -> int:
+        """Images with a majority for any of the emotions."""
+        return sum(self.majority.values())
 
 
 @dataclass(frozen=True)
@@ -100,24 +108,26 @@ class Audit:
 
     Attributes:
         data: The folder.
-        fingerprints: Of `train` and `test`, by `dataset.fingerprint`.
-        counts: Readable images of each emotion, in each part: `train`, `test`,
-            and `PublicTest` and `PrivateTest` where file names tell.
+        fingerprints: Of `train` and `test`, by `emotion_cnn.data.splits.fingerprint`.
+        counts: Readable images of each class, in each part: `train`, `test`, and
+            `PublicTest` and `PrivateTest` where the file names tell them apart.
         imbalance: Largest class over smallest, in each part; None where a class
             is empty.
-        unreadable: Why each image that cannot be read cannot, by name.
+        unreadable: Why an image cannot be read, by name.
         blank: Standard deviation of the gray levels of each blank image, by name.
-        converted: What the images were that are not 48x48 grayscale, by name.
-        unused_folders: Folders that nothing reads.
-        unused_files: Files that nothing reads.
-        near_duplicate_counts: By place: `test_in_train`, `train_in_test`,
-            `within_train` and `within_test`; for each of `THRESHOLDS`.
-        across: Pairs of a test and a train image, nearest first; of an image's
-            near-duplicates those that `find_near_duplicates` keeps.
+        converted: Original format of the images that are not 48x48 grayscale, by
+            name.
+        unused_folders: Folders that are not read.
+        unused_files: Files that are not read.
+        near_duplicate_counts: For each of `RELATIONS`, and in it for each of
+            `THRESHOLDS`.
+        across: Pairs of a test and a train image that `find_near_duplicates` keeps,
+            nearest first.
         within_train: The same of two train images.
         within_test: The same of two test images.
         leave_out: Train images that have a near-duplicate in test.
-        test_with_near_duplicate_in_train: Test images that have one in train.
+        test_with_near_duplicate_in_train: Test images that have a near-duplicate in
+            train.
         crowd: By part and label; None without votes.
     """
 
@@ -140,57 +150,59 @@ class Audit:
 
     @property
     def conflicts(self) -> tuple[Pair, ...]:
-        """Pairs whose labels disagree, those across the split first."""
+        """Pairs whose labels differ, those across the split first."""
         pairs = (*self.across, *self.within_test, *self.within_train)
         return tuple(pair for pair in pairs if pair.is_conflict)
 
 
-def audit(data: str, survey: Survey, votes: Mapping[str, Votes] | None) -> Audit:
-    """Finds out what there is to know.
+def audit_images(data: str, survey: Survey, votes: Mapping[str, Votes] | None) -> Audit:
+    """Collects the facts about the images of a data folder.
 
-    Blank images have no near-duplicates: all of them look alike, whoever they are of.
+    Blank images are not compared: all of them look alike.
 
     Args:
         data: The folder's name, for the record.
         survey: What is in it.
-        votes: FER+'s ten votes for images by name, if there are any.
+        votes: The ten FER+ votes for each image, by name, if there are any.
     """
     train, test = survey.train, survey.test
-    parts = _parts(train, test)
+    parts = {"train": train, "test": test} | {
+        part: test.select(positions) for part, positions in official_parts(test).items()
+    }
     counts = {part: class_counts(split) for part, split in parts.items()}
     images = np.concatenate((train.images, test.images))
     labels = np.concatenate((train.labels, test.labels))
     names = train.names + test.names
     is_test = np.arange(len(names)) >= len(train)
-    deviations = _standard_deviations(images)
+    # One image at a time: float copies of all at once would fill the memory.
+    deviations = np.array([image.std() for image in images], dtype=np.float64)
     visible = np.flatnonzero(deviations >= BLANK_BELOW)
-    groups = is_test * len(EMOTIONS) + labels
-    found = find_near_duplicates(images[visible], groups[visible], THRESHOLDS[-1])
-    near_duplicates = NearDuplicates(
+    found = find_near_duplicates(
+        images[visible],
+        is_test[visible].astype(np.int64),
+        labels[visible],
+        THRESHOLDS[-1],
+    )
+    found = NearDuplicates(
         visible[found.first], visible[found.second], found.rmse, found.flipped
     )
     pairs: dict[tuple[bool, bool], list[Pair]] = {}
     for first, second, rmse, flipped in zip(
-        near_duplicates.first,
-        near_duplicates.second,
-        near_duplicates.rmse,
-        near_duplicates.flipped,
-        strict=True,
+        found.first, found.second, found.rmse, found.flipped, strict=True
     ):
-        # Train lies before test, and of a pair across the split test is named first.
-        one, other = (
-            (second, first) if is_test[first] != is_test[second] else (first, second)
-        )
+        # Train comes before test, and a pair across the split names test first.
+        across = is_test[first] != is_test[second]
+        one, other = (second, first) if across else (first, second)
         pair = Pair(
             names[one],
             names[other],
-            EMOTIONS[labels[one]],
-            EMOTIONS[labels[other]],
+            train.classes[labels[one]],
+            train.classes[labels[other]],
             round(float(rmse), 3),
             bool(flipped),
         )
         pairs.setdefault((bool(is_test[one]), bool(is_test[other])), []).append(pair)
-    across = tuple(pairs.get((True, False), ()))
+    test_and_train = tuple(pairs.get((True, False), ()))
     return Audit(
         data=data,
         fingerprints={"train": fingerprint(train), "test": fingerprint(test)},
@@ -204,64 +216,55 @@ def audit(data: str, survey: Survey, votes: Mapping[str, Votes] | None) -> Audit
         converted=survey.converted,
         unused_folders=survey.unused_folders,
         unused_files=survey.unused_files,
-        near_duplicate_counts=count_near_duplicates(near_duplicates, is_test, labels),
-        across=across,
+        near_duplicate_counts=count_near_duplicates(found, is_test, labels),
+        across=test_and_train,
         within_train=tuple(pairs.get((False, False), ())),
         within_test=tuple(pairs.get((True, True), ())),
-        leave_out=tuple(sorted({pair.near_duplicate for pair in across})),
+        leave_out=tuple(sorted({pair.near_duplicate for pair in test_and_train})),
         test_with_near_duplicate_in_train=tuple(
-            sorted({pair.image for pair in across})
+            sorted({pair.image for pair in test_and_train})
         ),
         crowd=None
         if votes is None
-        else {part: _crowd(split, votes) for part, split in parts.items()},
+        else {part: _crowd_agreement(split, votes) for part, split in parts.items()},
     )
 
 
 def count_near_duplicates(
     near_duplicates: NearDuplicates, is_test: np.ndarray, labels: np.ndarray
 ) -> dict[str, tuple[NearDuplicateCount, ...]]:
-    """Counts images with near-duplicates, by place and for each of `THRESHOLDS`.
+    """Counts the images with near-duplicates.
 
     Args:
-        near_duplicates: Pairs of positions, found with a group for each split and
-            label.
+        near_duplicates: Pairs of positions.
         is_test: bool `(n,)`.
         labels: int `(n,)`.
+
+    Returns:
+        Counts for each of `RELATIONS`, and in it for each of `THRESHOLDS`.
     """
     one = np.concatenate((near_duplicates.first, near_duplicates.second))
     other = np.concatenate((near_duplicates.second, near_duplicates.first))
-    rmse, flipped = (
-        np.tile(near_duplicates.rmse, 2),
-        np.tile(near_duplicates.flipped, 2),
-    )
+    rmse = np.tile(near_duplicates.rmse, 2)
+    flipped = np.tile(near_duplicates.flipped, 2)
     differ = labels[one] != labels[other]
-    where = {
+    masks = {
         "test_in_train": is_test[one] & ~is_test[other],
         "train_in_test": ~is_test[one] & is_test[other],
         "within_train": ~is_test[one] & ~is_test[other],
         "within_test": is_test[one] & is_test[other],
     }
     counts = {}
-    for place in PLACES:
+    for relation in RELATIONS:
         rows = []
         for threshold in THRESHOLDS:
-            near = where[place] & (rmse <= threshold)
-            same_way = len(np.unique(one[near & ~flipped]))
-            flipped_only = len(np.unique(one[near])) - same_way
+            near = masks[relation] & (rmse <= threshold)
+            total = len(np.unique(one[near]))
+            flipped_only = total - len(np.unique(one[near & ~flipped]))
             conflicting = len(np.unique(one[near & differ]))
-            rows.append(
-                NearDuplicateCount(threshold, same_way, flipped_only, conflicting)
-            )
-        counts[place] = tuple(rows)
+            rows.append(NearDuplicateCount(threshold, total, flipped_only, conflicting))
+        counts[relation] = tuple(rows)
     return counts
-
-
-def _parts(train: Split, test: Split) -> dict[str, Split]:
-    official = official_parts(test)
-    return {"train": train, "test": test} | {
-        part: test.select(places) for part, places in official.items()
-    }
 
 
 def _imbalance(counts: Mapping[str, int]) -> float | None:
@@ -269,27 +272,22 @@ def _imbalance(counts: Mapping[str, int]) -> float | None:
     return round(max(counts.values()) / least, 3) if least else None
 
 
-def _standard_deviations(images: np.ndarray) -> np.ndarray:
-    """Returns float64 `(n,)`; one image at a time, as all at once fill memory."""
-    return np.array([image.std() for image in images], dtype=np.float64)
-
-
-def _crowd(split: Split, votes: Mapping[str, Votes]) -> dict[str, CrowdAgreement]:
-    images, voted = Counter[str](), Counter[str]()
-    seen: dict[str, Counter[str]] = {emotion: Counter() for emotion in EMOTIONS}
-    for name, label in zip(split.names, split.labels, strict=True):
-        emotion = EMOTIONS[label]
-        images[emotion] += 1
+def _crowd_agreement(
+    split: Split, votes: Mapping[str, Votes]
+) -> dict[str, CrowdAgreement]:
+    images, voted = class_counts(split), Counter[str]()
+    # FER+ votes are for its own emotions, whatever the classes of the folder are.
+    majority = {label: dict.fromkeys(EMOTIONS, 0) for label in split.classes}
+    for name, position in zip(split.names, split.labels, strict=True):
         if name in votes:
-            voted[emotion] += 1
-            (label_of_crowd,), _ = crowd_labels(np.array([votes[name]]))
-            if label_of_crowd >= 0:
-                seen[emotion][EMOTIONS[label_of_crowd]] += 1
+            label = split.classes[position]
+            voted[label] += 1
+            (choice,), _ = crowd_labels(np.array([votes[name]]))
+            if choice >= 0:
+                majority[label][EMOTIONS[choice]] += 1
     return {
-        emotion: CrowdAgreement(
-            images[emotion],
-            voted[emotion],
-            {other: seen[emotion][other] for other in EMOTIONS},
+        label: CrowdAgreement(
+            images[label], voted[label], majority[label], majority[label].get(label, 0)
         )
-        for emotion in EMOTIONS
+        for label in split.classes
     }

@@ -45,33 +45,39 @@ class NearDuplicates:
 
 
 def find_near_duplicates(
-    images: np.ndarray, groups: np.ndarray, limit: float
+    images: np.ndarray, parts: np.ndarray, labels: np.ndarray, limit: float
 ) -> NearDuplicates:
-    """Finds every image's nearest near-duplicate in each group, as it is and flipped.
+    """Finds the near-duplicates of every image, as it is and flipped.
 
-    All pairs are compared, but a pair is kept only if one of the two is the other's
-    nearest one in its group, of equally near ones the first: a thousand copies of one
-    image have half a million pairs, which say no more than 999 of them.
+    All pairs are compared, but not all are kept: a thousand copies of one image have
+    half a million pairs, which say no more than 999 of them. A pair is kept if one of
+    the two is the nearest to the other among the images of its part and label, of
+    equally near ones the first. Others are kept where without them images of one part
+    would no longer be connected by near-duplicates.
 
     Args:
         images: uint8 `(n, 48, 48, 1)`.
-        groups: int `(n,)`, from 0: what tells the images apart that near-duplicates are
-            looked for in, such as split and label.
+        parts: int `(n,)`, from 0: the part of the data, such as train or test.
+        labels: int `(n,)`, from 0.
         limit: Greatest distance of near-duplicates, in gray levels; at most 80.
 
     Returns:
-        Pairs no further apart than `limit`, each once: a pair that is one flipped
-        and as it is counts as what is nearer, as it is where both are equal.
+        Pairs no further apart than `limit`, each once, with the smaller one of its
+        distances as it is and flipped; as it is where both are equal.
     """
-    count, group_count = len(images), int(groups.max(initial=-1)) + 1
+    count = len(images)
+    groups = parts * (labels.max(initial=-1) + 1) + labels
+    group_count = int(groups.max(initial=-1)) + 1
     pixels = images.reshape(count, IMAGE_SIZE**2)
-    flipped_images = images[:, :, ::-1].reshape(count, IMAGE_SIZE**2)
+    flipped_pixels = images[:, :, ::-1].reshape(count, IMAGE_SIZE**2)
     # Distance above, position below: the least of these is the nearest near-duplicate.
     nearest = np.full(2 * group_count * count, _NONE, dtype=np.uint64)
+    components = np.arange(count)
+    links: list[tuple[int, int]] = []
     features, flipped_features = _features(images)
     for flipped, others, other_features in (
         (0, pixels, features),
-        (1, flipped_images, flipped_features),
+        (1, flipped_pixels, flipped_features),
     ):
         for first, second in _candidates(features, other_features, limit):
             squares = _squared_distances(pixels[first], others[second])
@@ -81,15 +87,58 @@ def find_near_duplicates(
                 keys = squares << np.uint64(32) | other.astype(np.uint64)
                 place = 2 * (one * group_count + groups[other]) + flipped
                 np.minimum.at(nearest, place, keys)
-    return _pairs(nearest.reshape(count, group_count, 2))
+            links += _connect(components, parts, first, second)
 
-
-def _pairs(nearest: np.ndarray) -> NearDuplicates:
-    """Returns the pairs in uint64 `(n, groups, 2)`, without repetition."""
-    one, _, flipped = np.nonzero(nearest != _NONE)
-    keys = nearest[nearest != _NONE]
+    places = np.flatnonzero(nearest != _NONE)
+    keys = nearest[places]
+    one = places // (2 * group_count)
     other = (keys & np.uint64(2**32 - 1)).astype(np.int64)
-    squares = (keys >> np.uint64(32)).astype(np.int64)
+    # The nearest ones connect nearly all that the links do, so few links are kept.
+    components = np.arange(count)
+    _connect(components, parts, one, other)
+    links = _connect(components, parts, *_columns(links))
+    first, second = _columns(links)
+    as_is = _squared_distances(pixels[first], pixels[second])
+    turned = _squared_distances(pixels[first], flipped_pixels[second])
+    return _unique_pairs(
+        np.concatenate((one, first)),
+        np.concatenate((other, second)),
+        np.concatenate((keys >> np.uint64(32), np.minimum(as_is, turned))),
+        np.concatenate((places % 2 == 1, turned < as_is)),
+    )
+
+
+def _connect(
+    components: np.ndarray, parts: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> list[tuple[int, int]]:
+    """Connects images of one part, and returns the pairs that it took.
+
+    Args:
+        components: int64 `(n,)`, equal for images that are connected; updated.
+        parts: As for `find_near_duplicates`.
+        first: int64 `(m,)`, positions of images.
+        second: int64 `(m,)`, positions of their near-duplicates.
+    """
+    taken = []
+    apart = (parts[first] == parts[second]) & (components[first] != components[second])
+    for pair in zip(first[apart].tolist(), second[apart].tolist(), strict=True):
+        one, other = components[list(pair)]
+        if one != other:
+            components[components == other] = one
+            taken.append(pair)
+    return taken
+
+
+def _columns(links: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first and the second of each pair, int64 `(m,)` each."""
+    pairs = np.array(links, dtype=np.int64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _unique_pairs(
+    one: np.ndarray, other: np.ndarray, squares: np.ndarray, flipped: np.ndarray
+) -> NearDuplicates:
+    """Returns every pair once, whichever of the two is first, in order."""
     first, second = np.minimum(one, other), np.maximum(one, other)
     order = np.lexsort((flipped, squares, second, first))
     repeated = np.zeros(len(order), dtype=bool)
@@ -99,8 +148,8 @@ def _pairs(nearest: np.ndarray) -> NearDuplicates:
     return NearDuplicates(
         first[order],
         second[order],
-        np.sqrt(squares[order]) / IMAGE_SIZE,
-        flipped[order].astype(bool),
+        np.sqrt(squares[order].astype(np.float64)) / IMAGE_SIZE,
+        flipped[order],
     )
 
 

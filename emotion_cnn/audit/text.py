@@ -1,16 +1,16 @@
-"""An audit as findings and as plain text."""
+"""An audit as sentences and as plain text."""
 
 import textwrap
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Sized
 
 from emotion_cnn.audit.facts import (
     BLANK_BELOW,
-    PLACES,
+    RELATIONS,
     THRESHOLDS,
     Audit,
     CrowdAgreement,
 )
-from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.images import ImageFormat
 from emotion_cnn.data.near_duplicates import AUDIT_FILE
 from emotion_cnn.files import shown
 
@@ -19,68 +19,32 @@ _WIDTH = 80
 
 
 def findings(audit: Audit) -> list[str]:
-    """Returns what matters most, as sentences, gravest first."""
-    train, test = (sum(audit.counts[part].values()) for part in ("train", "test"))
-    near_duplicates, found = len(audit.test_with_near_duplicate_in_train), []
-    if near_duplicates:
-        copies = audit.near_duplicate_counts["test_in_train"][0]
-        conflicting = audit.near_duplicate_counts["test_in_train"][-1].conflicting
-        found.append(
-            f"{near_duplicates:,} of {test:,} test images ({near_duplicates / test:.1%}) "
-            f"stand in train too, {copies.images + copies.flipped_only:,} of them as copies. A "
-            "network can memorise them: train with --leave-out, or see the "
-            f"figures without them (evaluate --audit). {conflicting:,} have a "
-            "near-duplicate there with another label."
-        )
-    else:
-        found.append("No test image stands in train too.")
-    within = audit.near_duplicate_counts["within_train"][-1]
-    if within.images + within.flipped_only:
-        found.append(
-            f"{within.images + within.flipped_only:,} of {train:,} train images "
-            f"have another in train as a near-duplicate; {within.conflicting:,} "
-            "have one there with another label."
-        )
-    for part in ("train", "test"):
-        missing = [name for name, count in audit.counts[part].items() if not count]
-        ratio = audit.imbalance[part]
-        if missing:
-            found.append(f"In {part} there is no image of {', '.join(missing)}.")
-        elif ratio and ratio >= 1.5:
-            found.append(
-                f"In {part} the largest emotion has {ratio:.1f} times the images of "
-                "the smallest: look at balanced accuracy and macro-F1 too."
-            )
-    faults = [
-        (len(audit.unreadable), "cannot be read"),
-        (len(audit.blank), "blank"),
-        (len(audit.converted), "not 48x48 grayscale"),
+    """Returns what matters most as sentences, the gravest first."""
+    return [
+        *_near_duplicate_findings(audit),
+        *_class_findings(audit),
+        *_file_findings(audit),
+        *_crowd_findings(audit),
     ]
-    if any(count for count, _ in faults):
-        listed = ", ".join(f"{count:,} {what}" for count, what in faults if count)
-        found.append(f"Images to look at: {listed}.")
-    unused = len(audit.unused_folders) + len(audit.unused_files)
-    if unused:
-        found.append(f"{unused:,} folders or files are there that nothing reads.")
-    for part, emotions in (audit.crowd or {}).items():
-        if part not in ("train", "test"):
-            continue
-        majorities = sum(sum(each.majority.values()) for each in emotions.values())
-        agreed = sum(each.majority[name] for name, each in emotions.items())
-        if majorities:
-            found.append(
-                "Where the crowd agrees on one of the emotions, that is the label "
-                f"of {agreed / majorities:.0%} in {part} ({agreed:,} of "
-                f"{majorities:,})."
-            )
-    return found
+
+
+def sizes(audit: Audit) -> str:
+    """Returns how many images each part has, in words."""
+    return ", ".join(
+        f"{sum(counts.values()):,} in {part}" for part, counts in audit.counts.items()
+    )
+
+
+def describe_format(original: ImageFormat) -> str:
+    """Returns what an image was before its conversion, in words."""
+    size = f"{original.width}x{original.height}, {original.mode}"
+    return f"{size}, rotated by its EXIF data" if original.turned else size
 
 
 def format_audit(audit: Audit) -> str:
-    """Lays an audit out as plain text, 80 columns wide but for long file names."""
-    sizes = [f"{sum(c.values()):,} in {p}" for p, c in audit.counts.items()]
+    """Lays an audit out as plain text, 80 columns wide except for long file names."""
     blocks = [
-        f"Audit of {shown(audit.data)}\n{', '.join(sizes)}",
+        f"Audit of {shown(audit.data)}\n{sizes(audit)}",
         "\n".join(_wrapped("- ", sentence) for sentence in findings(audit)),
         _count_table(audit),
         _near_duplicate_table(audit),
@@ -88,29 +52,90 @@ def format_audit(audit: Audit) -> str:
     if audit.crowd is not None:
         blocks += [_crowd_table(part, each) for part, each in audit.crowd.items()]
     converted = {
-        name: f"{each.width}x{each.height}, {each.mode}" + ", turned" * each.turned
-        for name, each in audit.converted.items()
+        name: describe_format(original) for name, original in audit.converted.items()
     }
     blank = {name: f"standard deviation {d:.2f}" for name, d in audit.blank.items()}
-    lists: tuple[tuple[str, Collection[str]], ...] = (
-        ("Images that cannot be read", _with_reasons(audit.unreadable)),
-        (
+    blocks += [
+        _listed("Unreadable images", _with_details(audit.unreadable)),
+        _listed(
             f"Blank images (standard deviation below {BLANK_BELOW:g})",
-            _with_reasons(blank),
+            _with_details(blank),
         ),
-        ("Images that are not 48x48 grayscale", _with_reasons(converted)),
-        ("Folders that nothing reads", [shown(n) for n in audit.unused_folders]),
-        ("Files that nothing reads", [shown(n) for n in audit.unused_files]),
-    )
-    blocks += [_listed(title, lines) for title, lines in lists]
+        _listed("Images that are not 48x48 grayscale", _with_details(converted)),
+        _listed("Folders that are not read", [shown(n) for n in audit.unused_folders]),
+        _listed("Files that are not read", [shown(n) for n in audit.unused_files]),
+    ]
     return "\n\n".join(blocks)
+
+
+def _near_duplicate_findings(audit: Audit) -> Iterable[str]:
+    train, test = (sum(audit.counts[part].values()) for part in ("train", "test"))
+    copies, *_, all_near = audit.near_duplicate_counts["test_in_train"]
+    if all_near.images:
+        yield (
+            f"{all_near.images:,} of {test:,} test images "
+            f"({all_near.images / test:.1%}) have a near-duplicate in train; "
+            f"{copies.images:,} of them are copies, at most {copies.rmse} gray level "
+            "apart. A network can memorise them: leave them out of training "
+            "(`leave_out`), or report the figures without them (`audit` when "
+            f"evaluating). {all_near.conflicting:,} have a near-duplicate in train "
+            "with another label."
+        )
+    else:
+        yield "No test image has a near-duplicate in train."
+    within = audit.near_duplicate_counts["within_train"][-1]
+    if within.images:
+        yield (
+            f"{within.images:,} of {train:,} train images have a near-duplicate in "
+            f"train; {within.conflicting:,} have one with another label."
+        )
+
+
+def _class_findings(audit: Audit) -> Iterable[str]:
+    for part in ("train", "test"):
+        missing = [shown(n) for n, count in audit.counts[part].items() if not count]
+        ratio = audit.imbalance[part]
+        if missing:
+            yield f"In {part} there is no image of {', '.join(missing)}."
+        elif ratio and ratio >= 1.5:
+            yield (
+                f"In {part} the largest class has {ratio:.1f} times as many images as "
+                "the smallest: report balanced accuracy and macro-F1 too."
+            )
+
+
+def _file_findings(audit: Audit) -> Iterable[str]:
+    faults: dict[str, Sized] = {
+        "unreadable": audit.unreadable,
+        "blank": audit.blank,
+        "not 48x48 grayscale": audit.converted,
+    }
+    listed = [f"{len(names):,} {what}" for what, names in faults.items() if names]
+    if listed:
+        yield f"Images to check: {', '.join(listed)}."
+    unused = len(audit.unused_folders) + len(audit.unused_files)
+    if unused:
+        yield f"Folders and files that are not read: {unused:,}."
+
+
+def _crowd_findings(audit: Audit) -> Iterable[str]:
+    for part in ("train", "test"):
+        labels = (audit.crowd or {}).get(part, {}).values()
+        decided = sum(each.decided for each in labels)
+        agreed = sum(each.agreed for each in labels)
+        if decided:
+            yield (
+                f"In {part} the label agrees with the majority of FER+ votes on "
+                f"{agreed / decided:.0%} of the images whose votes have one "
+                f"({agreed:,} of {decided:,})."
+            )
 
 
 def _count_table(audit: Audit) -> str:
     header = f"{'Images':<22}" + "".join(f"{part:>14}" for part in audit.counts)
     rows = [
-        f"{emotion:<22}" + "".join(f"{c[emotion]:>14,}" for c in audit.counts.values())
-        for emotion in EMOTIONS
+        f"{shown(name):<22}" + "".join(f"{c[name]:>14,}" for c in audit.counts.values())
+        for name in audit.counts["train"]
     ]
     totals = "".join(f"{sum(c.values()):>14,}" for c in audit.counts.values())
     ratios = "".join(
@@ -124,43 +149,40 @@ def _count_table(audit: Audit) -> str:
 
 def _near_duplicate_table(audit: Audit) -> str:
     lines = [
-        f"{'NearDuplicates, by greatest distance (RMSE in grey levels)':<50}"
-        + "".join(f"{threshold:>10}" for threshold in THRESHOLDS)
+        f"{'Near-duplicates up to a distance (RMSE, gray levels)':<53}"
+        + "".join(f"{threshold:>9}" for threshold in THRESHOLDS)
     ]
-    for place, title in PLACES.items():
-        rows = audit.near_duplicate_counts[place]
-        for what, counts in (
+    for relation, title in RELATIONS.items():
+        rows = audit.near_duplicate_counts[relation]
+        for name, counts in (
             (title, [row.images for row in rows]),
-            ("  and by flipped ones alone", [row.flipped_only for row in rows]),
-            (
-                "  with a near-duplicate of another label",
-                [row.conflicting for row in rows],
-            ),
+            ("  only flipped", [row.flipped_only for row in rows]),
+            ("  with another label", [row.conflicting for row in rows]),
         ):
-            lines.append(f"{what:<50}" + "".join(f"{count:>10,}" for count in counts))
+            lines.append(f"{name:<53}" + "".join(f"{count:>9,}" for count in counts))
     return "\n".join(lines)
 
 
-def _crowd_table(part: str, emotions: Mapping[str, CrowdAgreement]) -> str:
+def _crowd_table(part: str, labels: Mapping[str, CrowdAgreement]) -> str:
     lines = [
-        f"{f'Labels and crowd, {part}':<31}{'images':>12}{'voted':>12}"
-        f"{'majority':>12}{'agrees':>12}"
+        f"{f'Labels and FER+ votes, {part}':<35}{'images':>11}{'voted':>11}"
+        f"{'majority':>11}{'agrees':>11}"
     ]
-    for emotion, each in emotions.items():
-        total = sum(each.majority.values())
-        agrees = f"{each.majority[emotion] / total:.1%}" if total else "-"
+    for label, each in labels.items():
+        agrees = f"{each.agreed / each.decided:.1%}" if each.decided else "-"
         lines.append(
-            f"{emotion:<31}{each.images:>12,}{each.voted:>12,}{total:>12,}{agrees:>12}"
+            f"{shown(label):<35}{each.images:>11,}{each.voted:>11,}{each.decided:>11,}"
+            f"{agrees:>11}"
         )
     return "\n".join(lines)
 
 
-def _with_reasons(reasons: Mapping[str, str]) -> list[str]:
-    return [f"{shown(name)}: {reason}" for name, reason in reasons.items()]
+def _with_details(details: Mapping[str, str]) -> list[str]:
+    return [f"{shown(name)}: {detail}" for name, detail in details.items()]
 
 
-def _listed(title: str, lines: Collection[str]) -> str:
-    listed = [f"  {line}" for line in list(lines)[:_NAMES_LISTED]]
+def _listed(title: str, lines: Sequence[str]) -> str:
+    listed = [f"  {line}" for line in lines[:_NAMES_LISTED]]
     rest = len(lines) - len(listed)
     if rest:
         listed.append(f"  ... and {rest:,} more, in {AUDIT_FILE}")

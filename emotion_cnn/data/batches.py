@@ -6,72 +6,89 @@ import keras
 import numpy as np
 from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
 
-from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.splits import Split
-from emotion_cnn.training.recipes import Recipe
 
 
-def one_hot(labels: np.ndarray) -> np.ndarray:
-    """Returns labels, int (n,), as float32 (n, 7) with a one at each label."""
-    return keras.utils.to_categorical(labels, len(EMOTIONS)).astype("float32")
+def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Returns labels, int (n,), as float32 (n, classes) with a one at each label."""
+    return keras.utils.to_categorical(labels, classes).astype("float32")
 
 
 def targets(split: Split) -> np.ndarray:
-    """Returns what a network is to answer, float32 (n, 7) or (n, 2, 7).
+    """Returns what a network is trained to predict.
 
-    That is a one at the label, or what the images ask for instead.
+    Returns:
+        float32 (n, label sets, classes): the images' `targets`, or their one-hot
+        labels as a single label set.
     """
-    return one_hot(split.labels) if split.targets is None else split.targets
+    if split.targets is not None:
+        return split.targets
+    return one_hot(split.labels, len(split.classes))[:, np.newaxis]
 
 
-def _smoothed(wanted: np.ndarray, share: float) -> np.ndarray:
-    """Spreads a share of each label evenly over the emotions.
+def _smoothed(y_true: np.ndarray, share: float) -> np.ndarray:
+    """Spreads a share of each label evenly over the classes.
 
-    Votes that differ, and labels smoothed by votes, say themselves how sure they
-    are, and stay as they are.
+    Soft labels, such as those of votes, express uncertainty already, and stay as they
+    are.
 
     Source: C. Szegedy et al., "Rethinking the Inception Architecture for Computer
     Vision", CVPR 2016 (arXiv 1512.00567), section 7.
     """
-    labels = (wanted == 1).any(axis=-1, keepdims=True)
-    return np.where(labels, (1 - share) * wanted + share / len(EMOTIONS), wanted)
+    hard = (y_true == 1).any(axis=-1, keepdims=True)
+    return np.where(hard, (1 - share) * y_true + share / y_true.shape[-1], y_true)
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """Shuffled, randomly flipped and mixed batches; each depends on its number alone.
+    """Shuffled, randomly flipped and mixed batches, the same for the same seed.
 
-    Keras' generator draws from NumPy's global random state, and Keras asks for
+    Keras' generator draws from NumPy's global random state, and Keras requests
     batches from several threads, some of them more than once. So the order of
-    an epoch and what is done to a batch follow from the run's seed, the epoch
-    and the batch number, whoever asks, and however the epoch was reached.
+    an epoch and the changes to a batch follow from the run's seed, the epoch
+    and the batch's index alone.
     """
 
-    def __init__(self, split: Split, *, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        seed: int,
+        flip: bool = True,
+        balance: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
         """Prepares the first epoch.
 
         Args:
             split: Training images, at least one.
-            recipe: Images per batch (the last one may hold fewer), and how they
-                are drawn, flipped and mixed.
+            batch_size: Images per batch; the last one may hold fewer.
             seed: Non-negative seed of the run.
+            flip: Whether to flip images horizontally at random.
+            balance: From 0, every image once an epoch, to 1, images drawn so that all
+                classes are equally frequent.
+            mixup: Alpha of mixup; 0 for none.
+            cutmix: Alpha of CutMix; 0 for none. With mixup, one of the two is drawn
+                for each batch.
+            label_smoothing: Share of each label that is spread over all classes.
         """
         super().__init__()
         self._seed = seed
         self._mixtures = [
-            (mix, alpha)
-            for mix, alpha in ((_blend, recipe.mixup), (_paste, recipe.cutmix))
-            if alpha
+            (mix, alpha) for mix, alpha in ((_blend, mixup), (_paste, cutmix)) if alpha
         ]
-        # Each image's chance, evened out over the emotions by so much.
-        counts = np.bincount(split.labels, minlength=len(EMOTIONS))
-        chances = (1 / counts[split.labels]) ** recipe.balance
-        self._chances = chances / chances.sum() if recipe.balance else None
+        # How often each image is drawn, for classes that differ less in frequency.
+        counts = np.bincount(split.labels, minlength=len(split.classes))
+        chances = (1 / counts[split.labels]) ** balance
+        self._chances = chances / chances.sum() if balance else None
         self._lock = threading.Lock()
-        self._flow = ImageDataGenerator(horizontal_flip=recipe.flip).flow(
+        self._flow = ImageDataGenerator(horizontal_flip=flip).flow(
             # The type the generator works in: it would copy any other.
             split.images.astype("float32"),
-            _smoothed(targets(split), recipe.label_smoothing),
-            batch_size=recipe.batch_size,
+            _smoothed(targets(split), label_smoothing),
+            batch_size=batch_size,
         )
         self.start_epoch(0)
 
@@ -99,19 +116,19 @@ class TrainingBatches(keras.utils.PyDataset):
         return len(self._flow)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns images, float32 (batch, 48, 48, 1), and their `targets`."""
+        """Returns images, float32 (batch, size, size, 1), and their `targets`."""
         with self._lock:
             self._flow.total_batches_seen = index
-            images, wanted = self._flow[index]
+            images, y_true = self._flow[index]
             epoch = self._epoch
         if not self._mixtures:
-            return images, wanted
+            return images, y_true
         generator = np.random.default_rng([self._seed, epoch, index])
         mix, alpha = self._mixtures[generator.integers(len(self._mixtures))]
         partners = generator.permutation(len(images))
         share = generator.beta(alpha, alpha)
         images, kept = mix(images, images[partners], share, generator)
-        return images, kept * wanted + (1 - kept) * wanted[partners]
+        return images, kept * y_true + (1 - kept) * y_true[partners]
 
 
 def _blend(

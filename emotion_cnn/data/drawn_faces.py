@@ -1,10 +1,10 @@
-"""Drawn faces to train on where no photographs are at hand.
+"""Drawn faces: a small data set for trying out everything without photographs.
 
-An expression is written the way the Facial Action Coding System does (P. Ekman
-and W. V. Friesen, *Facial Action Coding System*, Consulting Psychologists Press,
-1978): as action units, each the work of one muscle or a few. `ACTION_UNITS` says
-what each unit does to a drawn face, `EMOTION_UNITS` which units show an emotion.
-What is left of a `Face`, such as head shape, hair and pose, is drawn at random.
+Expressions are described as in the Facial Action Coding System (P. Ekman and
+W. V. Friesen, *Facial Action Coding System*, Consulting Psychologists Press, 1978):
+by action units, each the contraction of one or a few muscles. `ACTION_UNITS` says
+what each unit does to a drawn face, `EMOTION_UNITS` which units show an emotion. The
+other fields of a `Face`, such as head shape, hair and pose, are random.
 """
 
 import dataclasses
@@ -101,7 +101,7 @@ EMOTION_UNITS: dict[str, dict[str, tuple[float, float]]] = {
 }
 """Lowest and highest intensity of the units of an emotion; below 0 means absent."""
 
-# Faces at rest are seldom quite at rest, and nobody moves only what EMFACS lists.
+# Real faces show traces of other units too.
 _STRAY_UNITS = 2
 _STRAY_INTENSITY = 0.25
 
@@ -113,11 +113,11 @@ def _between(low: float, high: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Face:
-    """Everything that a drawn face depends on; by default, the average face at rest.
+    """Everything that a drawn face depends on; by default, the average neutral face.
 
     Lengths are in half image widths, with the bridge of the nose near (0, 0)
     and y downwards; left and right are the viewer's. Tones are gray levels, 0 to
-    255. What is called a half width is measured from the middle to either side.
+    255. A half width is measured from the middle to either side.
     """
 
     head_width: float = _between(0.66, 0.82)  # a half width
@@ -174,7 +174,7 @@ class Face:
 
 
 def sample_splits() -> tuple[Split, Split]:
-    """Draws the built-in data set, always the same one.
+    """Draws the built-in data set, which never changes.
 
     Returns:
         The train part, 250 images of each emotion, and the test part, 60.
@@ -200,7 +200,7 @@ def draw_faces(
     images of that emotion: a larger set begins with the smaller one.
 
     Args:
-        count_per_emotion: How many images of each emotion.
+        count_per_emotion: Number of images of each emotion.
         seed: One or more integers from 0, as `numpy.random.SeedSequence` takes
             them: 1 and (1, 0) are the same seed there.
 
@@ -220,11 +220,11 @@ def draw_faces(
 
 
 def random_face(emotion: str, rng: np.random.Generator) -> Face:
-    """Makes up somebody who shows an emotion.
+    """Returns a random person who shows an emotion.
 
     Args:
         emotion: One of `EMOTIONS`.
-        rng: Where the person, the pose and the intensities come from.
+        rng: Chooses the person, the pose and the intensities.
 
     Returns:
         A face with the units of the emotion, and traces of a few others.
@@ -299,7 +299,7 @@ class _Pen:
 
     def _place(self, points: np.ndarray) -> list[float]:
         """Returns the pixels x0, y0, x1, y1, ... of points in the face."""
-        # What is nearest to the viewer moves most when a ball turns, its rim not.
+        # When a ball rotates, the point nearest to the viewer moves most.
         nearness = 1 - (points / self._half_head) ** 2 @ np.ones(2)
         turned = points.copy()
         turned[:, 0] += self._yaw * np.maximum(0, nearness)
@@ -321,7 +321,7 @@ class _Pen:
 
 
 def draw_face(face: Face) -> Image.Image:
-    """Draws a face as sharp and clean as no camera would show it.
+    """Draws a face without lighting, blur and noise.
 
     Args:
         face: What to draw.
@@ -494,7 +494,7 @@ def _draw_hand(pen: _Pen, face: Face) -> None:
 
 
 def _photograph(image: Image.Image, rng: np.random.Generator) -> np.ndarray:
-    """Returns an image as a poor camera sees it: uint8 of shape (48, 48)."""
+    """Returns uint8 of shape (48, 48): with lighting, blur and noise."""
     small = image.reduce(_OVERSAMPLING)
     small = small.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.8)))
     along = np.linspace(-1, 1, IMAGE_SIZE)

@@ -1,8 +1,8 @@
-"""Class folders of images, read once into arrays, and split for validation.
+"""Reading a data folder: images in a folder per class, into arrays.
 
-A data folder holds `train/<emotion>/` and `test/<emotion>/` with JPEG or PNG
-images. Everything comes out in an order of its own (classes as in `EMOTIONS`,
-images by name), never in the order in which a file system lists it.
+A data folder holds `train/<class>/` and `test/<class>/` with JPEG or PNG images.
+Images come in the order of their classes, then of their names, never in the order
+in which a file system lists them.
 """
 
 import os
@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,15 +45,16 @@ _BYTES_WORTH_A_THREAD = 4096
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """All that is in a data folder, good or bad.
+    """Everything found in a data folder, usable or not.
 
     Attributes:
         train: The readable images of `train/`; any class may be missing.
         test: Those of `test/`.
         unreadable: The reason for each image that cannot be read, by name.
-        converted: What the images were that are not 48x48 grayscale, by name.
-        unused_folders: Folders that nothing reads, by name.
-        unused_files: Files that nothing reads, by name.
+        converted: The format of each image that was not grayscale of the size
+            that a network takes, by name.
+        unused_folders: The folders whose images are not read.
+        unused_files: The files that are not read.
     """
 
     train: Split
@@ -66,8 +68,8 @@ class Survey:
 def has_images(folder: Path) -> bool:
     """Returns whether any folder below `train/` or `test/` holds an image.
 
-    Goes by file names and stops at the first. Folders of any name count, so that
-    misnamed classes are reported by `read_splits`, not passed over here.
+    Looks at file names alone, and stops at the first image. Folders of any name
+    count, so that `read_splits` can report misnamed classes.
 
     Raises:
         DataError: If a folder cannot be listed.
@@ -83,54 +85,74 @@ def has_images(folder: Path) -> bool:
 
 
 def read_splits(
-    folder: Path, *, skip_bad: bool
+    folder: Path,
+    *,
+    skip_bad: bool,
+    classes: Sequence[str] = EMOTIONS,
+    size: int = IMAGE_SIZE,
 ) -> tuple[Split, Split, tuple[str, ...]]:
     """Reads `train/` and `test/`.
 
-    Images of any size and mode become 48x48 grayscale: turned as their EXIF data
-    says, laid on white where transparent, 16 bits scaled to 8, other sizes cut to
-    the middle square and resized.
+    Images of any size and mode are converted as `decode_image` does.
 
     Args:
         folder: The data folder.
-        skip_bad: Whether to go on without the images that cannot be read.
+        skip_bad: Whether to leave out images that cannot be read, with a note.
+        classes: The class names, in the order of their labels. The folder of a
+            class has its name, or a synonym that `emotion_from_name` knows.
+        size: Height and width of the arrays, in pixels.
 
     Returns:
-        The images of both, and the notes for the user.
+        The images of both, and notes for the user: what was converted, left out
+        and skipped.
 
     Raises:
         DataError: If `train/`, `test/` or a class in them is missing, or if
             images cannot be read and `skip_bad` is false; names all of them.
     """
-    (train, test), notes = _read(folder, ("train", "test"), skip_bad)
+    parts = ("train", "test")
+    (train, test), notes = _read(folder, parts, skip_bad, classes, size)
     return train, test, notes
 
 
-def read_test(folder: Path, *, skip_bad: bool) -> tuple[Split, tuple[str, ...]]:
+def read_test(
+    folder: Path,
+    *,
+    skip_bad: bool,
+    classes: Sequence[str] = EMOTIONS,
+    size: int = IMAGE_SIZE,
+) -> tuple[Split, tuple[str, ...]]:
     """Reads `test/` alone, as `read_splits` does; `train/` need not exist.
 
     Returns:
-        The images, and the notes for the user.
+        The images, and notes for the user.
 
     Raises:
         DataError: As `read_splits`.
     """
-    (test,), notes = _read(folder, ("test",), skip_bad)
+    (test,), notes = _read(folder, ("test",), skip_bad, classes, size)
     return test, notes
 
 
-def survey(folder: Path) -> Survey:
-    """Reads all there is below `train/` and `test/`, whatever is wrong with it.
+def survey(
+    folder: Path, *, classes: Sequence[str] = EMOTIONS, size: int = IMAGE_SIZE
+) -> Survey:
+    """Reads everything below `train/` and `test/`, and lists what is not usable.
+
+    Args:
+        folder: The data folder.
+        classes: The class names, in the order of their labels.
+        size: Height and width of the arrays, in pixels.
 
     Raises:
         DataError: If there is no image at all, or a folder cannot be listed.
     """
-    listings = [_list(folder, part) for part in ("train", "test")]
+    listings = [_list(folder, part, classes) for part in ("train", "test")]
     if not any(listing.images for listing in listings):
         _require_all_classes(listings[0], [])
     unreadable: dict[str, str] = {}
     formats: dict[str, ImageFormat] = {}
-    train, test = (_decode(listing, unreadable, formats) for listing in listings)
+    train, test = (_decode(each, size, unreadable, formats) for each in listings)
     with _listing_errors():
         loose = [
             f"{part}/{entry.name}"
@@ -138,12 +160,15 @@ def survey(folder: Path) -> Survey:
             for entry in _entries(folder / part)
             if _is_image(entry)
         ]
-        # A third part, such as `valid`, that somebody may think is read.
+        # A third part, such as `valid`, that a user may expect to be read.
         others = [
             entry.name
             for entry in _entries(folder)
             if entry.is_dir() and entry.name not in ("train", "test")
-            if any(emotion_from_name(inner.name) for inner in _entries(Path(entry)))
+            if any(
+                emotion_from_name(inner.name, classes)
+                for inner in _entries(Path(entry))
+            )
         ]
     folders = (name for listing in listings for name in listing.unused_folders)
     files = (name for listing in listings for name in listing.unused_files)
@@ -163,6 +188,7 @@ class _Listing:
 
     folder: Path
     part: str
+    classes: tuple[str, ...]
     folders: list[str] = field(default_factory=list)
     unused_folders: list[str] = field(default_factory=list)
     unused_files: list[str] = field(default_factory=list)
@@ -177,13 +203,13 @@ def _listing_errors() -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"Expected a readable folder; found that {shown(str(error.filename))} "
-            f"cannot be read: {error.strerror}. Fix or remove it, or name another "
-            "folder with `--data FOLDER`."
+            f"cannot be read: {error.strerror}. Fix or remove it, or choose another "
+            "folder with `data`."
         ) from error
 
 
 def _entries(folder: Path) -> Iterator["os.DirEntry[str]"]:
-    """Yields what is in `folder`, in no order; nothing where there is none."""
+    """Yields what is in a folder, in any order; nothing if it does not exist."""
     try:
         with os.scandir(folder) as entries:
             yield from entries
@@ -196,7 +222,7 @@ def _is_hidden(entry: "os.DirEntry[str]") -> bool:
 
 
 def _is_image(entry: "os.DirEntry[str]") -> bool:
-    """Goes by the name; a link that leads nowhere counts, and is a bad image."""
+    """Looks at the name alone; a broken link counts, and is a bad image."""
     return (
         entry.name.lower().endswith(_SUFFIXES)
         and not _is_hidden(entry)
@@ -204,21 +230,22 @@ def _is_image(entry: "os.DirEntry[str]") -> bool:
     )
 
 
-def _list(folder: Path, part: str) -> _Listing:
-    listing = _Listing(folder, part)
+def _list(folder: Path, part: str, classes: Sequence[str]) -> _Listing:
+    listing = _Listing(folder, part, tuple(classes))
     with _listing_errors():
         for class_folder in _entries(folder / part):
             if not class_folder.is_dir():
                 continue
             listing.folders.append(class_folder.name)
-            emotion = emotion_from_name(class_folder.name)
-            if emotion is None:
+            class_name = emotion_from_name(class_folder.name, classes)
+            if class_name is None:
                 listing.unused_folders.append(f"{part}/{class_folder.name}")
                 continue
+            label = listing.classes.index(class_name)
             for entry in _entries(Path(class_folder.path)):
                 name = f"{part}/{class_folder.name}/{entry.name}"
                 if _is_image(entry):
-                    listing.images.append((EMOTIONS.index(emotion), name))
+                    listing.images.append((label, name))
                 elif entry.is_dir():
                     listing.unused_folders.append(name)
                 elif not _is_hidden(entry):
@@ -233,7 +260,8 @@ def _list(folder: Path, part: str) -> _Listing:
 def _require_all_classes(
     listing: _Listing, labels: Sequence[int], skipped: int = 0
 ) -> None:
-    missing = [name for label, name in enumerate(EMOTIONS) if label not in set(labels)]
+    classes, present = listing.classes, set(labels)
+    missing = [name for label, name in enumerate(classes) if label not in present]
     if not missing:
         return
     place = shown(str(listing.folder / listing.part))
@@ -245,62 +273,66 @@ def _require_all_classes(
         found = "no such folder"
     if skipped:
         found += f", and skipped {_count(skipped, 'bad image')}"
-    if len(missing) == len(EMOTIONS):
-        absent = shown(str(listing.folder))
-        absent = (
-            "" if listing.folder.is_dir() else f"The folder {absent} does not exist. "
-        )
+    expected = (
+        "Expected .jpg, .jpeg or .png files in a folder for each of "
+        f"{', '.join(classes)}; found {found}."
+    )
+    if len(missing) < len(classes):
         raise DataError(
-            f"{absent}No images in {place}. Expected .jpg, .jpeg or .png files in a "
-            f"folder for each of {', '.join(EMOTIONS)}; found {found}. Unpack FER2013 "
-            f"into {shown(str(listing.folder))}, so that its train/ and test/ lie "
-            "there, name another folder with `--data FOLDER`, or use the built-in "
-            "drawn faces with `--data sample`."
+            f"No images of {', '.join(missing)} in {place}. {expected} Add the missing "
+            "images, or rename the folder that holds them."
         )
+    data = shown(str(listing.folder))
+    absent = "" if listing.folder.is_dir() else f"The folder {data} does not exist. "
     raise DataError(
-        f"No images of {', '.join(missing)} in {place}. Expected .jpg, .jpeg or "
-        f".png files in a folder for each of {', '.join(EMOTIONS)}; found {found}. "
-        "Add the missing images, or rename the folder that holds them."
+        f"{absent}No images in {place}. {expected} Unpack FER2013 into {data}, so that "
+        "its train/ and test/ lie there, choose another folder with `data`, or use the "
+        "built-in drawn faces with `data=sample`."
     )
 
 
 def _read(
-    folder: Path, parts: Sequence[str], skip_bad: bool
+    folder: Path,
+    parts: Sequence[str],
+    skip_bad: bool,
+    classes: Sequence[str],
+    size: int,
 ) -> tuple[list[Split], tuple[str, ...]]:
-    listings = [_list(folder, part) for part in parts]
+    listings = [_list(folder, part, classes) for part in parts]
     for listing in listings:
         _require_all_classes(listing, [label for label, _ in listing.images])
     unreadable: dict[str, str] = {}
     formats: dict[str, ImageFormat] = {}
-    splits = [_decode(listing, unreadable, formats) for listing in listings]
+    splits = [_decode(listing, size, unreadable, formats) for listing in listings]
     bad = [f"{shown(name)}: {reason}" for name, reason in unreadable.items()]
     if bad and not skip_bad:
         raise DataError(
             f"{_count(len(bad), 'image')} cannot be read:\n  "
             + "\n  ".join(_capped(bad))
-            + "\nMend or remove them, or go on without them with `--skip-bad`."
+            + "\nFix or remove them, or leave them out with `skip_bad=True`."
         )
     for listing, split in zip(listings, splits, strict=True):
         skipped = len(listing.images) - len(split)
         _require_all_classes(listing, split.labels.tolist(), skipped)
-    return splits, _notes(listings, bad, formats.values())
+    return splits, _notes(listings, bad, size, formats.values())
 
 
 def _notes(
     listings: Sequence[_Listing],
     bad: Sequence[str],
+    size: int,
     formats: Collection[ImageFormat],
 ) -> tuple[str, ...]:
     notes = []
     if formats:
-        kinds = Counter(kind for each in formats for kind in each.changes)
+        kinds = Counter(kind for each in formats for kind in each.changes(size))
         details = ", ".join(
             f"{kinds[kind]:,} {kind}"
             for kind in (OTHER_SIZE, OTHER_MODE, TURNED)
             if kinds[kind]
         )
         notes.append(
-            f"converted to {IMAGE_SIZE}x{IMAGE_SIZE} grayscale: "
+            f"converted to {size}x{size} grayscale: "
             f"{_count(len(formats), 'image')} ({details})"
         )
     unused_folders = [name for listing in listings for name in listing.unused_folders]
@@ -321,16 +353,25 @@ def _notes(
 
 def _decode(
     listing: _Listing,
+    size: int,
     unreadable: dict[str, str],
     formats: dict[str, ImageFormat],
 ) -> Split:
-    """Decodes the images of a listing, adding to what a `Survey` says of them."""
+    """Decodes the images of a listing.
+
+    Args:
+        listing: The images.
+        size: Height and width of the arrays, in pixels.
+        unreadable: Gets the reason for each image that cannot be read, by name.
+        formats: Gets the former format of each that was converted, by name.
+    """
     paths = [listing.folder / name for _, name in listing.images]
-    images = np.empty((len(paths), IMAGE_SIZE, IMAGE_SIZE, 1), dtype=np.uint8)
+    images = np.empty((len(paths), size, size, 1), dtype=np.uint8)
     readable = []
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        decoded = (pool.map if _are_large(paths) else map)(_read_image, paths)
+        decode = partial(_read_image, size=size)
+        decoded = (pool.map if _are_large(paths) else map)(decode, paths)
         progress = tqdm(
             decoded,
             desc=f"reading {listing.part}",
@@ -345,10 +386,11 @@ def _decode(
                 continue
             images[position, :, :, 0], before = image
             readable.append(position)
-            if before.changes:
+            if before.changes(size):
                 formats[name] = before
     labels = np.array([label for label, _ in listing.images], dtype=np.int64)
-    split = Split(images, labels, tuple(name for _, name in listing.images))
+    names = tuple(name for _, name in listing.images)
+    split = Split(images, labels, names, classes=listing.classes)
     return split if len(readable) == len(split) else split.select(readable)
 
 
@@ -361,11 +403,11 @@ def _are_large(paths: Sequence[Path]) -> bool:
     return sum(sizes) > _BYTES_WORTH_A_THREAD * len(sizes)
 
 
-def _read_image(path: Path) -> tuple[np.ndarray, ImageFormat] | str:
-    """Opens a file for `decode_image`, whose result or reason it returns."""
+def _read_image(path: Path, size: int) -> tuple[np.ndarray, ImageFormat] | str:
+    """Does for a path what `decode_image` does for an open file."""
     try:
         with path.open("rb") as file:
-            return decode_image(file)
+            return decode_image(file, size)
     except OSError as error:
         return reason_of(error)
 

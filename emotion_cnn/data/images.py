@@ -1,4 +1,4 @@
-"""One image: decoded, checked and converted to 48x48 grayscale."""
+"""Converting one image, from a file or an array, to small grayscale."""
 
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -6,13 +6,15 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from emotion_cnn.errors import DataError
 from emotion_cnn.files import shown
 
 IMAGE_SIZE = 48
-"""Height and width, in pixels, of every image the tool works on."""
+"""Height and width, in pixels, of FER2013's images; the default everywhere."""
 
 # A decoded image takes 4 bytes a pixel, and several are decoded at a time.
 _MEGAPIXEL_LIMIT = 32
+_TOO_LARGE = f"larger than {_MEGAPIXEL_LIMIT} megapixels"
 _MEGAPIXELS_AT_ONCE = 1
 OTHER_SIZE = "of another size"
 OTHER_MODE = "of another mode"
@@ -21,13 +23,13 @@ TURNED = "turned upright as their EXIF data says"
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """What an image was before it became 48x48 grayscale.
+    """What an image was before its conversion.
 
     Attributes:
         width: In pixels.
         height: In pixels.
         mode: As Pillow calls it, such as `RGB`.
-        turned: Whether its EXIF data say to turn or flip it.
+        turned: Whether its EXIF data says to rotate or flip it.
     """
 
     width: int
@@ -35,54 +37,100 @@ class ImageFormat:
     mode: str
     turned: bool
 
-    @property
-    def changes(self) -> tuple[str, ...]:
-        """The kinds of conversion it needs; none for 48x48 grayscale."""
+    def changes(self, size: int = IMAGE_SIZE) -> tuple[str, ...]:
+        """Returns the conversions to grayscale of a height and width, in pixels."""
         needed = {
-            OTHER_SIZE: (self.width, self.height) != (IMAGE_SIZE, IMAGE_SIZE),
+            OTHER_SIZE: (self.width, self.height) != (size, size),
             OTHER_MODE: self.mode != "L",
             TURNED: self.turned,
         }
         return tuple(kind for kind, is_needed in needed.items() if is_needed)
 
 
-def decode_image(file: BinaryIO) -> tuple[np.ndarray, ImageFormat] | str:
-    """Returns an image and what it was before, or why it cannot be read.
+def decode_image(
+    file: BinaryIO, size: int = IMAGE_SIZE
+) -> tuple[np.ndarray, ImageFormat] | str:
+    """Decodes an image and converts it to grayscale.
+
+    It is turned as its EXIF data says, blended with white where transparent, and
+    scaled from 16 bits to 8; other sizes are cropped to the middle square and
+    resized.
 
     Args:
         file: A JPEG or PNG, seekable and at its start.
+        size: Height and width to return, in pixels.
 
     Returns:
-        Either uint8 `(48, 48)` and the format of the file, or a short reason.
+        Either the image, uint8 `(size, size)`, and its format in the file; or why
+        it cannot be read, in a few words.
     """
-    too_large = f"larger than {_MEGAPIXEL_LIMIT} megapixels"
     try:
         if not file.read(1):
             return "empty file"
         file.seek(0)
         image = Image.open(file, formats=("JPEG", "PNG"))
-        if image.width * image.height > _MEGAPIXEL_LIMIT * 1_000_000:
-            return too_large
+        if _is_too_large(image.width, image.height):
+            return _TOO_LARGE
         if image.format == "PNG":
             # Loading a PNG does not check its chunks, and verifying uses it up.
             image.verify()
             file.seek(0)
             image = Image.open(file, formats=("JPEG", "PNG"))
-        size, mode = image.size, image.mode
+        original_size, mode = image.size, image.mode
         if image.width * image.height > _MEGAPIXELS_AT_ONCE * 1_000_000:
-            # A JPEG comes out small and gray at once; others ignore it.
-            image.draft("L", (8 * IMAGE_SIZE, 8 * IMAGE_SIZE))
+            # Decodes a JPEG at a fraction of its size, in gray; no effect on a PNG.
+            image.draft("L", (8 * size, 8 * size))
         image.load()
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        before = ImageFormat(*size, mode, orientation != 1)
-        return _to_grayscale(image), before
+        before = ImageFormat(*original_size, mode, orientation != 1)
+        return _to_grayscale(image, size), before
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        return too_large
+        return _TOO_LARGE
     except UnidentifiedImageError:
         return "not a JPEG or PNG image"
     except Exception as error:
         # Pillow's decoders raise almost any kind of error on damaged files.
         return reason_of(error)
+
+
+def image_from_array(array: np.ndarray, size: int = IMAGE_SIZE) -> np.ndarray:
+    """Converts an image in memory, as `decode_image` does a PNG of the same pixels.
+
+    Args:
+        array: uint8, 0 to 255, of any height and width: grayscale `(h, w)` or
+            `(h, w, 1)`, RGB `(h, w, 3)` or RGBA `(h, w, 4)`.
+        size: Height and width to return, in pixels.
+
+    Returns:
+        uint8 `(size, size)`; a copy of grayscale that is of this size already.
+
+    Raises:
+        DataError: It has another dtype or shape, no pixels, or too many.
+    """
+    has_channels = array.ndim == 3 and array.shape[2] in (1, 3, 4)
+    if array.dtype != np.uint8 or not (array.ndim == 2 or has_channels):
+        is_float = np.issubdtype(array.dtype, np.floating)
+        hint = ' For values from 0 to 1 that is (255 * image).astype("uint8").'
+        raise DataError(
+            "Expected an image of dtype uint8, 0 to 255, and of shape (height, width) "
+            "or (height, width, channels) with 1 channel for gray, 3 for RGB or 4 for "
+            f"RGBA; found {array.dtype} {array.shape}. Convert it first."
+            + (hint if is_float else "")
+        )
+    if not array.size:
+        raise DataError(
+            f"Expected an image of at least one pixel, found shape {array.shape}. "
+            "Leave it out."
+        )
+    height, width = array.shape[:2]
+    if _is_too_large(width, height):
+        raise DataError(
+            f"Expected an image of at most {_MEGAPIXEL_LIMIT} megapixels, found "
+            f"{width:,} x {height:,} pixels. Crop or resize it first."
+        )
+    if array.shape[2:] == (1,):
+        array = array[:, :, 0]
+    return _to_grayscale(Image.fromarray(array), size)
 
 
 def reason_of(error: Exception) -> str:
@@ -91,22 +139,26 @@ def reason_of(error: Exception) -> str:
     return shown(system_text or str(error) or type(error).__name__)[:100]
 
 
-def _to_grayscale(image: Image.Image) -> np.ndarray:
-    """Returns uint8 `(48, 48)`."""
+def _is_too_large(width: int, height: int) -> bool:
+    return width * height > _MEGAPIXEL_LIMIT * 1_000_000
+
+
+def _to_grayscale(image: Image.Image, size: int) -> np.ndarray:
+    """Returns uint8 `(size, size)`."""
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):
         # Pillow's own conversion of 16 bits to 8 clips at 255 instead of scaling.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.has_transparency_data:
-        image = _laid_on_white(image)
+        image = _blend_with_white(image)
     if image.mode != "L":
         image = image.convert("L")
-    if image.size != (IMAGE_SIZE, IMAGE_SIZE):
-        image = ImageOps.fit(image, (IMAGE_SIZE, IMAGE_SIZE))
-    return np.asarray(image)
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size))
+    return np.array(image)
 
 
-def _laid_on_white(image: Image.Image) -> Image.Image:
+def _blend_with_white(image: Image.Image) -> Image.Image:
     """Returns a transparent image in gray; some rows at a time, to save memory."""
     gray = Image.new("L", image.size)
     height = max(1, int(_MEGAPIXELS_AT_ONCE * 1_000_000) // image.width)

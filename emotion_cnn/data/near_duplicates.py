@@ -1,6 +1,7 @@
-"""Near-duplicates across the split that an earlier audit wrote down."""
+"""The near-duplicates that an earlier audit wrote down."""
 
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,110 +9,150 @@ from typing import Any
 
 import numpy as np
 
-from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.splits import Split, class_counts, fingerprint
 from emotion_cnn.errors import DataError
-from emotion_cnn.files import shown
+from emotion_cnn.files import first_line, shown
 
 AUDIT_FILE = "audit.json"
 KIND = "emotion-cnn audit"
 
-FORMAT = 1
+FORMAT = 2
 """Raised when `audit.json` changes in a way that its readers must know of."""
+
+# An audit of FER2013 takes 0.7 MB. Parsed, a file may take ten times its size.
+_MEGABYTE_LIMIT = 64
 
 
 @dataclass(frozen=True)
 class KnownNearDuplicates:
-    """The near-duplicates across the split that an audit has found.
+    """The near-duplicates that an audit has found.
 
     Attributes:
-        path: The `audit.json` they stand in.
+        path: The `audit.json` that lists them.
         fingerprints: Of the `train` and `test` that were audited.
         train: Names of the train images that have a near-duplicate in test.
         test: Names of the test images that have a near-duplicate in train.
+        within_train: Pairs of names of train images that are near-duplicates.
     """
 
     path: Path
     fingerprints: Mapping[str, str]
     train: frozenset[str]
     test: frozenset[str]
+    within_train: tuple[tuple[str, str], ...]
 
     def check(self, **splits: Split) -> None:
         """Makes sure that the audit was of these images.
 
         Args:
-            **splits: `train`, `test` or both, just as they were read.
+            **splits: `train`, `test` or both, as they were read.
 
         Raises:
-            DataError: It was of others.
+            DataError: If it was of other images.
         """
         for part, split in splits.items():
             expected, found = self.fingerprints[part], fingerprint(split)
             if found != expected:
                 raise DataError(
-                    f"{self.path} is an audit of other images: expected a {part}/ "
-                    f"with the fingerprint {expected[:12]}, found {found[:12]}. "
-                    "Audit this data (--mode audit), or name the folder that was."
+                    f"{shown(str(self.path))} is an audit of other images: expected a "
+                    f"{part}/ with the fingerprint {shown(expected[:12])}, found "
+                    f"{found[:12]}. Run `emotion-cnn audit` on this data, or use the "
+                    "data folder that was audited."
                 )
 
-    def left_of(self, train: Split) -> Split:
-        """Returns `train` without the images that stand in test too.
+    def exclude_from(self, train: Split) -> Split:
+        """Returns `train` without the images that have a near-duplicate in test.
 
         Raises:
-            DataError: No image of an emotion is left.
+            DataError: If no image of a class remains.
         """
-        left = train.select([name not in self.train for name in train.names])
-        before, after = class_counts(train), class_counts(left)
-        gone = [name for name in EMOTIONS if before[name] and not after[name]]
-        if gone:
+        remaining = train.select([name not in self.train for name in train.names])
+        before, after = class_counts(train), class_counts(remaining)
+        lost = [name for name in train.classes if before[name] and not after[name]]
+        if lost:
             raise DataError(
-                f"Without the near-duplicates in {self.path} no image of "
-                f"{', '.join(gone)} is left in train/: all of them stand in test/ too. Expected at least "
-                "one. Add images, or train without --leave-out."
+                f"Expected at least one image of every class in train/ without a "
+                f"near-duplicate in test/; found none of {', '.join(lost)}, by "
+                f"{shown(str(self.path))}. Add images, or train without `leave_out`."
             )
-        return left
+        return remaining
 
-    def places_without(self, test: Split) -> np.ndarray:
-        """Returns where in `test` the images without a near-duplicate in train are."""
+    def clean_positions(self, test: Split) -> np.ndarray:
+        """Returns where in `test` the images without a near-duplicate in train are.
+
+        Returns:
+            int64 `(m,)`, in ascending order.
+        """
         return np.flatnonzero([name not in self.test for name in test.names])
 
 
 def read_known_near_duplicates(path: Path) -> KnownNearDuplicates:
-    """Reads the near-duplicates across the split from an audit.
+    """Reads the near-duplicates that an audit has found.
 
     Args:
-        path: An `audit.json`, or the folder it lies in.
+        path: An `audit.json`, or the folder that holds it.
 
     Raises:
-        DataError: It is missing, damaged, or no audit.
+        DataError: If it is missing, damaged, no audit, or of another format.
     """
     path = path / AUDIT_FILE if path.is_dir() else path
-    how = "Make one with --mode audit."
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(_read_limited(path))
     except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise DataError(
-            f"Expected an {AUDIT_FILE} in {shown(str(path))}, found none that can be "
-            f"read ({reason}). {how}"
+            f"Expected a readable {AUDIT_FILE} at {shown(str(path))}, found: {reason}. "
+            "Create one with `emotion-cnn audit`."
         ) from error
+    if not isinstance(values, dict) or values.get("kind") != KIND:
+        raise DataError(
+            f"Expected the {AUDIT_FILE} of an audit at {shown(str(path))}, found "
+            "another JSON file. Create one with `emotion-cnn audit`."
+        )
     try:
-        if (values["kind"], values["format"]) != (KIND, FORMAT):
-            raise ValueError(f"format {values['format']!r} of {values['kind']!r}")
+        if (version := _checked(values["format"], int)) != FORMAT:
+            raise DataError(
+                f"Expected an audit of format {FORMAT} at {shown(str(path))}, found "
+                f"format {str(version)[:9]}. Run `emotion-cnn audit` again."
+            )
+        prints = _checked(values["fingerprints"], dict)
         return KnownNearDuplicates(
             path,
-            {part: str(values["fingerprints"][part]) for part in ("train", "test")},
-            _names(values["leave_out"]),
-            _names(values["test_with_near_duplicate_in_train"]),
+            {part: _checked(prints[part], str) for part in ("train", "test")},
+            frozenset(_strings(values["leave_out"])),
+            frozenset(_strings(values["test_with_near_duplicate_in_train"])),
+            tuple(_names(pair) for pair in _checked(values["within_train"], list)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError) as error:
+        missing = isinstance(error, KeyError)
         raise DataError(
-            f"{shown(str(path))} is no audit that this version reads. Expected format "
-            f"{FORMAT} of {KIND!r}, found: {type(error).__name__} {error}. {how}"
+            f"Expected a complete audit at {shown(str(path))}, found "
+            f"{f'no {error}' if missing else error}. Run `emotion-cnn audit` again."
         ) from error
 
 
-def _names(values: Any) -> frozenset[str]:
-    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-        raise TypeError("a list of names expected")
-    return frozenset(values)
+def _read_limited(path: Path) -> bytes:
+    # Checked first: opening a pipe would wait for somebody to write to it.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("not a regular file")
+    limit = _MEGABYTE_LIMIT * 1_000_000
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"more than {_MEGABYTE_LIMIT} MB")
+    return content
+
+
+def _checked(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{type(value).__name__} in place of {kind.__name__}")
+    return value
+
+
+def _strings(values: Any) -> list[str]:
+    return [_checked(value, str) for value in _checked(values, list)]
+
+
+def _names(pair: Any) -> tuple[str, str]:
+    names = _checked(pair, dict)
+    return _checked(names["image"], str), _checked(names["near_duplicate"], str)

@@ -1,12 +1,10 @@
 """Which data a command works on: a folder, or the built-in drawn faces."""
 
+import logging
 from pathlib import Path
 
-from emotion_cnn.data.folders import has_images
-from emotion_cnn.settings import ROOT
-
 SAMPLE_DATA = "sample"
-"""The value of `--data` that stands for the built-in drawn faces."""
+"""The value of the setting `data` that stands for the built-in drawn faces."""
 
 _NOTICE = """\
 *** DRAWN FACES, NOT PHOTOGRAPHS ***
@@ -14,27 +12,40 @@ _NOTICE = """\
 used. They show that everything works; accuracy on them says nothing about
 accuracy on people. For real figures get FER2013 (the Kaggle data set
 msambare/fer2013, about 60 MB), unpack its train/ and test/ into
-{root}, or name another folder with --data.
+{folder}, or name another folder with `data`.
 """
+
+_log = logging.getLogger(__name__)
 
 
 def find_source(data: str) -> str:
     """Returns the data folder to work on, or `SAMPLE_DATA` for the drawn faces.
 
-    They step in, with a notice, where they are asked for or where the project's
-    own folder is and holds no images.
+    They step in, with a notice, where they are asked for, or where the data folder is
+    the working folder and holds no images.
 
     Args:
-        data: What `--data` says.
+        data: A folder, or `SAMPLE_DATA`.
+
+    Raises:
+        DataError: The working folder cannot be listed.
     """
+    here = Path.cwd()
     if data == SAMPLE_DATA:
-        reason = "--data sample asks for them."
-    elif Path(data).resolve() == ROOT.resolve() and not has_images(ROOT):
+        reason = f"`data={SAMPLE_DATA}` asks for them."
+    elif Path(data).resolve() == here and not _has_images(here):
         reason = "train/ and test/ hold no images yet."
     else:
         return data
-    print(_NOTICE.format(reason=reason, root=ROOT))
+    _log.warning(_NOTICE.format(reason=reason, folder=here))
     return SAMPLE_DATA
+
+
+def _has_images(folder: Path) -> bool:
+    # Not at the top: the command line needs the name of the drawn faces at once.
+    from emotion_cnn.data.folders import has_images
+
+    return has_images(folder)
 
 
 def source_name(source: str) -> str:

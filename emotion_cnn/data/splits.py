@@ -1,4 +1,4 @@
-"""Labelled images in memory: splits, held-out validation, fingerprint."""
+"""Labelled images in memory: splits, held-out validation images, fingerprint."""
 
 import dataclasses
 import hashlib
@@ -17,13 +17,12 @@ class Split:
     """Some labelled images.
 
     Attributes:
-        images: uint8 `(n, 48, 48, 1)`, gray levels 0 to 255.
+        images: uint8 `(n, height, width, 1)`, gray levels 0 to 255.
         labels: int64 `(n,)`, positions in `classes`.
         names: The n paths relative to the data folder, with forward slashes, such
             as `test/happy/PrivateTest_123.jpg`.
-        targets: What a network is to answer where that is not a one at the label:
-            float32 `(n, 7)`, or `(n, 2, 7)` for each set of labels. A row of zeros
-            asks for nothing.
+        targets: What a network is trained to predict where that is not the one-hot
+            label: float32 `(n, label sets, classes)`. Zero targets carry no weight.
         classes: What the labels stand for, in their order.
     """
 
@@ -38,7 +37,7 @@ class Split:
         return len(self.names)
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Split":
-        """Returns the images at `indices`, in that order, or those a mask picks."""
+        """Returns the images at some positions, in that order, or those of a mask."""
         positions = np.arange(len(self))[indices]
         names = tuple(self.names[position] for position in positions)
         targets = None if self.targets is None else self.targets[positions]
@@ -53,13 +52,13 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The images to train on, to validate on and to test on.
+    """The images to train, to validate and to test on.
 
     Attributes:
-        train: Never contains an image of `validation`.
+        train: Without the images of `validation`.
         validation: For decisions during training; see `split_dataset`.
-        test: Everything in `test/`.
-        validation_source: A phrase that says where `validation` comes from.
+        test: All images of `test/`.
+        validation_source: Where `validation` is from, in words.
         notes: Lines for the user: what was converted and what was left out.
         fingerprint: SHA-256, in hexadecimal, over the names, labels and pixels of
             train, validation and test, in order.
@@ -81,24 +80,23 @@ def split_dataset(
     seed: int,
     notes: Sequence[str] = (),
 ) -> Dataset:
-    """Sets validation images apart from those the final figure is measured on.
+    """Chooses the validation images.
 
-    Where `test` carries FER2013's official parts, validation is PublicTest.
-    Elsewhere a share of every class of `train` is held out, chosen by `seed`, and
-    the others keep their order.
+    If `test` has the parts of FER2013's official split, these are its PublicTest
+    part. Otherwise a random share of every class of `train` is held out; the
+    other images keep their order.
 
     Args:
         train: Images to train on.
         test: Images to test on; returned whole.
-        validation_share: Above 0 and below 1; the part of each class of `train` to
-            hold out, rounded, but at least one image and never all. Not used
+        validation_share: Above 0 and below 1; the share of each class of `train`
+            to hold out, rounded, but at least one image and never all. Not used
             where there are official parts.
         seed: Chooses the images to hold out.
-        notes: Passed on to the user.
+        notes: Become those of the data set.
 
     Raises:
-        DataError: If part of `train` is to be held out and a class has only one
-            image.
+        DataError: If images are to be held out and a class has only one.
     """
     parts = official_parts(test)
     if parts:
@@ -123,11 +121,11 @@ def split_dataset(
 
 
 def official_parts(test: Split) -> dict[str, np.ndarray]:
-    """Returns where in `test` the two parts of FER2013's official split are.
+    """Finds the two parts of FER2013's official split.
 
     Returns:
-        int64 positions under `PublicTest` and `PrivateTest`; nothing unless every
-        file name starts with one of the two and both occur.
+        The positions in `test`, int64, of `PublicTest` and of `PrivateTest`; empty
+        unless every file name starts with one of the two, and both occur.
     """
     files = [PurePosixPath(name).name for name in test.names]
     parts = {
@@ -149,9 +147,9 @@ def _held_out(train: Split, share: float, seed: int) -> np.ndarray:
     single = [name for name, count in class_counts(train).items() if count == 1]
     if single:
         raise DataError(
-            "Expected at least two images of every emotion in train/, one to train "
-            f"on and one to validate on; found a single one of: {', '.join(single)}. "
-            "Add images of these emotions."
+            "Expected at least two images of every class in train/, one to train on "
+            f"and one to validate on; found a single one of: {', '.join(single)}. Add "
+            "images of these classes."
         )
     generator = np.random.default_rng(seed)
     mask = np.zeros(len(train), dtype=bool)

@@ -1,4 +1,4 @@
-"""Original labels smoothed by what FER+'s votes let expect."""
+"""Original labels smoothed by soft labels that are predicted from FER+'s votes."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,44 +6,43 @@ from dataclasses import replace
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.splits import Split
 from emotion_cnn.data.votes import Votes, vote_counts
 from emotion_cnn.errors import DataError
 
 
 def smooth_labels(split: Split, votes: Mapping[str, Votes], *, share: float) -> Split:
-    """Replaces a share of each original label by the labels that the votes let expect.
+    """Mixes each original label with soft labels predicted from the image's votes.
 
-    An original label is one answer, partly chance, and a network that trains for long
-    memorises it. A logistic regression of the labels on the votes has but a few
-    dozen weights, and cannot.
+    An original label is the judgement of one person, and a network that trains for
+    long memorises its errors. A logistic regression of the labels on the votes, with
+    its few dozen weights, cannot.
 
     Args:
-        split: Training images with targets `(n, 2, 7)` as of `add_votes`.
+        split: Training images with targets `(n, 2, classes)` as of `add_votes`.
         votes: The votes by the image's name.
-        share: From 0 to 1.
+        share: The predicted soft labels' share of the new targets, from 0 to 1.
 
     Returns:
         The same images; `targets[:, 0]` are distributions, but for images without
-        votes, which keep a one at their label.
+        votes, which keep their one-hot label.
 
     Raises:
-        DataError: Fewer than two emotions have images with votes.
+        DataError: Fewer than two classes have images with votes.
     """
     counts = vote_counts(split.names, votes)
     voted = counts.any(axis=1)
     if len(np.unique(split.labels[voted])) < 2:
         raise DataError(
-            "--vote-smoothing expects votes on images of two emotions or more in "
-            "train/, found fewer. Leave it out, or add votes: --mode prepare "
-            "--ferplus fer2013new.csv."
+            "`vote_smoothing` expects votes on images of two classes or more in "
+            "train/, found fewer. Leave it out, or add votes with emotion-cnn prepare "
+            "and its `ferplus=fer2013new.csv`."
         )
     features = np.sqrt(counts[voted] / counts[voted].sum(axis=1, keepdims=True))
     regression = LogisticRegression(max_iter=1000)
     regression.fit(features, split.labels[voted])
-    expected = np.zeros((len(features), len(EMOTIONS)))
-    expected[:, regression.classes_] = regression.predict_proba(features)
+    predicted = np.zeros((len(features), len(split.classes)))
+    predicted[:, regression.classes_] = regression.predict_proba(features)
     targets = np.array(split.targets)
-    targets[voted, 0] = (1 - share) * targets[voted, 0] + share * expected
+    targets[voted, 0] = (1 - share) * targets[voted, 0] + share * predicted
     return replace(split, targets=targets)

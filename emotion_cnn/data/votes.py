@@ -1,4 +1,4 @@
-"""FER+: ten people's votes on every image of FER2013, and what they amount to.
+"""FER+: ten people's votes on every image of FER2013, and the labels that follow.
 
 The rules are those of E. Barsoum, C. Zhang, C. Canton Ferrer and Z. Zhang,
 "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced
@@ -7,6 +7,7 @@ with it. Pure functions of votes; the only code that knows the two CSV files.
 """
 
 import csv
+import dataclasses
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -75,8 +76,8 @@ def over_half_of_all_votes(
 ) -> np.ndarray:
     """Returns on which images over half of all votes are for one emotion.
 
-    The stricter rule that some report on: single votes count among all of them, and
-    so do those for contempt, unknown and not a face. Of ten votes that takes six.
+    This is the stricter rule that some publications use: single votes count, and so
+    do those for contempt, unknown and not a face. Of ten votes that takes six.
 
     Args:
         names: The images' n names.
@@ -90,15 +91,15 @@ def over_half_of_all_votes(
 
 
 def crowd_labels(votes: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
-    """Returns the emotion that the crowd sees, and counts where it sees none.
+    """Returns the emotion that most votes are for, and counts images without one.
 
     Args:
         votes: Integers `(n, 10)`, columns as in `VOTE_COLUMNS`.
 
     Returns:
         int64 `(n,)`, positions in `EMOTIONS`, -1 for an image that is left out;
-        and how many are left out for want of a majority, and because the
-        majority says contempt, unknown or not a face.
+        and how many are left out without a majority, and because the majority
+        votes for contempt, unknown or not a face.
     """
     columns = majority_columns(votes)
     left_out = {NO_MAJORITY: int((columns == -1).sum())}
@@ -138,12 +139,12 @@ def vote_counts(names: Sequence[str], votes: Mapping[str, Votes]) -> np.ndarray:
 def relabel(
     split: Split, votes: Mapping[str, Votes], *, distribution: bool
 ) -> tuple[Split, dict[str, int]]:
-    """Gives images the labels of the crowd, and leaves out those without one.
+    """Gives images the majority's label, and leaves out those without one.
 
     Args:
-        split: Images with other labels.
+        split: Images with their original labels.
         votes: The votes by the image's name.
-        distribution: Whether to train on `vote_shares`, as `Split.targets`.
+        distribution: Whether `vote_shares` become the images' targets.
 
     Returns:
         The images that are left, and how many are left out for which reason.
@@ -155,32 +156,31 @@ def relabel(
     labels, left_out = crowd_labels(counts)
     kept, positions = labels >= 0, np.flatnonzero(voted)
     chosen = split.select(positions[kept])
-    relabelled = Split(
-        chosen.images,
-        labels[kept],
-        chosen.names,
-        vote_shares(counts[kept]) if distribution else None,
+    relabelled = dataclasses.replace(
+        chosen,
+        labels=labels[kept],
+        targets=vote_shares(counts[kept])[:, np.newaxis] if distribution else None,
     )
     return relabelled, {"no votes": int((~voted).sum()), **left_out}
 
 
 def add_votes(split: Split, votes: Mapping[str, Votes]) -> tuple[Split, int]:
-    """Makes images ask for both: their label, and how the crowd votes.
+    """Gives images targets of both label sets: their label, and the votes.
 
     Args:
         split: Images with their original labels.
         votes: The votes by the image's name.
 
     Returns:
-        The same images with targets `(n, 2, 7)`: a one at the label, and
+        The same images with targets `(n, 2, 7)`: the one-hot label, and
         `vote_shares`, which are zeros where there are no votes; and the number of
         images with such shares.
     """
     shares = vote_shares(vote_counts(split.names, votes))
     ones = np.eye(len(EMOTIONS), dtype=np.float32)[split.labels]
     targets = np.stack([ones, shares], axis=1)
-    asked = Split(split.images, split.labels, split.names, targets)
-    return asked, int(shares.any(axis=1).sum())
+    with_votes = dataclasses.replace(split, targets=targets)
+    return with_votes, int(shares.any(axis=1).sum())
 
 
 def write_votes(path: Path, votes: Mapping[str, Votes]) -> None:
@@ -223,16 +223,16 @@ def read_votes(stream: IO[bytes], path: Path) -> dict[str, Votes]:
 
 
 def parse_votes(cells: Iterable[str]) -> Votes:
-    """Returns the votes that ten cells of a table stand for.
+    """Returns the votes in ten cells of a table.
 
     Raises:
-        ValueError: A cell holds no whole number from 0 to 1000.
+        ValueError: A cell does not hold a whole number from 0 to 1000.
     """
     votes = []
     for cell in cells:
         number = cell.strip()
         if not (number.isascii() and number.isdigit() and int(number) <= _VOTE_LIMIT):
-            raise ValueError(f"{number[:20]!a} is no number of votes")
+            raise ValueError(f"{number[:20]!a} is not a number of votes")
         votes.append(int(number))
     return tuple(votes)
 
@@ -241,7 +241,7 @@ def parsed_votes(row: Mapping[str, str], place: str) -> Votes:
     """Returns the votes in a row of a table.
 
     Raises:
-        SourceError: A cell holds no number of votes; names `place`.
+        SourceError: A cell does not hold a number of votes; names `place`.
     """
     try:
         return parse_votes(row[column.lower()] for column in VOTE_COLUMNS)
@@ -276,4 +276,4 @@ def csv_rows(
             place = f"row {number} (line {reader.line_num})"
             yield place, dict(zip(header, row, strict=True))
     except csv.Error as error:
-        raise SourceError(f"{path} is no sound CSV file: {error}.") from error
+        raise SourceError(f"{path} is not a valid CSV file: {error}.") from error

@@ -1,4 +1,4 @@
-"""Temperature scaling: how confident a network should have been."""
+"""Temperature scaling: probabilities that are as high as predictions are accurate."""
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -14,26 +14,26 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Returns the temperature that calibrates a network.
 
     It is the T that minimises the log loss of a softmax whose logits are divided by
-    T; the loss has one minimum, as it is convex in 1 / T. Above 1 the network was too
-    sure. Predictions, and with them accuracy, stay as they are.
+    T; the loss has one minimum, as it is convex in 1 / T. Above 1 the network was
+    overconfident. Predictions, and with them accuracy, stay as they are.
 
     Source: C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern
     neural networks", ICML 2017, section 4.2.
 
     Args:
-        labels: Integers in [0, 7) of shape (n,), of images that were not trained
-            on.
-        probabilities: Floats of shape (n, 7) whose rows sum to 1.
+        labels: Integers of shape (n,), positions of classes, of images that were not
+            trained on.
+        probabilities: Floats of shape (n, classes) whose rows sum to 1.
 
     Returns:
-        A number within `TEMPERATURES`; where every image is predicted rightly, the
-        lower the better.
+        A number within `TEMPERATURES`; the least one where every image is predicted
+        correctly.
 
     Raises:
         ValueError: There are no images, or the arrays are not as described.
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
-    check_predictions(labels, probabilities)
+    check_predictions(labels, probabilities, probabilities.shape[-1])
     logits = _logits(probabilities)
 
     def loss(log_temperature: float) -> float:
@@ -45,7 +45,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:
-    """Returns logits, float64, that a softmax makes these probabilities of."""
+    """Returns logits, float64, whose softmax are these probabilities."""
     # A softmax in float32 gives 0 for what is too small for it.
     least = np.finfo(np.float32).tiny
     return np.log(np.maximum(probabilities, least, dtype=np.float64))

@@ -13,23 +13,21 @@ from statistics import NormalDist
 import numpy as np
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
-from emotion_cnn.data.classes import EMOTIONS
-
 RELIABILITY_BINS = 15
 """Equal-width bins of confidence, the number Guo et al. (2017) report with."""
 
 
 @dataclass(frozen=True)
-class EmotionMetrics:
-    """How well one emotion is told from the other six; shares lie in [0, 1].
+class ClassMetrics:
+    """How well one class is told from the others; shares lie in [0, 1].
 
     Attributes:
-        precision: Share of the images predicted as the emotion that are
+        precision: Share of the images predicted as the class that are
             labelled so; 0 where none is predicted.
-        recall: Share of the images labelled as the emotion that are predicted
+        recall: Share of the images labelled as the class that are predicted
             so; 0 where none is labelled.
         f1: Harmonic mean of precision and recall; 0 where both are 0.
-        support: Number of images labelled as the emotion.
+        support: Number of images labelled as the class.
     """
 
     precision: float
@@ -46,7 +44,7 @@ class ReliabilityBin:
         lower: Lower edge, outside the bin.
         upper: Upper edge, inside the bin.
         count: Number of images in the bin.
-        accuracy: Share of them predicted rightly; None in an empty bin.
+        accuracy: Share of them predicted correctly; None in an empty bin.
         confidence: Mean of their highest probability; None in an empty bin.
     """
 
@@ -66,19 +64,18 @@ class Metrics:
 
     Attributes:
         n: Number of images, every one of them counted.
-        accuracy: Share of images predicted rightly.
+        accuracy: Share of images predicted correctly.
         accuracy_interval: 95% Wilson interval of `accuracy`.
-        balanced_accuracy: Mean recall over the emotions that have images.
-        macro_f1: Mean F1 over all seven emotions; one without images counts
-            as 0.
+        balanced_accuracy: Mean recall over the classes that have images.
+        macro_f1: Mean F1 over all classes; one without images counts as 0.
         top2_accuracy: Share of images whose label is among the two most
-            probable emotions.
+            probable classes.
         log_loss: Mean of -ln(probability of the label), in nats.
         expected_calibration_error: Mean distance between confidence and
             accuracy; see `expected_calibration_error`.
-        emotions: Metrics of each emotion by name, in the order of `EMOTIONS`.
+        classes: Metrics of each class by name, in their order.
         confusion_matrix: Counts of images; row = label, column = prediction,
-            both in the order of `EMOTIONS`.
+            both in the order of the classes.
         reliability: The `RELIABILITY_BINS` bins of a reliability diagram.
     """
 
@@ -90,21 +87,24 @@ class Metrics:
     top2_accuracy: float
     log_loss: float
     expected_calibration_error: float
-    emotions: dict[str, EmotionMetrics]
+    classes: dict[str, ClassMetrics]
     confusion_matrix: list[list[int]]
     reliability: tuple[ReliabilityBin, ...]
 
 
-def compute_metrics(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
+def compute_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+) -> Metrics:
     """Evaluates predictions against labels.
 
-    Of equally probable emotions the one that comes first in `EMOTIONS` is taken
-    as the more probable, for the prediction as for the top two.
+    Of equally probable classes the one that comes first is taken as the more
+    probable, for the prediction as for the top two.
 
     Args:
-        labels: Integers in [0, 7) of shape (n,), positions in `EMOTIONS`.
-        probabilities: Floats of shape (n, 7) whose rows sum to 1, give or take
+        labels: Integers of shape (n,), positions in `classes`.
+        probabilities: Floats of shape (n, classes) whose rows sum to 1, give or take
             the rounding of float32.
+        classes: The names of two or more classes, in their order.
 
     Returns:
         The metrics over all n images.
@@ -114,7 +114,7 @@ def compute_metrics(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
     """
     labels = np.asarray(labels)
     probabilities = np.asarray(probabilities, dtype=np.float64)
-    check_predictions(labels, probabilities)
+    check_predictions(labels, probabilities, len(classes))
     # Float32 rows miss 1 by more than scikit-learn lets pass without a warning.
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
 
@@ -124,9 +124,9 @@ def compute_metrics(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
     predictions = ranking[:, 0]
     correct = predictions == labels
 
-    classes = range(len(EMOTIONS))
+    positions = range(len(classes))
     precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predictions, labels=classes, zero_division=0
+        labels, predictions, labels=positions, zero_division=0
     )
     reliability = reliability_bins(probabilities.max(axis=1), correct)
     n = len(labels)
@@ -135,22 +135,24 @@ def compute_metrics(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
         accuracy=float(correct.mean()),
         accuracy_interval=wilson_interval(int(correct.sum()), n),
         # What balanced_accuracy_score gives, less its warning about predictions
-        # of an emotion that has no images.
+        # of a class that has no images.
         balanced_accuracy=float(recall[support > 0].mean()),
         macro_f1=float(f1.mean()),
         top2_accuracy=float((ranking[:, :2] == labels[:, None]).any(axis=1).mean()),
-        log_loss=float(log_loss(labels, probabilities, labels=classes)),
+        log_loss=float(log_loss(labels, probabilities, labels=positions)),
         expected_calibration_error=expected_calibration_error(reliability),
-        emotions={
-            emotion: EmotionMetrics(
+        classes={
+            name: ClassMetrics(
                 precision=float(precision[label]),
                 recall=float(recall[label]),
                 f1=float(f1[label]),
                 support=int(support[label]),
             )
-            for label, emotion in enumerate(EMOTIONS)
+            for label, name in enumerate(classes)
         },
-        confusion_matrix=confusion_matrix(labels, predictions, labels=classes).tolist(),
+        confusion_matrix=confusion_matrix(
+            labels, predictions, labels=positions
+        ).tolist(),
         reliability=reliability,
     )
 
@@ -188,7 +190,7 @@ def reliability_bins(
 
     Args:
         confidence: Floats in [0, 1] of shape (n,): the probability of each
-            predicted emotion.
+            predicted class.
         correct: Booleans of shape (n,): whether the prediction is the label.
 
     Returns:
@@ -234,23 +236,25 @@ def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
     return sum(gaps) / sum(each.count for each in bins)
 
 
-def check_predictions(labels: np.ndarray, probabilities: np.ndarray) -> None:
-    """Checks arrays that metrics are computed from.
+def check_predictions(
+    labels: np.ndarray, probabilities: np.ndarray, classes: int
+) -> None:
+    """Checks arrays that metrics are computed from, against the number of classes.
 
     Raises:
         ValueError: They are not labels and probabilities of the same images.
     """
-    shape = (len(labels), len(EMOTIONS))
+    shape = (len(labels), classes)
     if labels.ndim != 1 or probabilities.shape != shape:
         raise ValueError(
-            f"Expected labels of shape (n,) and probabilities of shape (n, "
-            f"{len(EMOTIONS)}). Received: {labels.shape} and {probabilities.shape}."
+            f"Expected labels of shape (n,) and probabilities of shape (n, {classes}). "
+            f"Received: {labels.shape} and {probabilities.shape}."
         )
     if len(labels) == 0:
         raise ValueError("Expected at least one image to evaluate. Received: none.")
-    if not np.isin(labels, range(len(EMOTIONS))).all():
+    if not np.isin(labels, range(classes)).all():
         raise ValueError(
-            f"Expected labels from 0 to {len(EMOTIONS) - 1}. "
+            f"Expected labels from 0 to {classes - 1}. "
             f"Received: {sorted(set(labels.tolist()))}."
         )
     sums = probabilities.sum(axis=1)

@@ -1,4 +1,4 @@
-"""Draws what it is given: learning curves, confusion, calibration, mistakes.
+"""Figures: learning curves, confusion matrices, calibration, mistakes.
 
 The `draw_` functions draw on axes of the caller's; the `_figure` functions make a
 `Figure` of their own, which needs neither pyplot's global state nor a display.
@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.evaluation.metrics import ReliabilityBin
 
 # Wong's palette ("Points of view: Color blindness", Nature Methods 8, 2011), as
@@ -97,14 +96,18 @@ def _rate_drops(
 
 
 def draw_confusion_matrix(
-    matrix: Sequence[Sequence[int]], axes: Axes, *, shares: bool
+    matrix: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    axes: Axes,
+    *,
+    shares: bool,
 ) -> Axes:
     """Draws a confusion matrix, every cell with its value.
 
     Args:
-        matrix: Counts of images, 7 x 7; row = label, column = prediction, in
-            the order of `EMOTIONS`. The row of an emotion without images stays
-            empty.
+        matrix: Counts of images; row = label, column = prediction, in the order of
+            `classes`. The row of a class without images stays empty.
+        classes: Names of the classes.
         axes: Where the matrix goes.
         shares: Whether to show each count as a percentage of its row.
 
@@ -126,10 +129,10 @@ def draw_confusion_matrix(
         vmax=100 if shares else None,
         square=True,
         linewidths=0.5,
-        xticklabels=EMOTIONS,
+        xticklabels=list(classes),
         yticklabels=[
-            f"{emotion}\n({support:,.0f})"
-            for emotion, support in zip(EMOTIONS, supports[:, 0], strict=True)
+            f"{name}\n({support:,.0f})"
+            for name, support in zip(classes, supports[:, 0], strict=True)
         ],
         cbar_kws={
             "label": "share of the label's images (%)"
@@ -150,7 +153,7 @@ def draw_reliability_diagram(
     """Draws accuracy against confidence, bin by bin.
 
     Bars show a bin's accuracy, dashes its mean confidence, numbers its count of
-    images. Bars below the dashes: the model is surer than it is right.
+    images. Bars below the dashes: the network is overconfident.
 
     Args:
         bins: Bins of confidence; empty ones are left out.
@@ -209,15 +212,17 @@ def draw_confident_mistakes(
     images: np.ndarray,
     labels: np.ndarray,
     probabilities: np.ndarray,
+    classes: Sequence[str],
     axes_grid: np.ndarray,
 ) -> int:
-    """Draws the wrong predictions with the highest probability, surest first.
+    """Draws the wrong predictions with the highest probability, most confident first.
 
     Args:
         images: Gray images, uint8, of shape (n, height, width) or
             (n, height, width, 1).
-        labels: Integers in [0, 7) of shape (n,).
-        probabilities: Floats of shape (n, 7) whose rows sum to 1.
+        labels: Integers of shape (n,), positions in `classes`.
+        probabilities: Floats of shape (n, classes) whose rows sum to 1.
+        classes: Names of the classes.
         axes_grid: Array of axes, filled row by row, one image each; those left
             over stay blank.
 
@@ -227,14 +232,14 @@ def draw_confident_mistakes(
     predictions = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     mistakes = np.flatnonzero(predictions != labels)
-    surest_first = mistakes[np.argsort(-confidence[mistakes], kind="stable")]
+    most_confident_first = mistakes[np.argsort(-confidence[mistakes], kind="stable")]
     for axes in axes_grid.flat:
         axes.set_axis_off()
-    for axes, image in zip(axes_grid.flat, surest_first, strict=False):
+    for axes, image in zip(axes_grid.flat, most_confident_first, strict=False):
         axes.imshow(images[image], cmap="gray", vmin=0, vmax=255)
         axes.set_title(
-            f"{EMOTIONS[labels[image]]} \N{RIGHTWARDS ARROW} "
-            f"{EMOTIONS[predictions[image]]}\n{confidence[image]:.1%}",
+            f"{classes[labels[image]]} \N{RIGHTWARDS ARROW} "
+            f"{classes[predictions[image]]}\n{confidence[image]:.1%}",
             fontsize=10,
         )
     return len(mistakes)
@@ -248,11 +253,16 @@ def loss_curves_figure(history: Mapping[str, Sequence[float]]) -> Figure:
 
 
 def confusion_matrix_figure(
-    matrix: Sequence[Sequence[int]], *, shares: bool, title: str
+    matrix: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    *,
+    shares: bool,
+    title: str,
 ) -> Figure:
     """Makes a figure of `draw_confusion_matrix`; n is added to the title."""
-    figure = Figure(figsize=(8, 7), layout="constrained")
-    axes = draw_confusion_matrix(matrix, figure.subplots(), shares=shares)
+    side = max(5, len(classes))
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = draw_confusion_matrix(matrix, classes, figure.subplots(), shares=shares)
     axes.set_title(f"{title}, n = {np.sum(matrix):,}")
     return figure
 
@@ -268,16 +278,23 @@ def reliability_figure(
 
 
 def mistakes_figure(
-    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, *, title: str
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    *,
+    title: str,
 ) -> Figure:
     """Makes a sheet of `draw_confident_mistakes`, 4 rows of 6 images.
 
     The title is followed by n, the number of mistakes and how to read a cell, or
-    by the news that there are no mistakes.
+    by the statement that there are none.
     """
     figure = Figure(figsize=(11, 8.5), layout="constrained")
     axes_grid = figure.subplots(_SHEET_ROWS, _SHEET_COLUMNS)
-    mistakes = draw_confident_mistakes(images, labels, probabilities, axes_grid)
+    mistakes = draw_confident_mistakes(
+        images, labels, probabilities, classes, axes_grid
+    )
     if mistakes:
         shown = min(mistakes, axes_grid.size)
         verdict = (

@@ -1,24 +1,25 @@
-"""Metrics as plain text, in tables 80 columns wide."""
+"""Metrics as plain text, in tables."""
 
 from collections.abc import Mapping
+from itertools import zip_longest
 
 from emotion_cnn.evaluation.metrics import Metrics
 
 
 def format_report(parts: Mapping[str, Metrics]) -> str:
-    """Lays metrics out as plain text in tables 80 columns wide.
+    """Lays metrics out as plain text in tables, 80 columns wide for short names.
 
     Args:
         parts: The metrics of each part by its name, such as `PrivateTest`.
 
     Returns:
         One block for each part, in the order given: on the left the metrics of
-        the whole part, on the right those of each emotion.
+        the whole part, on the right those of each class.
     """
-    return "\n\n".join(_format_part(name, metrics) for name, metrics in parts.items())
+    return "\n\n".join(_format_part(part, metrics) for part, metrics in parts.items())
 
 
-def _format_part(name: str, metrics: Metrics) -> str:
+def _format_part(part: str, metrics: Metrics) -> str:
     lower, upper = metrics.accuracy_interval
     whole = [
         ("accuracy", f"{metrics.accuracy:.2%}"),
@@ -30,13 +31,16 @@ def _format_part(name: str, metrics: Metrics) -> str:
         ("ECE", f"{metrics.expected_calibration_error:.2%}"),
     ]
     left = ["", *(f"{metric:<17}{value:>14}" for metric, value in whole)]
+    width = max(9, *(len(name) for name in metrics.classes))
     right = [
-        f"{'emotion':<9}{'precision':>9}{'recall':>9}{'F1':>9}{'support':>9}",
+        f"{'class':<{width}}{'precision':>9}{'recall':>9}{'F1':>9}{'support':>9}",
         *(
-            f"{emotion:<9}{each.precision:>9.2%}{each.recall:>9.2%}"
+            f"{name:<{width}}{each.precision:>9.2%}{each.recall:>9.2%}"
             f"{each.f1:>9.2%}{each.support:>9}"
-            for emotion, each in metrics.emotions.items()
+            for name, each in metrics.classes.items()
         ),
     ]
-    rows = [f"{a:<31}    {b}" for a, b in zip(left, right, strict=True)]
-    return "\n".join([f"{name}, n = {metrics.n}", *rows])
+    rows = [
+        f"{a:<31}    {b}".rstrip() for a, b in zip_longest(left, right, fillvalue="")
+    ]
+    return "\n".join([f"{part}, n = {metrics.n}", *rows])

@@ -1,1 +1,1 @@
-"""Other people's data sets, imported into a data folder."""
+"""Importing data sets of other formats: one module per format in `formats`."""

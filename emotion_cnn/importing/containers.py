@@ -1,8 +1,8 @@
-"""Where files come from: a file, a folder or an archive, none of them trusted.
+"""The files of a source: of a folder or an archive, neither of them trusted.
 
-Nothing is ever unpacked to disk: members are listed first, and then read one
-after the other as streams. Their names are only ever looked at. What can be
-read is bounded by what the archive weighs, so a small file stays a small job.
+Nothing is unpacked to disk: members are listed first, and then read one after the
+other as streams. No path is ever made of a member's name. The bytes that can be
+read are limited by the size of the archive, as a guard against decompression bombs.
 """
 
 import bz2
@@ -25,13 +25,13 @@ from typing import IO, Any
 from emotion_cnn.errors import SourceError
 
 MEMBER_LIMIT = 1_000_000
-"""Most files that are listed, of a folder or of an archive."""
+"""Greatest number of files in a folder or an archive."""
 
 RATIO_LIMIT = 200
 """How many times its own size an archive may unpack to; images reach about 10."""
 
 ALWAYS_ALLOWED = 64 * 2**20
-"""Bytes that any archive may unpack to, so that tiny ones of blank images pass."""
+"""Bytes that any archive may unpack to: a small one may hold blank images."""
 
 READ_LIMIT = 64 * 2**20
 """Most bytes read at once: a tar's own headers are read whole into memory."""
@@ -57,10 +57,10 @@ class Member:
 
     Attributes:
         name: Its path in the container, with forward slashes.
-        size: Its bytes when unpacked; 0 where only reading it would tell.
-        index: Its place in the container.
+        size: Its bytes when unpacked; 0 if only reading it would tell.
+        index: Its position in the container.
         head: Its first bytes, if it may be a table.
-        path: Where it lies on disk, unless it is packed.
+        path: Where it is on disk; None if it is in an archive.
     """
 
     name: str
@@ -75,12 +75,12 @@ _Reader = Callable[[Set[int]], Iterator[tuple[int, IO[bytes]]]]
 
 @dataclass(frozen=True, eq=False)
 class Container:
-    """A source as files, whatever it is packed into.
+    """A source as a list of files, however it is packed.
 
     Attributes:
         path: The source.
-        kind: What it is, for people.
-        members: Its files, without directories and what operating systems leave.
+        kind: What it is, in words.
+        members: Its files, without folders and the files of operating systems.
     """
 
     path: Path
@@ -90,26 +90,26 @@ class Container:
 
     @property
     def is_single(self) -> bool:
-        """Whether it is a lone file, so that its name says nothing."""
+        """Whether it is a single file, whose name can be anything."""
         return self.kind == "file"
 
     def read(self, members: Iterable[Member]) -> Iterator[tuple[Member, IO[bytes]]]:
         """Yields some members and their bytes, in the container's own order.
 
-        A stream lasts until the next one is asked for.
+        A stream is open until the next one is yielded.
 
         Raises:
             SourceError: The container is damaged; also from reading a stream.
         """
-        wanted = {member.index: member for member in members}
-        for index, stream in self._reader(wanted.keys()):
-            yield wanted[index], stream
+        by_index = {member.index: member for member in members}
+        for index, stream in self._reader(by_index.keys()):
+            yield by_index[index], stream
 
     def sha256(self, members: Iterable[Member]) -> str:
         """Returns the hash of the file, or of the names and bytes in a folder.
 
         Args:
-            members: The files of a folder that count.
+            members: The files of a folder to include.
         """
         if self.path.is_file():
             with self.path.open("rb") as file:
@@ -126,8 +126,8 @@ def open_container(path: Path) -> Container:
 
     Args:
         path: A folder, an archive (.zip; .tar, also as .gz, .bz2 or .xz) or any
-            other file, itself perhaps packed with gzip, bzip2 or xz. Told apart
-            by their first bytes.
+            other file, perhaps compressed with gzip, bzip2 or xz. Recognised by
+            their first bytes.
 
     Raises:
         SourceError: It is missing, damaged, or an archive that is not safe.
@@ -137,7 +137,7 @@ def open_container(path: Path) -> Container:
     if not path.is_file():
         raise SourceError(
             f"Expected a file, an archive or a folder to import, found no {path}. "
-            "Check --source."
+            "Check `source`."
         )
     with _Stream(path, lambda: path.open("rb")) as file:
         magic = file.read(8)
@@ -149,7 +149,7 @@ def open_container(path: Path) -> Container:
     if head[257:262] == b"ustar":
         return _open_tar(path, opener)
 
-    def read(wanted: Set[int]) -> Iterator[tuple[int, IO[bytes]]]:
+    def read(indices: Set[int]) -> Iterator[tuple[int, IO[bytes]]]:
         with io.BufferedReader(_bounded(path, opener)) as stream:
             yield 0, stream
 
@@ -160,7 +160,7 @@ def open_container(path: Path) -> Container:
 
 
 class _Stream(io.RawIOBase):
-    """Reads forward only, within a limit; what goes wrong is a `SourceError`."""
+    """Reads forward only, up to a limit; raises `SourceError` for any failure."""
 
     def __init__(
         self, path: Path, opener: Callable[[], Any], limit: int | None = None
@@ -208,7 +208,7 @@ class _Stream(io.RawIOBase):
 
 
 def _bounded(path: Path, opener: Callable[[], Any] | None) -> _Stream:
-    """Returns the bytes of a file, unpacked within the limit if it is packed."""
+    """Returns a stream of a file, decompressed up to the limit if need be."""
     if opener is None:
         return _Stream(path, lambda: path.open("rb"))
     return _Stream(path, opener, _unpacked_limit(path))
@@ -219,7 +219,7 @@ def _unpacked_limit(path: Path) -> int:
 
 
 def _unpacker(path: Path, magic: bytes) -> Callable[[], Any] | None:
-    """Returns what opens a packed file; None for one that is not."""
+    """Returns what opens a compressed file; None if it is not compressed."""
     if magic.startswith(b"\x1f\x8b"):
         return lambda: gzip.open(path)
     if magic.startswith(b"BZh"):
@@ -230,7 +230,7 @@ def _unpacker(path: Path, magic: bytes) -> Callable[[], Any] | None:
 
 
 def _unpacked_size(path: Path, magic: bytes) -> int:
-    """Returns the size that a .gz gives at its end (modulo 4 GiB), else 0."""
+    """Returns the size that a .gz states at its end (modulo 4 GiB), else 0."""
     if not magic.startswith(b"\x1f\x8b"):
         return 0
     with path.open("rb") as file:
@@ -243,7 +243,7 @@ def _open_folder(folder: Path) -> Container:
     seen: set[tuple[int, int]] = set()
     try:
         for place, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
-            # A link may lead to a folder above: each folder is listed once.
+            # A link may lead to an outer folder: each folder is listed once.
             status = Path(place).stat()
             identity = (status.st_dev, status.st_ino)
             if identity in seen:
@@ -265,13 +265,13 @@ def _open_folder(folder: Path) -> Container:
                 _check_count(folder, len(members))
     except OSError as error:
         raise SourceError(
-            f"Expected a readable folder in --source, found that {error.filename} "
+            f"Expected a readable folder in `source`, found that {error.filename} "
             f"cannot be read: {error.strerror}. Fix or remove it."
         ) from error
 
-    def read(wanted: Set[int]) -> Iterator[tuple[int, IO[bytes]]]:
+    def read(indices: Set[int]) -> Iterator[tuple[int, IO[bytes]]]:
         for member in members:
-            if member.index in wanted:
+            if member.index in indices:
                 path = folder / member.name
                 with io.BufferedReader(_bounded(path, None)) as stream:
                     yield member.index, stream
@@ -300,8 +300,8 @@ def _open_zip(path: Path) -> Container:
                 if info.flag_bits & 1:
                     raise SourceError(
                         f"Expected an archive without a password, found that "
-                        f"{name!r} in {path} is encrypted. Unpack it, and name the "
-                        "folder with --source."
+                        f"{name!r} in {path} is encrypted. Unpack it, and choose "
+                        "the folder with `source`."
                     )
                 head = b""
                 if _is_table(name):
@@ -311,10 +311,10 @@ def _open_zip(path: Path) -> Container:
     except _DAMAGED as error:
         raise _damaged(path, error) from error
 
-    def read(wanted: Set[int]) -> Iterator[tuple[int, IO[bytes]]]:
+    def read(indices: Set[int]) -> Iterator[tuple[int, IO[bytes]]]:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-            for index in sorted(wanted):
+            for index in sorted(indices):
                 opener = _member_opener(archive, infos[index])
                 with io.BufferedReader(_Stream(path, opener)) as stream:
                     yield index, stream
@@ -340,9 +340,9 @@ def _open_tar(path: Path, opener: Callable[[], Any] | None) -> Container:
         head = stream().read(_HEAD_SIZE) if _is_table(name) else b""
         members.append(Member(name, info.size, index, head))
 
-    def read(wanted: Set[int]) -> Iterator[tuple[int, IO[bytes]]]:
+    def read(indices: Set[int]) -> Iterator[tuple[int, IO[bytes]]]:
         for index, _, stream in _walk_tar(path, opener):
-            if index in wanted:
+            if index in indices:
                 yield index, stream()
 
     return Container(path, "tar archive", tuple(members), read)
@@ -351,7 +351,7 @@ def _open_tar(path: Path, opener: Callable[[], Any] | None) -> Container:
 def _walk_tar(
     path: Path, opener: Callable[[], Any] | None
 ) -> Iterator[tuple[int, tarfile.TarInfo, Callable[[], IO[bytes]]]]:
-    """Yields the place, the header and an opener of every entry, in one pass."""
+    """Yields the position, the header and an opener of every entry, in one pass."""
     with ExitStack() as stack:
         stream = stack.enter_context(_bounded(path, opener))
         try:
@@ -361,7 +361,7 @@ def _walk_tar(
                 yield index, info, _entry_opener(path, archive, info)
                 archive.members.clear()  # type: ignore[attr-defined]  # or they pile up
                 index += 1
-            while stream.read(2**16):  # What is packed has its checksum at its end.
+            while stream.read(2**16):  # A compressed file ends with its checksum.
                 pass
         except _DAMAGED as error:
             raise _damaged(path, error) from error
@@ -377,7 +377,7 @@ def _checked_name(path: Path, name: str) -> str:
     """Returns a member's name with forward slashes.
 
     Raises:
-        SourceError: It would lead out of the folder it is unpacked to.
+        SourceError: It would lead out of the folder that it is unpacked to.
     """
     name = name.replace("\\", "/")
     parts = name.split("/")
@@ -400,8 +400,8 @@ def _is_table(name: str) -> bool:
 def _check_count(path: Path, count: int) -> None:
     if count > MEMBER_LIMIT:
         raise SourceError(
-            f"Expected at most {MEMBER_LIMIT:,} files in --source, found more in "
-            f"{path}. Name the folder with the images alone."
+            f"Expected at most {MEMBER_LIMIT:,} files in `source`, found more in "
+            f"{path}. Choose the folder that holds only the images."
         )
 
 
@@ -416,14 +416,14 @@ def _damaged(path: Path, error: BaseException) -> SourceError:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return SourceError(
         f"{path} cannot be read to its end: it is damaged or truncated "
-        f"({reason[:100]!s}). Expected a whole file: download or copy it again."
+        f"({reason[:100]}). Expected a complete file: download or copy it again."
     )
 
 
 def _unsafe(path: Path, what: str) -> SourceError:
     return SourceError(
-        f"{path} is not safe to import: {what}. Expected plain files with names "
-        "that stay inside. Get the archive from a source you trust."
+        f"{path} is not safe to import: {what}. Expected regular files inside the "
+        "archive's folder. Download the archive from a source that you trust."
     )
 
 

@@ -1,17 +1,35 @@
-"""Microsoft's `fer2013new.csv`, and lists of which row an image is."""
+"""FER+'s votes for images that are imported: its files, and which row is whose."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import numpy as np
 
-from emotion_cnn.data.votes import VOTE_COLUMNS, csv_rows, parsed_votes
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.votes import (
+    VOTE_COLUMNS,
+    Votes,
+    crowd_labels,
+    csv_rows,
+    parsed_votes,
+)
 from emotion_cnn.errors import SourceError
+from emotion_cnn.importing.records import TEST, TRAINING, ImageRecord
 
+LEAST_AGREEMENT = 0.5
+"""Least share of images whose label is also that of their votes' majority.
+
+With FER2013's own images it is 72%, with shuffled ones 18%.
+"""
+_ENOUGH_TO_COMPARE = 200
 _IMAGE_NAME = re.compile(r"(?:fer([0-9]+)\.png)?")
+_NAME_THE_ROWS = (
+    "The rows are not those of fer2013.csv: name the row of each image with "
+    "`ferplus_rows`."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,20 +48,20 @@ class FerPlus:
     images: tuple[int | None, ...]
 
     def find_rows(self, numbers: Mapping[str, int]) -> tuple[dict[str, int], str]:
-        """Returns the rows that a list means, whichever way it numbers them.
+        """Returns the rows that a list stands for.
 
-        Lists are about, under the same heading, with row numbers and with numbers
-        of image names. Such a list names images that FER+ has, so a reading is
-        out of the question as soon as one of its numbers leads to none.
+        Two kinds of list are published under the same heading: with numbers of
+        rows, and with numbers of image names. Both list only images that FER+
+        kept, so a kind is ruled out by one number without such an image.
 
         Args:
             numbers: A number for each path.
 
         Returns:
-            The row of each path, and how the numbers were read.
+            The row of each path, and what the numbers are.
 
         Raises:
-            SourceError: Neither reading is possible.
+            SourceError: They are neither.
         """
         kept = {row: row for row, image in enumerate(self.images) if image is not None}
         by_image = {image: row for row, image in enumerate(self.images)}
@@ -56,10 +74,99 @@ class FerPlus:
                 return {path: rows[n] for path, n in numbers.items()}, name
         path, number = next((p, n) for p, n in numbers.items() if n not in kept)
         raise SourceError(
-            f"Expected rows (from 0) that --ferplus has an image for in "
-            f"--ferplus-rows, found {number} for {path!a}, and numbers that are not "
-            "those of its image names either. Check that the two files belong together."
+            "Expected in `ferplus_rows` numbers of rows (from 0) for which `ferplus` "
+            f"has an image, or numbers of its image names; found {number} for "
+            f"{path!a}. Check that the two files belong together."
         )
+
+
+class VoteJoiner:
+    """Finds the votes on images, and checks that they are on the same images.
+
+    Attributes:
+        method: How rows are found, in words.
+    """
+
+    def __init__(
+        self, ferplus: FerPlus, numbers: Mapping[str, int] | None = None
+    ) -> None:
+        """Prepares the search for rows.
+
+        Args:
+            ferplus: The votes on every row.
+            numbers: A list from `read_ferplus_rows`; suffixes and outer folders of
+                its paths do not matter. Without it images must know their rows.
+
+        Raises:
+            SourceError: The numbers do not fit `ferplus`.
+        """
+        self.method = "row numbers"
+        self._ferplus = ferplus
+        self._rows: dict[tuple[str, ...], int] | None = None
+        if numbers is not None:
+            rows, kind = ferplus.find_rows(numbers)
+            self.method = f"a list of {kind}"
+            self._rows = {_key(path): row for path, row in rows.items()}
+
+    def votes_on(self, record: ImageRecord) -> Votes | None:
+        """Returns the votes on an image; None if its row is not known.
+
+        Raises:
+            SourceError: There is no such row, or it is in another part of the split.
+        """
+        if self._rows is not None:
+            # The rows of a list were found by comparing pixels, so one may be that
+            # of an identical image in another part of the split.
+            row = self._rows.get(_key(record.place))
+        elif (row := record.row) is not None:
+            self._check_row(record, row)
+        return None if row is None else tuple(self._ferplus.votes[row].tolist())
+
+    def _check_row(self, record: ImageRecord, row: int) -> None:
+        usages = self._ferplus.usages
+        if row >= len(usages):
+            raise SourceError(
+                f"Expected a row below {len(usages):,}, the number of rows in "
+                f"`ferplus`, found row {row:,} for {record.place!a}. {_NAME_THE_ROWS}"
+            )
+        found, expected = usages[row], record.usage
+        is_same = found != TRAINING if expected == TEST else found == expected
+        if expected and not is_same:
+            raise SourceError(
+                f"Expected row {row} of `ferplus` to be {expected}, as "
+                f"{record.place!a} is, found {found}. {_NAME_THE_ROWS}"
+            )
+
+
+def _key(path: str) -> tuple[str, ...]:
+    return PurePosixPath(path.replace("\\", "/")).with_suffix("").parts[-3:]
+
+
+def check_agreement(names: Sequence[str], votes: np.ndarray) -> tuple[int, int]:
+    """Checks that votes are on the images that they were found for.
+
+    Args:
+        names: The class names of n images.
+        votes: int `(n, 10)`, columns as in `VOTE_COLUMNS`.
+
+    Returns:
+        The number of images whose votes have a majority for an emotion, and of
+        those among them whose class that is.
+
+    Raises:
+        SourceError: Votes and classes agree so rarely that the rows must be wrong.
+    """
+    labels, _ = crowd_labels(votes)
+    has_majority = labels >= 0
+    agrees = has_majority & (np.array(EMOTIONS)[labels] == np.array(names))
+    count, agreeing = int(has_majority.sum()), int(agrees.sum())
+    if count >= _ENOUGH_TO_COMPARE and agreeing < LEAST_AGREEMENT * count:
+        raise SourceError(
+            "Expected the majority of the votes to agree with most labels, found that "
+            f"it does for {agreeing:,} of {count:,} images: these votes are on other "
+            f"images. {_NAME_THE_ROWS}"
+        )
+    return count, agreeing
 
 
 def read_ferplus(path: Path) -> FerPlus:
@@ -69,10 +176,10 @@ def read_ferplus(path: Path) -> FerPlus:
         path: The file.
 
     Raises:
-        SourceError: It is missing, or a column or a number in it is.
+        SourceError: The file, a column in it or a number in it is missing.
     """
     votes, usages, images = [], [], []
-    with _open(path, "--ferplus") as file:
+    with _open(path, "ferplus") as file:
         columns = ("usage", "image name", *VOTE_COLUMNS)
         for place, row in csv_rows(file, path, columns):
             votes.append(parsed_votes(row, f"{place} of {path}"))
@@ -87,23 +194,23 @@ def _image_number(name: str, place: str) -> int | None:
     if match is None:
         raise SourceError(
             f"Expected an image name such as fer0000123.png in {place}, found "
-            f"{name!a}. Get the file again, or fix that line."
+            f"{name!a}. Download the file again, or fix that line."
         )
     return int(match[1]) if match[1] else None
 
 
 def read_ferplus_rows(path: Path) -> dict[str, int]:
-    """Reads the number that a list gives each image, by path.
+    """Reads a list of numbers of rows or of image names, by the image's path.
 
     Args:
         path: A CSV file with the columns `image` and `row`; `FerPlus.find_rows`
-            knows what its numbers mean.
+            finds out what its numbers are.
 
     Raises:
-        SourceError: It is missing, or a column or a number in it is.
+        SourceError: The file, a column in it or a number in it is missing.
     """
     rows = {}
-    with _open(path, "--ferplus-rows") as file:
+    with _open(path, "ferplus_rows") as file:
         for place, row in csv_rows(file, path, ("image", "row")):
             if not row["row"].strip().isdecimal():
                 raise SourceError(
@@ -114,11 +221,11 @@ def read_ferplus_rows(path: Path) -> dict[str, int]:
     return rows
 
 
-def _open(path: Path, flag: str) -> IO[str]:
+def _open(path: Path, setting: str) -> IO[str]:
     try:
         return path.open(encoding="utf-8-sig", errors="replace", newline="")
     except OSError as error:
         raise SourceError(
-            f"Expected a CSV file in {flag}, but {path} cannot be read: "
+            f"Expected a CSV file in `{setting}`, but {path} cannot be read: "
             f"{error.strerror}."
         ) from error

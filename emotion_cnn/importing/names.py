@@ -1,4 +1,4 @@
-"""Names of image files: what they say, and making a stranger's ones safe."""
+"""Names of image files: those with a row number, and safe ones of any text."""
 
 import re
 import unicodedata
@@ -7,7 +7,7 @@ _NUMBERED = re.compile(r"(?:Training|PublicTest|PrivateTest|Test)_(00\d{5})")
 _UNSAFE = re.compile(r"[^\w .,()+@=#-]")
 
 _LONGEST = 150
-"""In bytes; most file systems take 255, and an ending and a number are added."""
+"""In bytes; most file systems take 255, and a number and a suffix are added."""
 
 
 def numbered_name(usage: str, row: int) -> str:
@@ -16,23 +16,23 @@ def numbered_name(usage: str, row: int) -> str:
 
 
 def row_in_name(name: str) -> int | None:
-    """Returns the row that `numbered_name` put into a name, if it is one of those.
+    """Returns the row in a name from `numbered_name`, or None for other names.
 
-    Kaggle's folders have names such as `Training_10118481` whose number is no
-    row. They never begin with two zeros, as all of FER2013's rows do here.
+    Kaggle's folders have names such as `Training_10118481` whose number is not a
+    row. It never begins with two zeros, as all of FER2013's rows do here.
     """
     match = _NUMBERED.fullmatch(name)
     return int(match[1]) if match else None
 
 
 def safe_stem(name: str) -> str:
-    """Returns a name that any file system takes, much like the one it is given.
+    """Returns a name that every file system takes, similar to the given one.
 
     Args:
-        name: A stranger's: it may hold anything.
+        name: Any text: it is from an untrusted source.
 
     Returns:
-        Letters, digits and a few signs, no separator, no dot or blank at its ends.
+        Letters, digits and a few signs; no separator, no dot or blank at either end.
     """
     name = _UNSAFE.sub("_", unicodedata.normalize("NFC", name))
     name = name.encode()[:_LONGEST].decode(errors="ignore")

@@ -1,12 +1,14 @@
-"""What every importer yields, and the names that classes and splits go by."""
+"""What every format yields, and the names that classes and splits go by."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from emotion_cnn.data.classes import EMOTIONS, LEFT_OUT_CLASSES, emotion_from_name
+from emotion_cnn.data.votes import Votes
 from emotion_cnn.importing.containers import Member
+from emotion_cnn.importing.names import numbered_name
 
 TRAINING, PUBLIC_TEST, PRIVATE_TEST, TEST = (
     "Training",
@@ -25,14 +27,14 @@ class ImageRecord:
 
     Attributes:
         image: uint8 `(48, 48)`.
-        label: Position in `EMOTIONS`.
+        label: Position in the classes of the source's `ClassNames`.
         usage: One of `USAGES`, or None in a source without a split.
-        name: Its file's name without the ending; None names it after `row`.
+        name: Its file name without the suffix; None if the source has none.
         row: Its row, from 0, in the table it is from; None if that is unknown.
-        place: Where it stands in the source, for people: a row or a path.
-        votes: The ten crowd votes, if the source has them.
-        changes: The kinds of conversion that made it 48x48 grayscale.
-        advance: How much of the source's `total` it is.
+        place: Where it is in the source, for messages: a row or a path.
+        votes: Its ten FER+ votes, if the source has them.
+        changes: The conversions that made it 48x48 grayscale.
+        advance: Its share of the source's `total`.
     """
 
     image: np.ndarray
@@ -41,14 +43,19 @@ class ImageRecord:
     name: str | None
     row: int | None
     place: str
-    votes: tuple[int, ...] | None = None
+    votes: Votes | None = None
     changes: tuple[str, ...] = ()
     advance: int = 1
+
+    @property
+    def stem(self) -> str:
+        """Its name; one made of its usage and row if the source has none."""
+        return self.name or numbered_name(self.usage or TRAINING, self.row or 0)
 
 
 @dataclass(frozen=True)
 class BadRecord:
-    """A row, image or folder that cannot be used: where it stands, and why."""
+    """A row, image or folder that cannot be used: where it is, and why."""
 
     place: str
     reason: str
@@ -57,7 +64,7 @@ class BadRecord:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A sound row or image that has no place in the result, and why."""
+    """A valid row or image that is not imported, and why."""
 
     reason: str
     advance: int = 1
@@ -68,10 +75,10 @@ Record = ImageRecord | BadRecord | LeftOut
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A recognised source, not yet read.
+    """A source whose format is known, not yet read.
 
     Attributes:
-        kind: What it is, for people.
+        kind: Its format, in words.
         members: The files of it that are read.
         has_split: Whether every image comes with a usage.
         has_votes: Whether images may come with votes.
@@ -90,41 +97,49 @@ class Source:
 
 
 class ClassNames:
-    """Which emotion a label of a source stands for."""
+    """Which class a label of a source stands for.
 
-    def __init__(self, given: Mapping[str, str]) -> None:
-        """Takes names that come before the usual ones.
+    Attributes:
+        classes: The class names, in the order of their labels.
+    """
+
+    def __init__(
+        self, given: Mapping[str, str], classes: Sequence[str] = EMOTIONS
+    ) -> None:
+        """Takes names that have priority over the usual ones.
 
         Args:
-            given: Names and numbers of classes, in any case, to an emotion or to
-                one of `LEFT_OUT_CLASSES`.
+            given: A class, or one of `LEFT_OUT_CLASSES`, by its name or number in
+                the source; case does not matter.
+            classes: The class names, in the order of their labels.
         """
-        self._given = {name.strip().lower(): emotion for name, emotion in given.items()}
+        self.classes = tuple(classes)
+        self._given = {name.strip().lower(): each for name, each in given.items()}
 
     def with_numbers(self, numbers: Mapping[str, str]) -> "ClassNames":
-        """Returns these names and a source's own numbers, unless some were given."""
+        """Returns these names and a format's own numbers, unless some were given."""
         if any(name.isdecimal() for name in self._given):
             return self
-        return ClassNames({**numbers, **self._given})
+        return ClassNames({**numbers, **self._given}, self.classes)
 
     def find(self, name: str) -> str | None:
-        """Returns an emotion, one of `LEFT_OUT_CLASSES`, or None for neither."""
+        """Returns a class, one of `LEFT_OUT_CLASSES`, or None for neither."""
         name = name.strip().lower()
-        if name in self._given:
-            return self._given[name]
-        return name if name in LEFT_OUT_CLASSES else emotion_from_name(name)
+        name = self._given.get(name, name)
+        found = emotion_from_name(name, self.classes)
+        return name if found is None and name in LEFT_OUT_CLASSES else found
 
     def find_label(self, name: str, *, place: str, advance: int) -> int | Record:
-        """Returns the position in `EMOTIONS`, or the record that stands in for it."""
-        emotion = self.find(name)
-        if emotion is None:
+        """Returns the position in `classes`, or the record of what has none."""
+        found = self.find(name)
+        if found is None:
             return BadRecord(place, unknown_label(name), advance)
-        if emotion in LEFT_OUT_CLASSES:
-            return LeftOut(emotion, advance)
-        return EMOTIONS.index(emotion)
+        if found not in self.classes:
+            return LeftOut(found, advance)
+        return self.classes.index(found)
 
 
 def unknown_label(name: str) -> str:
-    """Returns why a label is bad, and the flag that fixes it."""
+    """Returns why a label is bad, and the setting that says what it means."""
     shown = ascii(name.strip()[:40])
-    return f"unknown label {shown} (--classes says what labels stand for)"
+    return f"unknown label {shown} (`classes` says what labels stand for)"

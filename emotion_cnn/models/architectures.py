@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-MODELS = ("baseline", "compact", "residual")
-
 
 @dataclass(frozen=True)
 class Convolution:
@@ -19,20 +17,20 @@ class Architecture:
     """A network as data.
 
     Attributes:
-        blocks: The convolutions of each block; a block ends by halving the
-            image and by dropout.
+        blocks: The convolutions of each block; a block ends with 2x2 max-pooling and
+            dropout.
         dense: Units of each dense block.
         dropout: Share of activations dropped after every convolution block.
         dense_dropout: The same after every dense block.
-        residual: Whether a block's first convolution is added to the outcome of
-            those that follow it (He et al. 2015, arXiv 1512.03385).
-        squeeze: By how much squeeze-and-excitation narrows the channels before it
-            weighs them (Hu et al. 2017, arXiv 1709.01507); 0 for none.
-        average: Whether the last block's images are averaged to a number each,
-            instead of all their pixels going to the dense blocks. Such a network
-            takes images of any size, so it can begin at a low resolution.
+        residual: Whether the output of a block's first convolution is added to that
+            of its last one (He et al. 2015, arXiv 1512.03385).
+        squeeze: Reduction ratio of squeeze-and-excitation (Hu et al. 2017, arXiv
+            1709.01507); 0 for none.
+        average: Whether global average pooling stands before the dense blocks, in
+            place of flattening. Such a network takes images of any size, so it can
+            begin at a low resolution.
         bias: Whether convolutions have a bias, which the batch normalisation
-            after them takes away again.
+            after them cancels.
     """
 
     blocks: tuple[tuple[Convolution, ...], ...]
@@ -73,4 +71,4 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         bias=False,
     ),
 }
-"""The networks by name; `config.MODELS` lists the same names for `--help`."""
+"""The networks by name."""

@@ -1,18 +1,20 @@
-"""One builder for every network: four convolution blocks, two dense blocks."""
+"""One builder for every network: convolution blocks, dense blocks, softmax."""
 
 from typing import Any
 
 import keras
 from keras import layers
 
-from emotion_cnn.data.classes import EMOTIONS
-from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.models.architectures import Architecture
+from emotion_cnn.models.description import NetworkDescription
 from emotion_cnn.models.layers import FusedBatchNormalization
 
 
 def build_model(
-    architecture: Architecture, *, label_sets: int = 1, for_training: bool = False
+    architecture: Architecture,
+    description: NetworkDescription,
+    *,
+    for_training: bool = False,
 ) -> keras.Model:
     """Builds an untrained network.
 
@@ -22,22 +24,21 @@ def build_model(
 
     Args:
         architecture: One of `ARCHITECTURES`, or another.
-        label_sets: How many sets of labels the network answers for, each with
-            probabilities of its own.
-        for_training: Whether to build it for speed: of this package's layers,
-            which nobody needs in order to load the finished network. The weights
+        description: Says how many classes and label sets there are, and how large
+            the images.
+        for_training: Whether to build it for `training`: for speed of this package's
+            layers, which nobody needs in order to load the finished network, and
+            with an axis for the label sets even if there is only one. The weights
             are those of the network built without this, in the same order.
 
     Returns:
-        A model from raw gray values, float32 or uint8 (batch, 48, 48, 1) in
-        0-255, to softmax probabilities, float32 (batch, 7), in the order of
-        `EMOTIONS`; (batch, label_sets, 7) for several label sets. Rescaling to
-        0-1 is its first layer. Built for training, a network that averages takes
-        images of any size.
+        A model as `Network` describes it, whose first layer rescales to 0-1. Built for
+        training it ends in (batch, label sets, classes), and takes images of any size
+        if the architecture averages.
     """
     normalise = FusedBatchNormalization if for_training else layers.BatchNormalization
     any_size = for_training and architecture.average
-    size = None if any_size else IMAGE_SIZE
+    size = None if any_size else description.input_size
     inputs = keras.Input((size, size, 1), name="pixels")
     outputs = layers.Rescaling(1 / 255)(inputs)
     for block in architecture.blocks:
@@ -69,17 +70,14 @@ def build_model(
         outputs = normalise()(outputs)
         outputs = layers.ReLU()(outputs)
         outputs = layers.Dropout(architecture.dense_dropout)(outputs)
-    if label_sets == 1:
-        # Probabilities need more digits than mixed precision computes with.
-        outputs = layers.Dense(
-            len(EMOTIONS), activation="softmax", name="emotions", dtype="float32"
-        )(outputs)
-    else:
-        outputs = layers.Dense(
-            label_sets * len(EMOTIONS), name="emotions", dtype="float32"
-        )(outputs)
-        outputs = layers.Reshape((label_sets, len(EMOTIONS)), dtype="float32")(outputs)
-        outputs = layers.Softmax(dtype="float32")(outputs)
+    label_sets, classes = len(description.label_sets), len(description.classes)
+    # Probabilities need more digits than mixed precision computes with.
+    outputs = layers.Dense(label_sets * classes, name="emotions", dtype="float32")(
+        outputs
+    )
+    if for_training or label_sets > 1:
+        outputs = layers.Reshape((label_sets, classes), dtype="float32")(outputs)
+    outputs = layers.Softmax(dtype="float32")(outputs)
     return keras.Model(inputs, outputs)
 
 

@@ -1,4 +1,4 @@
-"""Layers of our own that the saved network does not need."""
+"""Layers for training alone: saved networks consist of Keras' own."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from keras import layers
 
 
 class FusedBatchNormalization(layers.BatchNormalization):
-    """Keras' batch normalisation by the backend's own operation while training.
+    """Keras' batch normalisation by the backend's fused operation while training.
 
     Keras composes it of elementary operations, each of which reads and writes
-    the whole activations; TensorFlow and Torch have one that reads them twice, and
-    that takes bfloat16 without widening it first. The moving variance differs by
+    the whole activations; the fused operations of TensorFlow and Torch read them
+    twice, and take bfloat16 without a conversion. The moving variance differs by
     n/(n-1), n being the thousands of values that a channel has in a batch.
 
     It has the variables of Keras' layer, in its order, so weights fit both.

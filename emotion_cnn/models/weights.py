@@ -1,50 +1,72 @@
 """Weights: calibrated in place, and taken over from another network."""
 
-import keras
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 
-from emotion_cnn.data.classes import EMOTIONS, LABELS
 from emotion_cnn.errors import ModelError
+from emotion_cnn.models.description import Network
 
 
-def divide_logits(model: keras.Model, temperatures: list[float]) -> None:
+def divide_logits(network: Network, temperatures: Mapping[str, float]) -> Network:
     """Divides the logits of each label set by its temperature, in the weights.
 
     Args:
-        model: A network that `build_model` built; its last dense layer is changed.
+        network: A network that `build_model` built; its last dense layer is changed.
         temperatures: A number above 0 for each of its label sets.
+
+    Returns:
+        The same model, described with these temperatures.
     """
-    layer = model.get_layer("emotions")
-    divisors = np.repeat(temperatures, len(EMOTIONS)).astype("float32")
+    description = network.description
+    layer = network.model.get_layer("emotions")
+    divisors = np.repeat(
+        [temperatures[name] for name in description.label_sets],
+        len(description.classes),
+    ).astype("float32")
     layer.set_weights([weights / divisors for weights in layer.get_weights()])
+    return Network(network.model, replace(description, temperatures=temperatures))
 
 
-def start_from(network: keras.Model, trained: keras.Model, *, labels: str) -> None:
+def start_from(network: Network, trained: Network) -> None:
     """Gives a network the weights of a trained one of the same architecture.
+
+    Where the trained network has several label sets, those of the other network are
+    taken; the weights of a single label set suit any.
 
     Args:
         network: A network that `build_model` built; its weights are replaced.
         trained: A network as `pair.read_pair` returns it.
-        labels: One of `LABELS`: which answer to go on from where the trained network
-            has one for each, and the other network has one.
 
     Raises:
-        ModelError: The shapes of the weights differ.
+        ModelError: The classes, the label sets or the shapes of the weights differ.
     """
-    weights = trained.get_weights()
-    if len(trained.output_shape) > len(network.output_shape):
-        # The last layer, "emotions", answers for all; of it, the part of one.
-        head = LABELS.index(labels) * len(EMOTIONS)
+    ours, theirs = network.description, trained.description
+    if ours.classes != theirs.classes:
+        raise ModelError(
+            f"Expected weights of a network of the classes {', '.join(ours.classes)}; "
+            f"found one of {', '.join(theirs.classes)}. Start from another network, or "
+            "leave `weights` out."
+        )
+    weights = trained.model.get_weights()
+    shape = (len(theirs.label_sets), len(theirs.classes))
+    known = set(ours.label_sets) <= set(theirs.label_sets)
+    if len(theirs.label_sets) > 1 and known and weights[-1].shape == (np.prod(shape),):
+        # The last layer, "emotions", predicts all label sets, one after the other.
+        heads = [theirs.label_sets.index(name) for name in ours.label_sets]
         weights[-2:] = [
-            each[..., head : head + len(EMOTIONS)] if each.ndim else each
+            each.reshape(*each.shape[:-1], *shape)[..., heads, :].reshape(
+                *each.shape[:-1], -1
+            )
             for each in weights[-2:]
         ]
-    expected = [variable.shape for variable in network.weights]
+    expected = [variable.shape for variable in network.model.weights]
     if [array.shape for array in weights] != expected:
         raise ModelError(
             "Expected weights of the network to be trained, "
-            f"{network.count_params():,} numbers; found those of another one, "
-            f"{trained.count_params():,} numbers. Choose --model and --labels as the "
-            "network of --weights was trained with, or leave --weights out."
+            f"{network.model.count_params():,} numbers; found those of another one, "
+            f"{trained.model.count_params():,} numbers. Choose `model` and `labels` as "
+            "the network of `weights` was trained with, or leave `weights` out."
         )
-    network.set_weights(weights)
+    network.model.set_weights(weights)

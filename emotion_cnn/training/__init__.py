@@ -1,1 +1,1 @@
-"""How a network is trained."""
+"""Training: recipes, augmentation, fitting, schedules, resuming."""

@@ -1,4 +1,4 @@
-"""Random changes to training images, a batch at a time where the network runs.
+"""Random changes to training images, a batch at a time on the network's device.
 
 They are layers in front of the network: Keras' own where it has them, and two
 that it lacks. Outside training they change nothing.
@@ -10,7 +10,6 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.training.recipes import Recipe
 
 _GRAY_LEVELS = (0, 255)
@@ -19,19 +18,19 @@ _ERASED_TO = 128
 
 
 class RandomAffine(layers.Layer):
-    """Turns, moves and zooms each image at random, in one interpolation.
+    """Rotates, shifts and zooms each image at random, in one interpolation.
 
-    Keras' layers for this are three, and each blurs the image anew. What comes
-    in from outside is the horizontal flip of what lies inside the border.
+    Keras has a layer for each of the three, which would interpolate three times and
+    blur the image. Beyond the border the image is continued by reflection.
     """
 
     def __init__(self, *, rotation: float, shift: float, zoom: float) -> None:
-        """Sets the ranges; each image draws from them evenly.
+        """Sets the ranges, which are drawn from uniformly for each image.
 
         Args:
             rotation: Greatest angle either way, in degrees.
-            shift: Greatest move along each side, as a share of it.
-            zoom: Greatest change of size, as a share: 0.1 for 0.9 to 1.1 times.
+            shift: Greatest shift along each side, as a share of it.
+            zoom: Greatest change of size, as a share: 0.1 for a factor of 0.9 to 1.1.
         """
         super().__init__(dtype="float32")
         self._angle = math.radians(rotation)
@@ -40,10 +39,10 @@ class RandomAffine(layers.Layer):
         self._seed_generator = keras.random.SeedGenerator()
 
     def call(self, images: Any, training: bool | None = None) -> Any:
-        """Returns the images, (batch, 48, 48, 1), as they were or changed."""
+        """Returns the images, (batch, size, size, 1), unchanged outside training."""
         if not training:
             return images
-        count = ops.shape(images)[0]
+        count, size = ops.shape(images)[0], images.shape[1]
 
         def draw(greatest: float) -> Any:
             return keras.random.uniform(
@@ -51,10 +50,10 @@ class RandomAffine(layers.Layer):
             )
 
         angle, scale = draw(self._angle), 1 / (1 + draw(self._zoom))
-        move_x, move_y = draw(self._shift * IMAGE_SIZE), draw(self._shift * IMAGE_SIZE)
+        move_x, move_y = draw(self._shift * size), draw(self._shift * size)
         cosine, sine = scale * ops.cos(angle), scale * ops.sin(angle)
         # Output pixels to input pixels, about the middle of the image.
-        middle, zero = (IMAGE_SIZE - 1) / 2, ops.zeros_like(angle)
+        middle, zero = (size - 1) / 2, ops.zeros_like(angle)
         offset_x = middle - (middle + move_x) * cosine + (middle + move_y) * sine
         offset_y = middle - (middle + move_x) * sine - (middle + move_y) * cosine
         rows = [cosine, -sine, offset_x, sine, cosine, offset_y, zero, zero]
@@ -64,38 +63,43 @@ class RandomAffine(layers.Layer):
 
 
 class Resolution(layers.Layer):
-    """Makes images smaller for a time: training begins faster on small ones."""
+    """Reduces images in training while its `size` is set; None keeps their size."""
 
     def __init__(self) -> None:
-        """Begins at full size."""
+        """Starts without a change of size."""
         super().__init__(dtype="float32")
-        self.size = IMAGE_SIZE
+        self.size: int | None = None
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         """Returns the images, (batch, size, size, 1) in training."""
-        if not training or self.size == IMAGE_SIZE:
+        if not training or self.size is None:
             return images
         return ops.image.resize(images, (self.size, self.size), antialias=True)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
-        """Returns the shape outside training, which a network is built with."""
+        """Returns the shape outside training, with which a network is built."""
         return input_shape
 
 
-def with_augmentation(network: keras.Model, recipe: Recipe) -> keras.Model:
-    """Puts what a recipe changes at random in front of a network.
+def with_augmentation(
+    network: keras.Model, recipe: Recipe, *, image_size: int
+) -> keras.Model:
+    """Puts the augmentation of a recipe in front of a network.
 
     Args:
         network: A network from raw gray values.
         recipe: Says what to change, and by how much.
+        image_size: Height and width of the images, in pixels; a network that averages
+            does not say.
 
     Returns:
-        A model with the network's inputs and outputs, to be trained. Flipping,
-        mixing and the order of images are the loader's.
+        A model with the network's inputs and outputs, to be trained; the network
+        itself if the recipe augments nothing here. Flipping, mixing and the order of
+        images are up to `TrainingBatches`.
     """
-    inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="pixels")
+    inputs = keras.Input((image_size, image_size, 1), name="pixels")
     outputs = inputs
-    # Images keep all their digits until the network rounds them.
+    # Images stay float32 until the network converts them to its own precision.
     exactly = {"value_range": _GRAY_LEVELS, "dtype": "float32"}
     if recipe.rotation or recipe.shift or recipe.zoom:
         outputs = RandomAffine(
@@ -107,7 +111,7 @@ def with_augmentation(network: keras.Model, recipe: Recipe) -> keras.Model:
         outputs = layers.RandomContrast(recipe.contrast, **exactly)(outputs)
     if recipe.erasing:
         outputs = layers.RandomErasing(
-            # The chance of an image is drawn from a range; here it is fixed.
+            # Keras draws each image's probability from a range; here it is fixed.
             (recipe.erasing, recipe.erasing),
             scale=_ERASED_AREA,
             fill_value=_ERASED_TO,

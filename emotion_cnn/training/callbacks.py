@@ -6,14 +6,13 @@ from typing import Any
 
 import keras
 
-from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.errors import TrainingError
 from emotion_cnn.training.augmentation import Resolution
 from emotion_cnn.training.recipes import Recipe
 
 
-class StopAtLossThatIsNoNumber(keras.callbacks.Callback):
-    """Ends training at once when the loss is NaN or infinite."""
+class StopAtNonFiniteLoss(keras.callbacks.Callback):
+    """Stops training as soon as the loss is NaN or infinite."""
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Remembers the epoch for the message."""
@@ -22,7 +21,7 @@ class StopAtLossThatIsNoNumber(keras.callbacks.Callback):
     def on_train_batch_end(
         self, batch: int, logs: Mapping[str, Any] | None = None
     ) -> None:
-        """Looks at the mean loss of the epoch so far.
+        """Checks the mean loss of the epoch so far.
 
         Raises:
             TrainingError: It is not a finite number.
@@ -31,11 +30,11 @@ class StopAtLossThatIsNoNumber(keras.callbacks.Callback):
             raise TrainingError(
                 f"Expected the training loss to be a number, found {logs['loss']} "
                 f"in epoch {self._epoch}, batch {batch + 1}. Train again with a lower "
-                "--learning-rate."
+                "`learning_rate`."
             )
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Looks at the validation loss, for a last step that spoilt the weights.
+        """Checks the validation loss, as the last step may have spoilt the weights.
 
         Raises:
             TrainingError: It is not a finite number.
@@ -44,15 +43,15 @@ class StopAtLossThatIsNoNumber(keras.callbacks.Callback):
             raise TrainingError(
                 f"Expected the validation loss to be a number, found "
                 f"{logs['val_loss']} after epoch {self._epoch}. Train again with a "
-                "lower --learning-rate."
+                "lower `learning_rate`."
             )
 
 
 class LearningRateLog(keras.callbacks.Callback):
-    """Logs the learning rate, as `ReduceLROnPlateau` does where it is at work."""
+    """Logs the learning rate, as `ReduceLROnPlateau` does where it is used."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Adds that of the step to come."""
+        """Adds the learning rate of the next step."""
         rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         if logs is not None:
             logs["learning_rate"] = float(rate)
@@ -62,16 +61,16 @@ class LowResolutionFirst(keras.callbacks.Callback):
     """Trains on small images for as many epochs as the recipe says."""
 
     def __init__(self, recipe: Recipe) -> None:
-        """Takes from the recipe how small, and how long."""
+        """Takes size and number of epochs from the recipe."""
         super().__init__()
         self._recipe = recipe
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Sets the size of this epoch's images."""
         early = epoch < self._recipe.low_resolution_epochs
-        size = self._recipe.low_resolution if early else IMAGE_SIZE
+        size = self._recipe.low_resolution if early else None
         for layer in self.model.layers:
             if isinstance(layer, Resolution) and layer.size != size:
                 layer.size = size
-                # The compiled step has the former size in it.
+                # The compiled step contains the former size.
                 self.model.make_train_function(force=True)

@@ -5,7 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,9 @@ _PACKAGES = (
 
 
 def describe_environment() -> dict[str, Any]:
-    """Returns what the figures of a run may depend on, as JSON takes it."""
+    """Returns what the results of a run may depend on, ready for JSON."""
     return {
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
         "git_commit": _git_commit(),
         "versions": {"emotion-cnn": __version__, "python": platform.python_version()}

@@ -19,7 +19,7 @@ from emotion_cnn.files import first_line
 from emotion_cnn.training.callbacks import (
     LearningRateLog,
     LowResolutionFirst,
-    StopAtLossThatIsNoNumber,
+    StopAtNonFiniteLoss,
 )
 from emotion_cnn.training.live_chart import LiveChart
 from emotion_cnn.training.losses import (
@@ -29,7 +29,7 @@ from emotion_cnn.training.losses import (
 from emotion_cnn.training.recipes import Recipe
 from emotion_cnn.training.resuming import TrainingState
 from emotion_cnn.training.run_folder import History, RunFolder
-from emotion_cnn.training.schedules import WarmUpAndFall
+from emotion_cnn.training.schedules import WarmUpAndDecay
 
 VALIDATION_BATCH_SIZE = 256
 STATISTICS_IMAGES = 8192
@@ -37,13 +37,13 @@ STATISTICS_BATCH_SIZE = 128
 
 
 def fix_randomness(seed: int) -> None:
-    """Makes all that follows the same for the same seed, on a CPU bit by bit.
+    """Makes all that follows reproducible, on a CPU bit by bit.
 
     Args:
         seed: Seed of Python, NumPy and the Keras backend.
     """
     keras.utils.set_random_seed(seed)
-    # Without this, sums run over threads in an order that varies.
+    # Without this, threads add in an order that varies.
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -56,7 +56,7 @@ def fix_randomness(seed: int) -> None:
 
 @contextmanager
 def computing_with(precision: str) -> Iterator[None]:
-    """Builds networks that compute with such numbers; their weights stay float32."""
+    """Sets the precision that networks are built with; their weights stay float32."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(
         precision if precision == "float32" else f"mixed_{precision}"
@@ -71,14 +71,14 @@ def compile_model(model: keras.Model, recipe: Recipe, *, images: int) -> None:
     """Gives a network its loss, its metric and its optimiser.
 
     Args:
-        model: A network, with or without augmentation in front.
+        model: A network built for training, with or without augmentation in front.
         recipe: How to train it.
-        images: Number of images to train on; schedules go by it.
+        images: Number of training images, from which schedules derive their steps.
     """
     learning_rate: Any = recipe.learning_rate
     if recipe.schedule != "plateau":
         batches = math.ceil(images / recipe.batch_size)
-        learning_rate = WarmUpAndFall(recipe, batches)
+        learning_rate = WarmUpAndDecay(recipe, batches)
     options: dict[str, Any] = {"learning_rate": learning_rate}
     if recipe.average_weights:
         options |= {"use_ema": True, "ema_momentum": recipe.average_weights}
@@ -94,17 +94,28 @@ def compile_model(model: keras.Model, recipe: Recipe, *, images: int) -> None:
             **options,
         )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    several = len(model.output_shape) == 3
     model.compile(
         optimizer=optimizer,
-        loss=crossentropy_of_label_sets if several else "categorical_crossentropy",
+        loss=crossentropy_of_label_sets,
         metrics=[
             keras.metrics.MeanMetricWrapper(accuracy_of_first_labels, name="accuracy")
-            if several
-            else "accuracy"
         ],
     )
     model.optimizer.build(model.trainable_variables)
+
+
+def training_batches(split: Split, recipe: Recipe, *, seed: int) -> TrainingBatches:
+    """Returns the batches that a recipe trains on."""
+    return TrainingBatches(
+        split,
+        seed=seed,
+        batch_size=recipe.batch_size,
+        flip=recipe.flip,
+        balance=recipe.balance,
+        mixup=recipe.mixup,
+        cutmix=recipe.cutmix,
+        label_smoothing=recipe.label_smoothing,
+    )
 
 
 def fit(
@@ -148,24 +159,25 @@ def fit(
     state = TrainingState(model, run, recipe, plateau)
     if run.state.exists():
         state.restore()
-        # Found out now, not after hours of training; `fit` restores the rest.
+        # An error now is better than one after hours; `fit` restores the rest.
         _load_best_weights(model, run, state)
-    batches = TrainingBatches(train, recipe=recipe, seed=seed)
+    batches = training_batches(train, recipe, seed=seed)
     callbacks = [
         keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: batches.start_epoch(epoch)
         ),
         LowResolutionFirst(recipe),
-        StopAtLossThatIsNoNumber(),
+        StopAtNonFiniteLoss(),
         plateau or LearningRateLog(),
         state.checkpoint,
-        # After the two callbacks whose counters it keeps.
+        # After the two callbacks whose counters it saves.
         state,
         LiveChart(run.live_chart, state.history),
     ]
     if recipe.average_weights:
         averages = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
-        # In place when the weights are kept, and gone when the state is.
+        # The averages are in the network when its weights are saved, and the last
+        # step's weights again when the training state is.
         callbacks.insert(callbacks.index(state.checkpoint), averages)
         callbacks.insert(
             callbacks.index(state),
@@ -176,7 +188,7 @@ def fit(
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(run.tensorboard))
     if not state.done:
-        with _noticing_ctrl_c() as stop_after_ctrl_c:
+        with _catching_ctrl_c() as stop_after_ctrl_c:
             model.fit(
                 batches,
                 validation_data=(validation.images, targets(validation)),
@@ -184,10 +196,10 @@ def fit(
                 epochs=recipe.epochs,
                 initial_epoch=state.epochs_done,
                 callbacks=[stop_after_ctrl_c, *callbacks],
-                # The batches are shuffled already. Keras would shuffle them once
-                # more with a random state that a resumed run does not have.
+                # The batches are shuffled already. Keras would shuffle them again
+                # with a random state that a resumed run does not have.
                 shuffle=False,
-                # A bar where there is a terminal, else one line an epoch.
+                # A progress bar in a terminal, otherwise one line an epoch.
                 verbose=1 if sys.stdout.isatty() else 2,
             )
     _load_best_weights(model, run, state)
@@ -197,19 +209,19 @@ def fit(
 def re_estimate_statistics(
     network: keras.Model, images: np.ndarray, *, seed: int
 ) -> None:
-    """Takes the statistics of batch normalisation from images as they are.
+    """Re-estimates the statistics of batch normalisation from unchanged images.
 
-    Those that training leaves belong to its last weights, not to their average
+    Those after training belong to its last weights, not to their average
     (Izmailov et al. 2018, arXiv 1803.05407, section 3.2), and to images that
     augmentation and dropout have changed (Li et al. 2018, arXiv 1801.05134).
 
     Args:
         network: As `build_model` returns it, but without dropout. The means and
-            variances of its batch normalisation become the means of those of
-            batches, in which each image counts alike; its momentum is changed.
-        images: Training images, uint8 (n, 48, 48, 1), n > 1.
-        seed: Seed of what batches the images come in, and of which are looked at
-            where there are more than `STATISTICS_IMAGES`.
+            variances of its batch normalisation become the mean of those of the
+            batches, weighted by their images; its momentum is changed.
+        images: Training images, uint8 (n, size, size, 1), n > 1.
+        seed: Seed of the order of the images, and of the choice of
+            `STATISTICS_IMAGES` where there are more.
     """
     order = np.random.default_rng(seed).permutation(len(images))
     order = order[:STATISTICS_IMAGES]
@@ -229,11 +241,11 @@ def re_estimate_statistics(
 
 
 @contextmanager
-def _noticing_ctrl_c() -> Iterator[keras.callbacks.Callback]:
-    """Yields a callback that ends training after Ctrl-C, wherever that was noticed.
+def _catching_ctrl_c() -> Iterator[keras.callbacks.Callback]:
+    """Yields a callback that ends training after Ctrl-C, wherever that was raised.
 
     Python drops an exception that is raised while it collects garbage, and JAX
-    runs code there: without this, one Ctrl-C in many would go unheard.
+    runs code there: without this, one Ctrl-C in many would be lost.
     """
     pressed = threading.Event()
 
@@ -245,7 +257,7 @@ def _noticing_ctrl_c() -> Iterator[keras.callbacks.Callback]:
         if pressed.is_set():
             raise KeyboardInterrupt
 
-    # Elsewhere, as in a notebook, somebody else takes care of Ctrl-C.
+    # Elsewhere, as in a notebook, the surroundings handle Ctrl-C.
     ours = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -15,13 +15,13 @@ from emotion_cnn.training.run_folder import HISTORY_COLUMNS, History
 
 
 class LiveChart(PlotLossesCallback):
-    """The livelossplot chart, redrawn after every epoch.
+    """livelossplot's chart, redrawn after every epoch.
 
-    It goes to a PNG, and to a notebook or a window where there is one.
+    It is written to a PNG, and shown in a notebook or a window if there is one.
     """
 
     def __init__(self, path: Path, history: History) -> None:
-        """Begins the chart with the epochs of an interrupted run.
+        """Starts the chart with the epochs of an interrupted run.
 
         Args:
             path: PNG to redraw.
@@ -44,14 +44,14 @@ class LiveChart(PlotLossesCallback):
         super().on_epoch_end(epoch + 1, logs)
 
     def _arrange(self, figure: Figure, axes: np.ndarray, groups: int) -> None:
-        # In place of livelossplot's own, which clears the line of a terminal
-        # and so tears up the progress bar and fills log files with codes.
+        # Replaces livelossplot's own, which clears the line of a terminal: that breaks
+        # the progress bar and fills log files with control codes.
         if self._plot.output_mode == "notebook":
             clear_output(wait=True)
         figure.set_size_inches(15, 4)
 
     def _show(self, figure: Figure) -> None:
-        # livelossplot opens a figure an epoch and closes none.
+        # livelossplot opens a figure every epoch and closes none.
         for axes in figure.axes:
             axes.locator_params(axis="x", integer=True)
         figure.tight_layout()

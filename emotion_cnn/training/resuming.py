@@ -22,7 +22,7 @@ _TORCH_RANDOM_STATE = "torch_random_state"
 
 
 class TrainingState(keras.callbacks.Callback):
-    """Keeps, after every epoch, all that continuing the run takes.
+    """Saves, after every epoch, all that is needed to continue the run.
 
     These are the variables of the network (the state of the dropout layers'
     random generators among them) and of the optimiser, the history, and the
@@ -41,14 +41,14 @@ class TrainingState(keras.callbacks.Callback):
 
         Args:
             model: A compiled network whose optimiser is built.
-            run: Folder to keep the state and the history in.
+            run: Folder for the state and the history.
             recipe: Says when training is done.
-            plateau: The callback whose counters are kept, if there is one.
+            plateau: The callback whose counters are saved, if there is one.
         """
         super().__init__()
         self.history: History = {name: [] for name in HISTORY_COLUMNS}
-        # A file an epoch: an interrupted epoch leaves the best weights before
-        # it alone, so they always fit the state.
+        # A file for each epoch: an interrupted epoch does not replace the best
+        # weights before it, so they always fit the state.
         self.checkpoint = keras.callbacks.ModelCheckpoint(
             str(run.path / "best-epoch-{epoch:04d}.weights.h5"),
             monitor="val_accuracy",
@@ -62,7 +62,7 @@ class TrainingState(keras.callbacks.Callback):
         self._plateau_counters: dict[str, Any] = {}
         self._restored: dict[str, np.ndarray] = {}
         self._variables = {
-            # Not by name: Keras numbers on the layers of a process's networks.
+            # Not by name: Keras numbers the layers of all networks of a process.
             f"{place:04d}": variable
             for place, variable in enumerate(
                 model.trainable_variables
@@ -78,11 +78,11 @@ class TrainingState(keras.callbacks.Callback):
 
     @property
     def done(self) -> bool:
-        """Whether all epochs are, or nothing was gained for too many of them."""
+        """Whether all epochs are done, or early stopping applies."""
         if not self.epochs_done:
             return False
-        without_gain = self.epochs_done - self.best_epoch
-        stops_early = 0 < self._recipe.early_stopping <= without_gain
+        without_improvement = self.epochs_done - self.best_epoch
+        stops_early = 0 < self._recipe.early_stopping <= without_improvement
         return self.epochs_done >= self._recipe.epochs or stops_early
 
     @property
@@ -91,10 +91,10 @@ class TrainingState(keras.callbacks.Callback):
         return 1 + int(np.argmax(self.history["val_accuracy"]))
 
     def restore(self) -> None:
-        """Reads where the last whole epoch ended; training will begin there.
+        """Reads the state after the last whole epoch, where training will continue.
 
         Raises:
-            RunError: The kept state is damaged or of another network.
+            RunError: The state is damaged or of another network.
         """
         arrays, counters = read_training_state(self._run.state)
         kept: dict[str, Any] = {**self._variables, **_torch_random_state()}
@@ -110,10 +110,10 @@ class TrainingState(keras.callbacks.Callback):
         self.checkpoint.best = counters["checkpoint_best"]
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Puts back what the beginning of `fit` has changed or reset.
+        """Restores what the beginning of `fit` has changed or reset.
 
         `fit` draws from the dropout layers' random generators to build the
-        network's functions, and `ReduceLROnPlateau` starts its counters anew.
+        network's functions, and `ReduceLROnPlateau` resets its counters.
         """
         for name, variable in self._variables.items():
             if name in self._restored:
@@ -123,12 +123,13 @@ class TrainingState(keras.callbacks.Callback):
             setattr(self._plateau, name, value)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Keeps the state of the epoch, then what people read."""
+        """Saves the state, then the history."""
         for name in HISTORY_COLUMNS[1:]:
             self.history[name].append(float((logs or {})[name]))
         self.history["epoch"].append(epoch + 1)
         if self.best_epoch == epoch + 1:
-            # As the state that relies on them: a power cut must not part the two.
+            # Before the state that relies on them: a power cut must not leave the
+            # state without them.
             force_to_disk(self._run.best_weights(self.best_epoch))
         if self.done:
             self.model.stop_training = True
@@ -154,7 +155,7 @@ class TrainingState(keras.callbacks.Callback):
 
 
 def _torch_random_state() -> dict[str, np.ndarray]:
-    """Returns what dropout draws from on Torch alone: a generator of the process."""
+    """Returns the state of Torch's global generator, which dropout draws from there."""
     if keras.backend.backend() != "torch":
         return {}
     import torch

@@ -148,6 +148,24 @@ def find_run(reference: str, runs: Path) -> RunFolder:
     )
 
 
+def run_or_folder(reference: str, runs: Path) -> Path:
+    """Returns the folder of a run, or another existing folder.
+
+    Args:
+        reference: The folder, or the name of a run below `runs`.
+        runs: Folder of the runs.
+
+    Raises:
+        RunError: There is neither; lists the latest runs.
+    """
+    try:
+        return find_run(reference, runs).path
+    except RunError:
+        if not Path(reference).is_dir():
+            raise
+        return Path(reference)
+
+
 def write_training_state(
     path: Path, arrays: Mapping[str, np.ndarray], counters: Mapping[str, Any]
 ) -> None:

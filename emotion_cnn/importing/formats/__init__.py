@@ -1,6 +1,6 @@
-"""Importers: one module a format, each with the same symbols `KIND` and `find`.
+"""The formats that can be imported: a module each, with a `KIND` and a `find`.
 
-`find(container, classes)` returns a `Source`, or None for what it does not know.
+`find(container, class_names)` returns a `Source`, or None if it is another format.
 """
 
 from collections import Counter
@@ -11,36 +11,37 @@ from emotion_cnn.importing.containers import Container
 from emotion_cnn.importing.formats import class_folders, csv_table, parquet
 from emotion_cnn.importing.records import ClassNames, Source
 
-IMPORTERS = (csv_table, parquet, class_folders)
-"""In the order in which they are asked; a new format is added here."""
+FORMATS = (csv_table, parquet, class_folders)
+"""In the order in which they are tried; a new format is added here."""
 _SHOWN_AT_MOST = 8
 
 
-def find_source(container: Container, classes: ClassNames) -> Source:
+def find_source(container: Container, class_names: ClassNames) -> Source:
     """Recognises what a container holds.
 
     Args:
-        container: The source.
-        classes: What the names and numbers of its classes stand for.
+        container: The files of the source.
+        class_names: What its labels stand for.
 
     Raises:
-        SourceError: No importer knows it, or the one that does finds a fault.
+        SourceError: It has no format that is known, or a fault.
+        MissingPackageError: Its format needs a package that is not installed.
     """
-    for importer in IMPORTERS:
-        source = importer.find(container, classes)
+    for each in FORMATS:
+        source = each.find(container, class_names)
         if source is not None:
             return source
-    kinds = "; ".join(importer.KIND for importer in IMPORTERS)
+    kinds = "; ".join(each.KIND for each in FORMATS)
     raise SourceError(
         f"Nothing to import in {container.path} ({container.kind}). Expected one of: "
         f"{kinds}. Found {_contents(container)}. Class folders with other names need "
-        "--classes, such as --classes 1=surprise,2=fear; an archive in an archive "
-        "must be unpacked first."
+        "`classes`, such as 1=surprise,2=fear; an archive in an archive must be "
+        "unpacked first."
     )
 
 
 def _contents(container: Container) -> str:
-    """Returns what is in a container, short enough for a message."""
+    """Returns what a container holds, short enough for a message."""
     if container.is_single:
         (member,) = container.members
         return f"a file that begins with {member.head[:40]!r}"

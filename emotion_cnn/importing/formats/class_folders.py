@@ -1,8 +1,7 @@
-"""Images in a folder per class, in a folder or an archive, with a split or not.
+"""Images in a folder per class, in a folder or an archive, with or without a split.
 
-`train/<emotion>/` and `test/<emotion>/` as Kaggle has them, and any other names
-of classes and splits, at any depth. A folder that `--mode prepare` wrote is one
-too; its votes come along.
+`train/<class>/` and `test/<class>/` as on Kaggle, and other names of classes and
+splits, at any depth. A data folder from `emotion-cnn prepare` is read with its votes.
 """
 
 import io
@@ -12,7 +11,6 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import IO
 
-from emotion_cnn.data.classes import EMOTIONS, LEFT_OUT_CLASSES
 from emotion_cnn.data.images import decode_image
 from emotion_cnn.data.votes import VOTES_NAME, Votes, read_votes
 from emotion_cnn.errors import SourceError
@@ -54,7 +52,7 @@ _OUTSIDE = "image outside the class folders"
 
 @dataclass(frozen=True)
 class _Entry:
-    """An image by its path alone: `root`/`part`/`folder`/file, in any depth."""
+    """An image by its path alone: `part`/.../`folder`/file, at any depth."""
 
     member: Member
     folder: str
@@ -63,18 +61,18 @@ class _Entry:
     """The path below the folder that holds the parts, or the classes."""
 
 
-def find(container: Container, classes: ClassNames) -> Source | None:
-    """Recognises images in folders at least one of which is named as a class.
+def find(container: Container, class_names: ClassNames) -> Source | None:
+    """Recognises images in folders at least one of which has the name of a class.
 
     Args:
-        container: The source.
-        classes: What the folders' names stand for.
+        container: The files of the source.
+        class_names: What the folders' names stand for.
 
     Returns:
-        The images; None where there are none in such folders.
+        The images; None if there are none in such folders.
 
     Raises:
-        SourceError: The same images stand in the source twice.
+        SourceError: The source holds the same folders twice.
     """
     if container.is_single:
         return None
@@ -83,7 +81,7 @@ def find(container: Container, classes: ClassNames) -> Source | None:
         for member in container.members
         if member.name.lower().endswith(_SUFFIXES)
     ]
-    known = [entry for entry in entries if classes.find(entry.folder)]
+    known = [entry for entry in entries if class_names.find(entry.folder)]
     if not known:
         return None
     # A split only if there is something on both of its sides.
@@ -112,7 +110,7 @@ def find(container: Container, classes: ClassNames) -> Source | None:
             {entry.member.index: entry for entry in inside},
             len(entries) - len(inside),
             votes,
-            classes,
+            class_names,
             usages,
         ),
     )
@@ -133,7 +131,7 @@ def _file_name(member: Member) -> str:
 
 
 def _usages(parts: set[str | None]) -> Mapping[str | None, str]:
-    """Returns the usage of each part; validation beside test is FER2013's public."""
+    """Returns the usage of each part; with a test part, validation is PublicTest."""
     usages: dict[str | None, str] = {
         part: part for part in parts if part and part != "validation"
     }
@@ -146,15 +144,15 @@ def _usages(parts: set[str | None]) -> Mapping[str | None, str]:
 
 
 def _refuse_copies(container: Container, entries: list[_Entry]) -> None:
-    """Some of Kaggle's archives hold everything twice, at two depths."""
+    """Raises a `SourceError` if images appear at two depths, as in some archives."""
     seen: dict[str, Member] = {}
     for entry in entries:
         other = seen.setdefault(entry.inner_name, entry.member)
         if other is not entry.member:
             raise SourceError(
                 f"Expected every image once in {container.path}, found both "
-                f"{other.name!a} and {entry.member.name!a}. Name one of the two "
-                "folders with --source (unpack an archive first)."
+                f"{other.name!a} and {entry.member.name!a}. Choose one of the two "
+                "folders with `source` (unpack an archive first)."
             )
 
 
@@ -163,7 +161,7 @@ def _records(
     entries: Mapping[int, _Entry],
     outside: int,
     votes_files: list[Member],
-    classes: ClassNames,
+    class_names: ClassNames,
     usages: Mapping[str | None, str],
 ) -> Iterator[Record]:
     votes: dict[str, Votes] = {}
@@ -174,30 +172,32 @@ def _records(
     for number in range(outside):
         yield LeftOut(_OUTSIDE, advance=int(number == 0))
     unknown: dict[str, list[Member]] = {}
-    wanted = []
-    for entry in entries.values():
-        emotion = classes.find(entry.folder)
-        if emotion is None:
+    labels: dict[int, int] = {}
+    known = []
+    for index, entry in entries.items():
+        label = class_names.find_label(entry.folder, place=entry.member.name, advance=1)
+        if isinstance(label, int):
+            labels[index] = label
+            known.append(entry.member)
+        elif isinstance(label, LeftOut):
+            yield label
+        else:
             folder = str(PurePosixPath(entry.member.name).parent)
             unknown.setdefault(folder, []).append(entry.member)
-        elif emotion in LEFT_OUT_CLASSES:
-            yield LeftOut(emotion)
-        else:
-            wanted.append(entry.member)
     for folder, members in unknown.items():
         reason = unknown_label(PurePosixPath(folder).name)
         reason += f", {len(members):,} images"
         yield BadRecord(folder, reason, len(members))
-    for member, stream in container.read(wanted):
-        yield _read(member, stream, entries[member.index], classes, usages, votes)
+    for member, stream in container.read(known):
+        usage = usages.get(entries[member.index].part)
+        yield _read(member, stream, labels[member.index], usage, votes)
 
 
 def _read(
     member: Member,
     stream: IO[bytes],
-    entry: _Entry,
-    classes: ClassNames,
-    usages: Mapping[str | None, str],
+    label: int,
+    usage: str | None,
     votes: Mapping[str, Votes],
 ) -> Record:
     if member.size > IMAGE_FILE_LIMIT:
@@ -210,10 +210,7 @@ def _read(
     if isinstance(decoded, str):
         return BadRecord(member.name, decoded)
     image, before = decoded
-    label = EMOTIONS.index(str(classes.find(entry.folder)))
-    name = safe_stem(PurePosixPath(member.name).stem)
-    usage = usages.get(entry.part) if usages else None
-    usage, name = _official(usage, name)
+    usage, name = _official(usage, safe_stem(PurePosixPath(member.name).stem))
     return ImageRecord(
         image,
         label,
@@ -222,12 +219,12 @@ def _read(
         row_in_name(name),
         member.name,
         votes.get(member.name),
-        before.changes,
+        before.changes(),
     )
 
 
 def _official(usage: str | None, name: str) -> tuple[str | None, str]:
-    """Returns the usage that a name gives away, and the name that gives it away."""
+    """Returns the part of FER2013's split, and a name that begins with it."""
     if usage == TEST:
         for part in (PUBLIC_TEST, PRIVATE_TEST):
             if name.startswith(part):

@@ -1,8 +1,8 @@
 """Tables of pixels: `fer2013.csv`, `icml_face_data.csv`, the challenge's `train.csv`.
 
-A row is a label, 48x48 gray levels with blanks between them and, in two of the
-three, the part of the official split it belongs to. Read line by line, so that
-an unclosed quote spoils one row and not all that follow.
+A row is a label, 48x48 gray levels separated by blanks and, in the first two, the
+part of the official split. Read line by line, so that an unclosed quote damages one
+row and not all that follow.
 """
 
 import csv
@@ -12,6 +12,7 @@ from typing import IO
 
 import numpy as np
 
+from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.data.votes import VOTE_COLUMNS, Votes, parse_votes
 from emotion_cnn.errors import SourceError
@@ -41,10 +42,10 @@ CLASS_NUMBERS = {
     "5": "surprise",
     "6": "neutral",
 }
-"""FER2013's own; `train.csv` and `icml_face_data.csv` use them too."""
+"""The classes of FER2013's numbers, which all three tables use."""
 
 LINE_LIMIT = 2**20
-"""Longest line that is looked at, in bytes; those of FER2013 take about 9 kB."""
+"""Longest line that is read, in bytes; those of FER2013 take about 9 kB."""
 _PIXEL_COUNT = IMAGE_SIZE * IMAGE_SIZE
 _LEVELS = {str(level): level for level in range(256)}
 
@@ -58,24 +59,25 @@ _USAGES = {
 _VOTE_COLUMNS = tuple(column.lower() for column in VOTE_COLUMNS)
 
 
-def find(container: Container, classes: ClassNames) -> Source | None:
+def find(container: Container, class_names: ClassNames) -> Source | None:
     """Recognises a table by its header.
 
     Args:
-        container: The source.
-        classes: What labels stand for, apart from FER2013's numbers.
+        container: The files of the source.
+        class_names: What labels stand for, apart from FER2013's numbers.
 
     Returns:
-        The table; None where nothing looks like one. Of several the one with
-        usages is taken: `train.csv` is a part of `icml_face_data.csv`.
+        The table; None if there is none. Of several it is the one with usages:
+        `train.csv` is a part of `icml_face_data.csv`.
 
     Raises:
-        SourceError: A column is missing, or several tables would do.
+        SourceError: A column is missing, or there are several such tables.
     """
     tables = [
         (member, columns)
         for member in container.members
-        if (columns := _header(member.head, b"\n" in member.head))
+        if b"\n" in member.head
+        and (columns := _header(member.head))
         and {EMOTION, PIXELS} & set(columns)
     ]
     whole = [t for t in tables if {EMOTION, PIXELS} <= set(t[1])]
@@ -93,7 +95,7 @@ def find(container: Container, classes: ClassNames) -> Source | None:
         names = ", ".join(member.name for member, _ in candidates)
         raise SourceError(
             f"Expected one table of pixels in {container.path}, found {names}. Unpack "
-            "the one you want and name it with --source."
+            "the one you want and choose it with `source`."
         )
     ((member, columns),) = candidates
     for column in (EMOTION, PIXELS, USAGE, NAME):
@@ -109,14 +111,12 @@ def find(container: Container, classes: ClassNames) -> Source | None:
         has_votes=set(_VOTE_COLUMNS) <= set(columns),
         total=member.size or None,
         unit="B",
-        records=partial(_records, container, member, classes),
+        records=partial(_records, container, member, class_names),
     )
 
 
-def _header(line: bytes, whole: bool) -> list[str]:
-    """Returns the names of columns, without the blanks some files have in them."""
-    if not whole:
-        return []
+def _header(line: bytes) -> list[str]:
+    """Returns the names of columns, without the blanks that some files have."""
     text = line.split(b"\n", 1)[0].decode("utf-8-sig", "replace").rstrip("\r")
     try:
         return [name.strip().lower() for name in next(csv.reader([text]), [])]
@@ -125,35 +125,35 @@ def _header(line: bytes, whole: bool) -> list[str]:
 
 
 def _records(
-    container: Container, member: Member, classes: ClassNames
+    container: Container, member: Member, class_names: ClassNames
 ) -> Iterator[Record]:
     for _, stream in container.read([member]):
-        yield from read_table(stream, classes)
+        yield from read_table(stream, class_names)
 
 
-def read_table(stream: IO[bytes], classes: ClassNames) -> Iterator[Record]:
+def read_table(stream: IO[bytes], class_names: ClassNames) -> Iterator[Record]:
     """Reads a table.
 
     Args:
         stream: Its bytes, header first.
-        classes: What labels stand for, apart from FER2013's numbers.
+        class_names: What labels stand for, apart from FER2013's numbers.
 
     Yields:
-        A record for each row, in order; a row that is no image yields what is
-        wrong with it. Empty lines are passed over and do not count as rows.
+        A record for each row, in order; of a row that is no valid image, what is
+        wrong with it. Empty lines are skipped and do not count as rows.
     """
     lines = _lines(stream)
-    columns = _header(next(lines, b""), True)
-    classes = classes.with_numbers(CLASS_NUMBERS)
+    columns = _header(next(lines, b""))
+    class_names = class_names.with_numbers(CLASS_NUMBERS)
     row = 0
     for number, line in enumerate(lines, start=2):
         if line.strip():
-            yield _parse(line, columns, classes, row, f"row {row} (line {number})")
+            yield _parse(line, columns, class_names, row, f"row {row} (line {number})")
             row += 1
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yields lines with their ends, those that are too long cut short."""
+    """Yields lines with their line ends; those that are too long are cut."""
     while line := stream.readline(LINE_LIMIT + 1):
         yield line
         while len(line) > LINE_LIMIT and not line.endswith(b"\n"):
@@ -161,7 +161,7 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _parse(
-    line: bytes, columns: Sequence[str], classes: ClassNames, row: int, place: str
+    line: bytes, columns: Sequence[str], class_names: ClassNames, row: int, place: str
 ) -> Record:
     advance = len(line)
     truncated = "" if line.endswith(b"\n") else "; the file ends within this line"
@@ -175,7 +175,7 @@ def _parse(
     try:
         cells = next(csv.reader([text], strict=True))
     except csv.Error as error:
-        return bad(f"no sound CSV: {error}")
+        return bad(f"not valid CSV: {error}")
     if len(cells) != len(columns):
         return bad(f"{len(cells)} columns instead of {len(columns)}")
     values = dict(zip(columns, cells, strict=True))
@@ -192,10 +192,10 @@ def _parse(
             return bad(
                 f"unknown Usage {shown} (Training, PublicTest or PrivateTest expected)"
             )
-    label = classes.find_label(values[EMOTION], place=place, advance=advance)
+    label = class_names.find_label(values[EMOTION], place=place, advance=advance)
     if not isinstance(label, int):
         return label
-    # With names of their own, rows say nothing about the table they came from.
+    # A table with names is an export: its rows are not those of fer2013.csv.
     name = safe_stem(values[NAME]) if values.get(NAME) else None
     own_row = row_in_name(name) if name else row
     return ImageRecord(
@@ -228,42 +228,50 @@ def _votes(values: dict[str, str]) -> Votes | None:
 class TableWriter:
     """Writes what `read_table` reads, with every image's name in a last column.
 
-    Other readers of `fer2013.csv` pass over columns they do not know.
+    Other readers of `fer2013.csv` ignore columns that they do not know. Classes that
+    FER2013 has no number for are written by name.
+
+    Attributes:
+        classes: The class names, in the order of their labels.
     """
 
-    def __init__(self, file: IO[str], *, with_usage: bool, with_votes: bool) -> None:
+    def __init__(
+        self,
+        file: IO[str],
+        classes: Sequence[str] = EMOTIONS,
+        *,
+        with_usage: bool,
+        with_votes: bool,
+    ) -> None:
         """Writes the header.
 
         Args:
             file: A text file opened with `newline=""`.
+            classes: The class names, in the order of their labels.
             with_usage: Whether images have one.
             with_votes: Whether images may have votes.
         """
+        self.classes = tuple(classes)
         self._writer = csv.writer(file, lineterminator="\n")
         self._with_usage, self._with_votes = with_usage, with_votes
-        self._numbers = {name: number for number, name in CLASS_NUMBERS.items()}
+        numbers = {name: number for number, name in CLASS_NUMBERS.items()}
+        self._labels = [numbers.get(name, name) for name in classes]
         header = [EMOTION, PIXELS]
         header += ["Usage"] if with_usage else []
         header += VOTE_COLUMNS if with_votes else []
         self._writer.writerow([*header, NAME])
 
-    def write(
-        self, image: ImageRecord, emotion: str, name: str, votes: Votes | None
-    ) -> None:
-        """Writes one row.
+    def write(self, record: ImageRecord, votes: Votes | None) -> None:
+        """Writes one row; the usage `Test` as `PrivateTest`, as in FER2013.
 
         Args:
-            image: What to write; a test image outside FER2013's parts becomes
-                `PrivateTest`, the one for final figures, as all readers know it.
-            emotion: One of `EMOTIONS`.
-            name: Its name, without an ending.
-            votes: Its ten votes, if it has them.
+            record: The image.
+            votes: Its ten votes, if it has any.
         """
-        pixels = " ".join(map(str, image.image.ravel().tolist()))
-        row = [self._numbers[emotion], pixels]
+        pixels = " ".join(map(str, record.image.ravel().tolist()))
+        row = [self._labels[record.label], pixels]
         if self._with_usage:
-            usage = PRIVATE_TEST if image.usage == TEST else image.usage
-            row.append(str(usage))
+            row.append(PRIVATE_TEST if record.usage == TEST else str(record.usage))
         if self._with_votes:
             row += map(str, votes or [""] * len(VOTE_COLUMNS))
-        self._writer.writerow([*row, name])
+        self._writer.writerow([*row, record.stem])

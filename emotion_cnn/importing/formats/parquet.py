@@ -1,7 +1,7 @@
-"""Parquet files as Hugging Face has them: a column of images, one of labels.
+"""Parquet files as on Hugging Face: a column of images and one of labels.
 
-Read a few hundred rows at a time. The files say themselves what their label
-numbers stand for, in the metadata that the `datasets` package writes.
+Read a few hundred rows at a time. The metadata that the `datasets` package writes
+says what label numbers stand for. Only this format needs pyarrow.
 """
 
 import io
@@ -14,6 +14,7 @@ from typing import Any
 
 from emotion_cnn.data.images import decode_image
 from emotion_cnn.errors import SourceError
+from emotion_cnn.extras import require
 from emotion_cnn.importing.containers import Container, Member
 from emotion_cnn.importing.records import (
     PRIVATE_TEST,
@@ -37,7 +38,7 @@ _SPLITS = ("train", "validation", "valid", "val", "test")
 
 @dataclass(frozen=True)
 class _Table:
-    """One file: where its images and labels stand."""
+    """One file: which columns hold its images and its labels."""
 
     path: Path
     name: str
@@ -48,20 +49,21 @@ class _Table:
     row_count: int
 
 
-def find(container: Container, classes: ClassNames) -> Source | None:
-    """Recognises Parquet, alone or as the files of a folder.
+def find(container: Container, class_names: ClassNames) -> Source | None:
+    """Recognises Parquet, as one file or as the files of a folder.
 
-    The split is that of the file names: `train-00000-of-00001.parquet`, ...
+    File names tell the split: `train-00000-of-00001.parquet`, ...
 
     Args:
-        container: The source.
-        classes: What labels stand for: their numbers or their names.
+        container: The files of the source.
+        class_names: What labels stand for: their numbers or their names.
 
     Returns:
-        The tables in the order train, validation, test; None where there are none.
+        The tables in the order train, validation, test; None if there are none.
 
     Raises:
-        SourceError: They are packed or damaged, or a column is missing.
+        SourceError: They are in an archive, damaged, or miss a column.
+        MissingPackageError: pyarrow is not installed.
     """
     members = [m for m in container.members if _is_parquet(container, m)]
     if not members:
@@ -69,8 +71,9 @@ def find(container: Container, classes: ClassNames) -> Source | None:
     if packed := [member.name for member in members if member.path is None]:
         raise SourceError(
             f"Expected Parquet files in a folder, found {packed[0]} packed in "
-            f"{container.path}. Unpack it, and name the folder with --source."
+            f"{container.path}. Unpack it, and choose the folder with `source`."
         )
+    require("pyarrow", extra="parquet")
     tables = [_open(member) for member in members]
     splits = {table.split for table in tables}
     has_split = None not in splits and "train" in splits and len(splits) > 1
@@ -84,7 +87,7 @@ def find(container: Container, classes: ClassNames) -> Source | None:
         total=sum(table.row_count for table in tables),
         unit=" images",
         records=partial(
-            _records, tables, classes, _usages(splits) if has_split else {}
+            _records, tables, class_names, _usages(splits) if has_split else {}
         ),
     )
 
@@ -96,7 +99,7 @@ def _is_parquet(container: Container, member: Member) -> bool:
 
 
 def _usages(splits: set[str | None]) -> dict[str | None, str]:
-    """Validation beside test is FER2013's public part, alone it is the test set."""
+    """Returns the usage of each split; without a test split, validation is it."""
     both = {"validation", "test"} <= splits
     return {
         "train": TRAINING,
@@ -106,14 +109,14 @@ def _usages(splits: set[str | None]) -> dict[str | None, str]:
 
 
 def _open(member: Member) -> _Table:
-    # pyarrow takes half a second to import; only this format needs it.
+    # Here, as it takes half a second and other formats do without.
     from pyarrow import parquet
 
     path = Path(str(member.path))
     try:
         with parquet.ParquetFile(path) as file:
             schema, row_count = file.schema_arrow, file.metadata.num_rows
-        schema.names  # noqa: B018 - decodes them, which fails on damaged ones
+        schema.names  # noqa: B018 - decodes them, which fails if they are damaged
     except _damage() as error:
         raise _damaged(path, error) from error
     features = _features(schema.metadata)
@@ -129,7 +132,7 @@ def _open(member: Member) -> _Table:
 
 
 def _damage() -> tuple[type[Exception], ...]:
-    """Returns what pyarrow raises on damaged files; not its own errors alone."""
+    """Returns what pyarrow raises for damaged files: more than its own errors."""
     from pyarrow import ArrowException
 
     return ArrowException, OSError, ValueError, LookupError
@@ -138,8 +141,8 @@ def _damage() -> tuple[type[Exception], ...]:
 def _damaged(path: Path, error: Exception) -> SourceError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
     return SourceError(
-        f"{path} is no sound Parquet file ({reason}). Expected a whole file: download "
-        "or copy it again."
+        f"{path} is not a valid Parquet file ({reason}). Expected a complete file: "
+        "download or copy it again."
     )
 
 
@@ -155,7 +158,7 @@ def _split(name: str) -> str | None:
 
 
 def _features(metadata: Mapping[bytes, bytes] | None) -> dict[str, dict[str, Any]]:
-    """Returns what Hugging Face's `datasets` says of the columns, if it does."""
+    """Returns what the `datasets` package wrote about the columns, if anything."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         return {name: f for name, f in features.items() if isinstance(f, dict)}
@@ -164,7 +167,7 @@ def _features(metadata: Mapping[bytes, bytes] | None) -> dict[str, dict[str, Any
 
 
 def _label_names(features: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Returns the class names by number; a list, or a mapping, in the metadata."""
+    """Returns the class names by number; the metadata has a list or a mapping."""
     for feature in features.values():
         if feature.get("_type") == "ClassLabel":
             names = feature.get("names")
@@ -208,20 +211,21 @@ def _only(path: Path, schema: Any, columns: Sequence[str], what: str) -> str:
         raise SourceError(
             f"Expected one column of {what} in {path}, found "
             f"{', '.join(columns) or 'none'} among the columns "
-            f"{', '.join(schema.names)}. Images are a column of bytes; labels are "
-            f"called one of {', '.join(_LABEL_COLUMNS)}. Rename or remove columns."
+            f"{', '.join(schema.names)}. Images are a column of bytes; the column of "
+            f"labels is called {', '.join(_LABEL_COLUMNS[:-1])} or "
+            f"{_LABEL_COLUMNS[-1]}. Rename or remove columns."
         )
     return columns[0]
 
 
 def _records(
-    tables: Sequence[_Table], classes: ClassNames, usages: Mapping[str | None, str]
+    tables: Sequence[_Table], class_names: ClassNames, usages: Mapping[str | None, str]
 ) -> Iterator[Record]:
     row = 0
     for table in tables:
         for image, label in _cells(table):
             place = f"row {row} ({table.name})"
-            yield _read(image, label, place, row, table, classes, usages)
+            yield _read(image, label, place, row, table, class_names, usages)
             row += 1
 
 
@@ -247,21 +251,21 @@ def _read(
     place: str,
     row: int,
     table: _Table,
-    classes: ClassNames,
+    class_names: ClassNames,
     usages: Mapping[str | None, str],
 ) -> Record:
     number = str(label)
-    # --classes may speak of the number or of the name that the file has for it.
-    name = number if classes.find(number) else table.label_names.get(number, number)
-    found = classes.find_label(name, place=place, advance=1)
+    # The user may have given a class for the number, or for its name in the file.
+    name = number if class_names.find(number) else table.label_names.get(number, number)
+    found = class_names.find_label(name, place=place, advance=1)
     if not isinstance(found, int):
         return found
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     if not isinstance(content, bytes):
-        return BadRecord(place, "no bytes of a cell")
+        return BadRecord(place, "not the bytes of an image")
     decoded = decode_image(io.BytesIO(content))
     if isinstance(decoded, str):
         return BadRecord(place, decoded)
     image, before = decoded
     usage = usages.get(table.split)
-    return ImageRecord(image, found, usage, None, row, place, changes=before.changes)
+    return ImageRecord(image, found, usage, None, row, place, changes=before.changes())

@@ -1,6 +1,7 @@
-"""Training batches: every image once, flipped by chance, always the same way."""
+"""Training batches: every image once, flipped at random, the same for a seed."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,8 @@ from hypothesis import strategies as st
 from keras._tf_keras.keras.preprocessing import image as keras_image
 
 from emotion_cnn.data import batches
-from emotion_cnn.data.batches import TrainingBatches, one_hot
+from emotion_cnn.data.batches import TrainingBatches, one_hot, targets
 from emotion_cnn.data.splits import Split
-from emotion_cnn.training.recipes import Recipe
 
 
 def numbered_images(count: int) -> Split:
@@ -25,19 +25,17 @@ def numbered_images(count: int) -> Split:
 
 def batches_of(count: int, *, batch_size=8, flip=True, seed=1, epoch=0):
     batches = TrainingBatches(
-        numbered_images(count),
-        recipe=Recipe(batch_size=batch_size, flip=flip),
-        seed=seed,
+        numbered_images(count), batch_size=batch_size, flip=flip, seed=seed
     )
     batches.start_epoch(epoch)
     return batches
 
 
 def read(batches: TrainingBatches) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns numbers, whether flipped, and labels of a whole epoch, in order."""
+    """Returns numbers, whether flipped, and targets of a whole epoch, in order."""
     pairs = [batches[index] for index in range(len(batches))]
     images = np.concatenate([images for images, _ in pairs])
-    labels = np.concatenate([labels for _, labels in pairs])
+    labels = np.concatenate([y_true[:, 0] for _, y_true in pairs])
     return images.max(axis=(1, 2, 3)) - 1, images[:, 0, -1, 0] > 0, labels
 
 
@@ -46,9 +44,17 @@ def same(one, other) -> bool:
 
 
 def test_one_hot():
-    encoded = one_hot(np.array([6, 0]))
+    encoded = one_hot(np.array([2, 0]), 3)
     assert encoded.dtype == np.float32
-    assert encoded.tolist() == [[0, 0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0, 0]]
+    assert encoded.tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+def test_targets_have_an_axis_for_label_sets_and_one_for_the_splits_classes():
+    images, labels = np.zeros((2, 48, 48, 1), np.uint8), np.array([1, 0])
+    split = Split(images, labels, ("a", "b"), classes=("calm", "excited", "tired"))
+    assert targets(split).tolist() == [[[0, 1, 0]], [[1, 0, 0]]]
+    soft = np.full((2, 2, 3), 1 / 3, np.float32)
+    assert targets(replace(split, targets=soft)) is soft
 
 
 @settings(deadline=None, max_examples=50, database=None)
@@ -71,7 +77,7 @@ def test_batches_are_full_but_for_the_last():
     assert len(batches) == 3
     for index, size in enumerate((8, 8, 5)):
         images, labels = batches[index]
-        assert (images.shape, labels.shape) == ((size, 48, 48, 1), (size, 7))
+        assert (images.shape, labels.shape) == ((size, 48, 48, 1), (size, 1, 7))
 
 
 def test_raw_gray_values_come_out_as_float32():
@@ -95,7 +101,7 @@ def test_a_flipped_image_is_the_image_flipped():
     pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 48, 1), np.uint8)
     labels = np.zeros(40, np.int64)
     split = Split(pixels, labels, tuple(map(str, range(40))))
-    images, _ = TrainingBatches(split, recipe=Recipe(batch_size=40), seed=0)[0]
+    images, _ = TrainingBatches(split, batch_size=40, seed=0)[0]
     originals = {each.tobytes() for each in pixels.astype("float32")}
     as_they_are = [each.tobytes() in originals for each in images]
     turned = [each[:, ::-1].tobytes() in originals for each in images]
@@ -143,11 +149,11 @@ def test_a_batch_depends_on_seed_epoch_and_number_alone():
 def test_several_threads_get_the_same_batches():
     batches = batches_of(250, batch_size=8)
     expected = [batches[index] for index in range(len(batches))]
-    wanted = np.random.default_rng(0).permutation(8 * list(range(len(batches))))
+    order = np.random.default_rng(0).permutation(8 * list(range(len(batches))))
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda index: batches[int(index)], wanted))
+        found = list(pool.map(lambda index: batches[int(index)], order))
     assert all(
-        same(batch, expected[index]) for batch, index in zip(found, wanted, strict=True)
+        same(batch, expected[index]) for batch, index in zip(found, order, strict=True)
     )
 
 
@@ -179,28 +185,27 @@ def mixed(count: int = 64, **settings):
         np.arange(count) % 7,
         tuple(map(str, range(count))),
     )
-    batches = TrainingBatches(
-        split, recipe=Recipe(batch_size=count, **settings), seed=3
-    )
-    again = TrainingBatches(split, recipe=Recipe(batch_size=count, **settings), seed=3)
+    batches = TrainingBatches(split, batch_size=count, seed=3, **settings)
+    again = TrainingBatches(split, batch_size=count, seed=3, **settings)
     assert same(batches[0], again[0])
-    return batches[0]
+    mixed_images, y_true = batches[0]
+    return mixed_images, y_true[:, 0]
 
 
 def test_mixup_blends_images_and_labels_alike():
-    images, wanted = mixed(mixup=1.0)
+    images, y_true = mixed(mixup=1.0)
     assert (images == images[:, :1, :1]).all()
     assert len(np.unique(images)) > 7
-    np.testing.assert_allclose(wanted.sum(axis=1), 1, atol=1e-6)
-    shares = np.unique(wanted[(wanted > 0).sum(axis=1) == 2].round(5))
+    np.testing.assert_allclose(y_true.sum(axis=1), 1, atol=1e-6)
+    shares = np.unique(y_true[(y_true > 0).sum(axis=1) == 2].round(5))
     # Zeros, and the two shares of this batch, which are one together.
     assert len(shares) == 3
     assert shares[1] + shares[2] == pytest.approx(1, abs=1e-4)
 
 
 def test_cutmix_pastes_a_rectangle_and_counts_its_pixels():
-    images, wanted = mixed(cutmix=1.0)
-    for image, target in zip(images[..., 0], wanted, strict=True):
+    images, y_true = mixed(cutmix=1.0)
+    for image, target in zip(images[..., 0], y_true, strict=True):
         numbers, pixels = np.unique(image, return_counts=True)
         expected = np.zeros(7)
         np.add.at(expected, numbers.astype(int) % 7, pixels / 48**2)
@@ -213,30 +218,29 @@ def test_cutmix_pastes_a_rectangle_and_counts_its_pixels():
 
 def test_with_both_the_batches_take_turns():
     split = numbered_images(64)
-    recipe = Recipe(batch_size=2, mixup=1.0, cutmix=1.0)
-    batches = TrainingBatches(split, recipe=recipe, seed=0)
+    batches = TrainingBatches(split, batch_size=2, mixup=1.0, cutmix=1.0, seed=0)
     blended = [(batches[k][0].max(axis=(1, 2, 3)) % 1 > 0).any() for k in range(32)]
     assert 4 < sum(blended) < 28
 
 
-def test_smoothing_spreads_labels_and_leaves_votes_that_differ_alone():
+def test_smoothing_spreads_labels_and_leaves_soft_labels_alone():
     split = numbered_images(4)
     votes = np.array([[0.5, 0.5, 0, 0, 0, 0, 0], np.zeros(7)] * 2, np.float32)
-    both = np.stack([one_hot(split.labels), votes], axis=1)
-    asked = Split(split.images, split.labels, split.names, both)
-    recipe = Recipe(batch_size=4, flip=False, label_smoothing=0.14)
-    images, wanted = TrainingBatches(asked, recipe=recipe, seed=0)[0]
+    both = np.stack([one_hot(split.labels, 7), votes], axis=1)
+    with_votes = replace(split, targets=both)
+    options = {"batch_size": 4, "flip": False, "label_smoothing": 0.14, "seed": 0}
+    images, y_true = TrainingBatches(with_votes, **options)[0]
     order = images.max(axis=(1, 2, 3)).astype(int) - 1
-    np.testing.assert_allclose(wanted[:, 0].max(axis=1), 0.86 + 0.02, atol=1e-6)
-    np.testing.assert_allclose(wanted[:, 0].min(axis=1), 0.02, atol=1e-6)
-    np.testing.assert_array_equal(wanted[:, 1], votes[order])
+    np.testing.assert_allclose(y_true[:, 0].max(axis=1), 0.86 + 0.02, atol=1e-6)
+    np.testing.assert_allclose(y_true[:, 0].min(axis=1), 0.02, atol=1e-6)
+    np.testing.assert_array_equal(y_true[:, 1], votes[order])
 
 
 @pytest.mark.parametrize(("balance", "share"), [(0.0, 0.1), (0.5, 0.25), (1.0, 0.5)])
-def test_balance_evens_out_how_often_emotions_come(balance, share):
+def test_balance_evens_out_how_often_classes_come(balance, share):
     images = np.zeros((1000, 48, 48, 1), np.uint8)
     labels = np.repeat([1, 3], [100, 900])
     split = Split(images, labels, tuple(map(str, range(1000))))
-    recipe = Recipe(batch_size=1000, balance=balance)
-    wanted = TrainingBatches(split, recipe=recipe, seed=0)[0][1]
-    assert wanted[:, 1].mean() == pytest.approx(share, abs=0.05 if balance else 0)
+    batches = TrainingBatches(split, batch_size=1000, balance=balance, seed=0)
+    y_true = batches[0][1]
+    assert y_true[:, 0, 1].mean() == pytest.approx(share, abs=0.05 if balance else 0)

@@ -1,4 +1,4 @@
-"""Finding images that are the same, nearly the same, or flipped."""
+"""The search for images that are the same, nearly the same, or flipped."""
 
 import io
 
@@ -11,7 +11,7 @@ from emotion_cnn.audit.near_duplicates import find_near_duplicates
 
 
 def smooth(count: int, seed: int = 0) -> np.ndarray:
-    """Made-up images that differ as much as faces do."""
+    """Random images that differ as much as faces do."""
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, (count, 6, 6), np.uint8)
     images = [
@@ -31,7 +31,8 @@ def rmse(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def one_group(images: np.ndarray, limit: float = 12) -> near_duplicates.NearDuplicates:
-    return find_near_duplicates(images, np.zeros(len(images), np.int64), limit)
+    same = np.zeros(len(images), np.int64)
+    return find_near_duplicates(images, same, same, limit)
 
 
 def pairs(found: near_duplicates.NearDuplicates) -> list[tuple[int, int, bool]]:
@@ -83,8 +84,9 @@ def test_the_bound_misses_nothing(monkeypatch, limit):
     chosen = generator.random(count) < 0.5
     images[chosen] = images[chosen][:, :, ::-1]
     images[-2:] = images[:2]
-    # A group each: then the nearest near-duplicate of a group is every near-duplicate.
-    found = find_near_duplicates(images, np.arange(count), limit)
+    # With a part and label for each image, every pair is the nearest one of its group.
+    parts, labels = np.divmod(np.arange(count), 10)
+    found = find_near_duplicates(images, parts, labels, limit)
     expected = set()
     for first in range(count):
         others = images[first + 1 :] - images[first].astype(float)
@@ -97,13 +99,13 @@ def test_the_bound_misses_nothing(monkeypatch, limit):
     assert len(found) == len(expected) >= 2
 
 
-def test_only_the_nearest_of_each_group_is_kept():
+def test_only_the_nearest_of_each_part_and_label_is_kept():
     images = smooth(6)
     images[:5] = images[0]
     images[2] += 1 - 2 * (images[2] // 255)
     images[4] += 1 - 2 * (images[4] // 255)
-    groups = np.array([0, 1, 1, 2, 2, 2])
-    found = find_near_duplicates(images, groups, 12)
+    parts, labels = np.array([0, 1, 1, 1, 1, 1]), np.array([0, 0, 0, 1, 1, 1])
+    found = find_near_duplicates(images, parts, labels, 12)
     assert pairs(found) == [
         (0, 1, False),
         (0, 3, False),
@@ -116,6 +118,42 @@ def test_only_the_nearest_of_each_group_is_kept():
         (3, 4, False),
     ]
     assert found.rmse.round(6).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("shifts", "flips", "expected"),
+    [
+        # Two pairs 1 apart, and 5 and more from each other.
+        (
+            (0, 1, 6, 7),
+            (False, False, False, False),
+            {(0, 1, False): 1, (2, 3, False): 1, (0, 2, False): 6},
+        ),
+        # Two pairs 4 apart; of the others only 0 and 2 are within 12, flipped.
+        (
+            (0, -4, 9, 13),
+            (False, True, True, False),
+            {(0, 1, True): 4, (2, 3, True): 4, (0, 2, True): 9},
+        ),
+    ],
+)
+def test_near_duplicates_within_a_part_stay_connected(shifts, flips, expected):
+    face = smooth(1)[0].clip(20, 235).astype(int)
+    images = np.array(
+        [
+            (face + shift)[:, :: -1 if flip else 1]
+            for shift, flip in zip(shifts, flips, strict=True)
+        ],
+        np.uint8,
+    )
+    # An image of another part, near to several, connects none of this part.
+    images = np.concatenate((images, [face + 4]), dtype=np.uint8, casting="unsafe")
+    parts = np.array([0, 0, 0, 0, 1])
+    found = find_near_duplicates(images, parts, np.zeros(5, np.int64), 12)
+    distances = dict(zip(pairs(found), found.rmse.round(6).tolist(), strict=True))
+    within = {pair: rmse for pair, rmse in distances.items() if pair[1] < 4}
+    assert within == expected
+    assert len(distances) > len(within)
 
 
 def test_a_symmetric_image_and_its_copy_are_near_duplicates_as_they_are():

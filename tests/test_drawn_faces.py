@@ -1,4 +1,4 @@
-"""The drawn faces: their form, their seeds, and whether they show anything."""
+"""The drawn faces: their form, their seeds, and whether expressions are visible."""
 
 import dataclasses
 import itertools
@@ -29,7 +29,7 @@ def pixels(face: Face) -> np.ndarray:
     return np.asarray(draw_face(face), float)
 
 
-def test_images_are_grey_bytes_and_labels_are_integers(drawn):
+def test_images_are_bytes_and_labels_are_integers(drawn):
     images, labels = drawn
     assert images.shape == (7 * COUNT, 48, 48, 1)
     assert images.dtype == np.uint8
@@ -44,7 +44,7 @@ def test_labels_are_balanced_and_in_the_order_of_the_emotions(drawn):
     assert labels.tolist() == [i for i in range(len(EMOTIONS)) for _ in range(COUNT)]
 
 
-def test_no_images_for_a_count_of_nought():
+def test_no_images_for_a_count_of_zero():
     images, labels = draw_faces(0, seed=1)
     assert images.shape == (0, 48, 48, 1)
     assert labels.shape == (0,)
@@ -106,7 +106,7 @@ def test_no_two_emotions_have_the_same_units():
     assert len({frozenset(units) for units in EMOTION_UNITS.values()}) == 7
 
 
-def test_units_change_only_what_is_at_rest_in_a_face():
+def test_units_change_only_the_fields_of_the_expression():
     at_rest = {field.name for field in dataclasses.fields(Face) if not field.default}
     for effects in ACTION_UNITS.values():
         assert effects
@@ -114,7 +114,7 @@ def test_units_change_only_what_is_at_rest_in_a_face():
 
 
 @pytest.mark.parametrize("unit", ACTION_UNITS)
-def test_every_unit_can_be_seen(unit):
+def test_every_unit_is_visible(unit):
     changed = Face(**ACTION_UNITS[unit])
     assert np.abs(pixels(changed) - pixels(Face())).mean() > 0.3
 
@@ -132,7 +132,7 @@ def test_a_face_shows_the_units_of_its_emotion():
     assert max(abs(face.lip_corner) for face in faces["neutral"]) < 0.1
 
 
-def test_an_average_face_is_the_same_from_both_sides():
+def test_an_average_face_is_symmetric():
     # All but the nose, whose bridge is lit from one side.
     face = pixels(Face())
     face[:, 75:117] = 0
@@ -146,7 +146,7 @@ def test_a_jaw_drop_opens_a_dark_mouth():
 
 
 @pytest.mark.parametrize("accessory", ["glasses", "hand", "fringe", "beard"])
-def test_accessories_show_from_nought_up(accessory):
+def test_accessories_are_drawn_above_zero(accessory):
     bare = dataclasses.replace(Face(), **{accessory: -0.01})
     worn = dataclasses.replace(Face(), **{accessory: 0.9})
     np.testing.assert_array_equal(pixels(bare), pixels(Face()))

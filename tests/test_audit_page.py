@@ -1,16 +1,17 @@
-"""The page that an audit leaves: whole, escaped, and loading nothing."""
+"""The HTML page of an audit: complete, escaped, and loading nothing."""
 
 import json
 import shutil
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn.audit.page import render_report
+from emotion_cnn.audit.facts import audit_images
+from emotion_cnn.audit.page import render_page
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import Survey
 from emotion_cnn.data.images import ImageFormat
@@ -20,6 +21,8 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 ATTACK = (
     "\"'><img src=http://127.0.0.1:9/x><script>fetch('http://127.0.0.1:9')</script>"
 )
+CONTROL = "\x1b[31m\u202e\udcff"
+"""An escape sequence, a switch to right-to-left, and a byte in no known encoding."""
 
 
 class Page(HTMLParser):
@@ -49,7 +52,7 @@ class Page(HTMLParser):
 
 
 def images(part: str, count: int, seed: int, name: str = "{}.png") -> Split:
-    """Made-up faces, `count` of each emotion."""
+    """Random images, `count` of each emotion."""
     generator = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(EMOTIONS)), count)
     images = generator.integers(0, 256, (len(labels), 48, 48, 1), np.uint8)
@@ -60,16 +63,16 @@ def images(part: str, count: int, seed: int, name: str = "{}.png") -> Split:
     return Split(images, labels, tuple(names))
 
 
-def page_of(train: Split, test: Split, votes=None, **survey) -> str:
-    facts = {
+def render(train: Split, test: Split, votes=None, **survey) -> str:
+    nothing = {
         "unreadable": {},
         "converted": {},
         "unused_folders": (),
         "unused_files": (),
     }
-    found = Survey(train, test, **facts | survey)
-    audit = facts.audit("my <data>", found, votes)
-    return render_report(audit, train, test, datetime(2026, 1, 2, tzinfo=timezone.utc))
+    found = Survey(train, test, **nothing | survey)
+    audit = audit_images("my <data>", found, votes)
+    return render_page(audit, train, test, datetime(2026, 1, 2, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -80,18 +83,18 @@ def hostile() -> str:
     test.images[0] = train.images[3]
     test.images[5] = train.images[4][:, ::-1]
     train.images[9] = 80
-    return page_of(
+    return render(
         train,
         test,
         {train.names[2]: [0, 9, 0, 1, 0, 0, 0, 0, 0, 0]},
         unreadable={f"train/sad/{ATTACK}": ATTACK},
         converted={train.names[1]: ImageFormat(9, 9, "RGB", True)},
-        unused_folders=(f"train/{ATTACK}", "\x1b[31m\udcff"),
+        unused_folders=(f"train/{ATTACK}", CONTROL),
         unused_files=(f"test/sad/{ATTACK}",),
     )
 
 
-def test_names_are_text_wherever_they_stand(hostile):
+def test_names_are_escaped_everywhere(hostile):
     page = Page(hostile)
     assert {tag for tag, _ in page.elements} == {
         *("html", "head", "meta", "title", "style", "body", "header", "main"),
@@ -105,8 +108,53 @@ def test_names_are_text_wherever_they_stand(hostile):
     assert {name for _, attributes in page.elements for name in attributes} == allowed
     assert page.text.count(ATTACK) > 10
     assert "my <data>" in page.text
-    assert "\x1b" not in hostile
-    hostile.encode("utf-8")
+    described = [a["alt"] for tag, a in page.elements if tag == "img"]
+    assert sum(ATTACK in text for text in described) == len(described)
+
+
+def test_control_characters_are_spelled_out_everywhere():
+    train = images("train", 2, 1, CONTROL + "{}.png")
+    test = images("test", 2, 2, CONTROL + "{}.png")
+    test.images[:2] = train.images[2:4]
+    train.images[9] = 80
+    text = render(
+        train,
+        test,
+        unreadable={CONTROL: CONTROL},
+        converted={CONTROL: ImageFormat(9, 9, CONTROL, False)},
+        unused_folders=(CONTROL,),
+        unused_files=(CONTROL,),
+    )
+    assert all(character.isprintable() for character in text.replace("\n", ""))
+    page = Page(text)
+    # Two pairs, both conflicts; a blank image; two names and a reason; two formats.
+    assert page.text.count(r"\x1b[31m\u202e\udcff") == 2 * 2 * 2 + 1 + 2 + 2 + 2
+    assert all(
+        r"\x1b[31m\u202e\udcff" in attributes[name]
+        for tag, attributes in page.elements
+        if tag == "img"
+        for name in ("alt", "title")
+    )
+
+
+def test_classes_are_those_of_the_images():
+    classes = ("a.b", "<i>", "items")
+    generator = np.random.default_rng(0)
+    train, test = (
+        Split(
+            generator.integers(0, 256, (9, 48, 48, 1), np.uint8),
+            np.repeat(np.arange(3), 3),
+            tuple(f"{part}/{number}.png" for number in range(9)),
+            classes=classes,
+        )
+        for part in ("train", "test")
+    )
+    votes = {"train/0.png": (0, 9, 0, 0, 0, 0, 0, 0, 0, 0)}
+    page = Page(render(train, test, votes))
+    for name in classes:
+        assert f"Sample: {name}" in page.text
+    assert "a.b3110.0%happy 1" in page.text
+    assert "angry" not in page.text
 
 
 def test_images_are_in_the_page_and_described(hostile):
@@ -134,7 +182,7 @@ def test_pairs_say_what_they_are(hostile):
     assert "all 2 pairs, nearest first." in text
     assert "identical, flipped" in text
     assert "angry / disgust" in text
-    assert "9x9, RGB, turned by its EXIF data" in text
+    assert "9x9, RGB, rotated by its EXIF data" in text
     assert "Blank (standard deviation below 5): 1" in text
 
 
@@ -143,7 +191,7 @@ def test_many_pairs_are_shown_in_part():
     test.images[:] = train.images
     steps = np.random.default_rng(0).integers(-6, 7, test.images[60:].shape)
     test.images[60:] = (train.images[60:] + steps).clip(0, 255)
-    page = page_of(train, test)
+    page = render(train, test)
     assert "120 of 210 pairs, nearest first." in page
     assert "24 of 30 images" in page
     assert page.count("<figure>") == 120
@@ -151,16 +199,16 @@ def test_many_pairs_are_shown_in_part():
 
 def test_no_near_duplicates_no_votes_no_test():
     train = images("train", 1, 1)
-    page = Page(page_of(train, train.select([])))
-    assert "No test image stands in train too." in page.text
-    assert "Labels and crowd" not in page.text
+    page = Page(render(train, train.select([])))
+    assert "No test image has a near-duplicate in train." in page.text
+    assert "Labels and FER+ votes" not in page.text
     assert page.text.count("None.") == 2
 
 
 @pytest.mark.skipif(not BROWSER, reason="neither chromium nor google-chrome is here")
-def test_a_browser_shows_it_and_asks_for_nothing(hostile, tmp_path):
+def test_a_browser_shows_it_and_requests_nothing(hostile, tmp_path):
     def requests_of(page: str, name: str) -> list[str]:
-        """Returns what the page, not the browser itself, asks the network for."""
+        """Returns the URLs that the page, not the browser itself, requests."""
         path, log = tmp_path / f"{name}.html", tmp_path / f"{name}.json"
         path.write_text(page, encoding="utf-8")
         command = [
@@ -176,7 +224,7 @@ def test_a_browser_shows_it_and_asks_for_nothing(hostile, tmp_path):
         parameters = [event.get("params", {}) for event in events]
         return [p["url"] for p in parameters if p.get("initiator") == "null"]
 
-    # Without the policy and the escaping the same name does reach the network.
+    # Without the policy and the escaping the same name does cause a request.
     (first, *_) = requests_of(f"<p>{ATTACK}", "control")
     assert first.startswith("http://127.0.0.1:9")
     assert requests_of(hostile, "audit") == []

@@ -1,8 +1,9 @@
-"""What an audit finds in a data folder, writes down, and others take from it."""
+"""What an audit finds in a data folder and writes down, and what is read from it."""
 
 import csv
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn import audit_runner
 from emotion_cnn.audit import facts, text
 from emotion_cnn.audit.facts import Pair
 from emotion_cnn.audit.near_duplicates import NearDuplicates
 from emotion_cnn.cli import main
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import read_splits, survey
+from emotion_cnn.data.loading import load_test_data
 from emotion_cnn.data.near_duplicates import (
     KnownNearDuplicates,
     read_known_near_duplicates,
@@ -30,7 +31,7 @@ UNRELATED = np.random.default_rng(7)
 
 
 def face() -> np.ndarray:
-    """Returns an image like no other, uint8 (48, 48)."""
+    """Returns an image that is no near-duplicate of another, uint8 (48, 48)."""
     coarse = UNRELATED.integers(0, 256, (6, 6), np.uint8)
     return np.asarray(
         Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC)
@@ -78,7 +79,7 @@ ACROSS = {
 
 
 def audit(folder: Path, votes=None) -> facts.Audit:
-    return facts.audit("data", survey(folder), votes)
+    return facts.audit_images("data", survey(folder), votes)
 
 
 def run(folder: Path, *arguments: object) -> dict:
@@ -134,21 +135,19 @@ def test_blank_images_are_listed_and_have_no_near_duplicates(folder):
 
 def test_counts_of_near_duplicates(folder):
     found = audit(folder)
-    last = {place: counts[-1] for place, counts in found.near_duplicate_counts.items()}
-    assert list(found.near_duplicate_counts) == list(facts.PLACES)
-    for place in ("test_in_train", "train_in_test"):
-        assert dataclasses.astuple(last[place]) == (12, 2, 1, 1)
-        assert dataclasses.astuple(found.near_duplicate_counts[place][0]) == (
-            1,
-            1,
-            1,
-            1,
-        )
+    last = {
+        relation: counts[-1] for relation, counts in found.near_duplicate_counts.items()
+    }
+    assert list(found.near_duplicate_counts) == list(facts.RELATIONS)
+    for relation in ("test_in_train", "train_in_test"):
+        copies = found.near_duplicate_counts[relation][0]
+        assert dataclasses.astuple(copies) == (1, 2, 1, 1)
+        assert dataclasses.astuple(last[relation]) == (12, 3, 1, 1)
     assert dataclasses.astuple(last["within_train"]) == (12, 2, 0, 2)
     assert dataclasses.astuple(last["within_test"]) == (12, 2, 0, 0)
 
 
-def test_a_image_with_several_near_duplicates_counts_once():
+def test_an_image_with_several_near_duplicates_counts_once():
     near_duplicates = NearDuplicates(
         np.array([0, 0, 0]),
         np.array([2, 3, 1]),
@@ -160,16 +159,16 @@ def test_a_image_with_several_near_duplicates_counts_once():
         near_duplicates, is_test, np.array([0, 0, 0, 5])
     )
     assert [dataclasses.astuple(row) for row in counts["train_in_test"]] == [
-        (1, 0, 1, 0),
+        (1, 1, 1, 0),
         (5, 1, 0, 1),
         (12, 1, 0, 1),
     ]
-    assert [row.images for row in counts["test_in_train"]] == [0, 1, 1]
+    assert [row.images for row in counts["test_in_train"]] == [1, 2, 2]
     assert [row.flipped_only for row in counts["test_in_train"]] == [1, 1, 1]
     assert [row.images for row in counts["within_train"]] == [0, 0, 2]
 
 
-# --- everything else that may be wrong -----------------------------------------
+# --- classes and files ---
 
 
 def test_counts_and_imbalance(folder):
@@ -189,7 +188,7 @@ def test_counts_and_imbalance(folder):
     assert list(audit(folder).counts) == ["train", "test"]
 
 
-def test_whatever_is_wrong_is_reported_and_no_error(folder, capsys):
+def test_faults_are_reported_and_no_error(folder, capsys):
     (folder / "train/angry/broken.jpg").write_bytes(b"no image")
     (folder / "test/happy/empty.png").write_bytes(b"")
     save(folder / "train/happy/large.png", np.zeros((60, 96), np.uint8))
@@ -235,15 +234,15 @@ def test_whatever_is_wrong_is_reported_and_no_error(folder, capsys):
     text = capsys.readouterr().out
     for words in (
         "In test there is no image of fear.",
-        "2 cannot be read, 4 blank, 3 not 48x48 grayscale.",
+        "Images to check: 2 unreadable, 4 blank, 3 not 48x48 grayscale.",
         "  train/happy/large.png: 96x60, L\n",
-        "  train/happy/lying.png: 48x48, L, turned\n",
+        "  train/happy/lying.png: 48x48, L, rotated by its EXIF data\n",
         "  train/contempt\n  valid\n",
     ):
         assert words in text
 
 
-def test_a_folder_without_test_is_audited_too(folder):
+def test_a_folder_without_test_images(folder):
     (folder / "test").rename(folder / "elsewhere")
     found = audit(folder)
     assert found.across == ()
@@ -251,7 +250,7 @@ def test_a_folder_without_test_is_audited_too(folder):
     assert "In test there is no image of angry, " in text.format_audit(found)
 
 
-# --- votes -------------------------------------------------------------------
+# --- votes ---
 
 
 def votes_file(folder: Path, rows: dict[str, list[object]]) -> Path:
@@ -281,15 +280,19 @@ def test_labels_and_crowd(folder, capsys):
         "images": 3,
         "voted": 3,
         "majority": dict.fromkeys(EMOTIONS, 0) | {"happy": 1, "neutral": 1},
+        "agreed": 1,
     }
     assert crowd["PublicTest"]["sad"]["voted"] == 0
     assert crowd["PrivateTest"]["sad"]["majority"]["happy"] == 1
     text = " ".join(capsys.readouterr().out.split())
-    assert "that is the label of 50% in train (1 of 2)" in text
+    assert (
+        "majority of FER+ votes on 50% of the images whose votes have one (1 of 2)"
+        in text
+    )
     assert "happy 3 3 2 50.0%" in text
 
 
-# --- what is written -----------------------------------------------------------
+# --- what is written ---
 
 
 def test_files_and_schema(folder, capsys):
@@ -302,11 +305,11 @@ def test_files_and_schema(folder, capsys):
     ]
     fields = [field.name for field in dataclasses.fields(facts.Audit)]
     assert list(found) == ["kind", "format", "version", "created", *fields]
-    assert (found["kind"], found["format"]) == ("emotion-cnn audit", 1)
+    assert (found["kind"], found["format"]) == ("emotion-cnn audit", 2)
     assert found["crowd"] is None
     assert found["across"][0] == {
         "image": "test/angry/PublicTest_0.png",
-        "near-duplicate": "train/angry/Training_0.png",
+        "near_duplicate": "train/angry/Training_0.png",
         "label": "angry",
         "near_duplicate_label": "angry",
         "rmse": 0.0,
@@ -321,7 +324,7 @@ def test_files_and_schema(folder, capsys):
     text = (output / "audit.txt").read_text(encoding="utf-8")
     assert text.strip() in capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
-    assert "3 of 14 test images (21.4%) stand in train too" in text
+    assert "- 3 of 14 test images (21.4%) have a near-duplicate in train; 2 of" in text
 
 
 def test_without_output_a_folder_below_runs(folder, tmp_path):
@@ -352,7 +355,8 @@ def test_nothing_to_audit(tmp_path, capsys):
 def test_where_results_cannot_go_is_found_before_the_work(
     folder, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(audit_runner, "survey", None)  # the work: not to be called
+    # The work: not to be called.
+    monkeypatch.setattr("emotion_cnn.data.folders.survey", None)
     (tmp_path / "file").write_text("x")
     output = tmp_path / "file" / "out"
     words = ("--mode", "audit", "--data", folder, "--output", output)
@@ -360,20 +364,22 @@ def test_where_results_cannot_go_is_found_before_the_work(
     assert "Choose another with --output" in capsys.readouterr().err
 
 
-# --- leaving out, and evaluating without ------------------------------------------
+# --- what is read again ---
 
 
-def test_leave_out_takes_from_train_what_stands_in_test(folder):
+def test_near_duplicates_are_excluded_from_train(folder):
     run(folder)
     near_duplicates = read_known_near_duplicates(folder.parent / "out")
     assert near_duplicates.path == folder.parent / "out" / "audit.json"
     train, test, _ = read_splits(folder, skip_bad=False)
     near_duplicates.check(train=train, test=test)
-    left = near_duplicates.left_of(train)
-    assert len(left) == len(train) - 3
-    assert not set(left.names) & {name for _, name in ACROSS}
-    places = near_duplicates.places_without(test)
-    assert set(test.names) - {test.names[p] for p in places} == {n for n, _ in ACROSS}
+    remaining = near_duplicates.exclude_from(train)
+    assert len(remaining) == len(train) - 3
+    assert not set(remaining.names) & {name for _, name in ACROSS}
+    clean = {test.names[p] for p in near_duplicates.clean_positions(test)}
+    assert set(test.names) - clean == {name for name, _ in ACROSS}
+    (pair,) = near_duplicates.within_train
+    assert set(pair) == {"train/neutral/Training_2.png", "train/sad/Training_2.png"}
 
 
 def known(
@@ -381,7 +387,7 @@ def known(
 ) -> KnownNearDuplicates:
     fingerprints = {"train": fingerprint(train), "test": ""}
     return KnownNearDuplicates(
-        Path("audit.json"), fingerprints, near_duplicates, frozenset()
+        Path("audit.json"), fingerprints, near_duplicates, frozenset(), ()
     )
 
 
@@ -399,44 +405,105 @@ def test_an_audit_of_other_images_is_refused(folder, change):
         near_duplicates.check(train=train)
 
 
-def test_an_emotion_must_not_vanish(folder):
+def test_a_class_must_not_vanish(folder):
     train, _, _ = read_splits(folder, skip_bad=False)
     sad = frozenset(name for name in train.names if "/sad/" in name)
     with pytest.raises(DataError) as caught:
-        known(train, sad).left_of(train)
-    assert "no image of sad is left in train/" in str(caught.value)
-    assert "train without --leave-out" in str(caught.value)
+        known(train, sad).exclude_from(train)
+    assert "found none of sad, by audit.json" in str(caught.value)
+    assert "train without `leave_out`" in str(caught.value)
+
+
+WHOLE = {
+    "kind": "emotion-cnn audit",
+    "format": 2,
+    "fingerprints": {"train": "", "test": ""},
+    "leave_out": ["a"],
+    "test_with_near_duplicate_in_train": ["b"],
+    "within_train": [{"image": "c", "near_duplicate": "d", "rmse": 0.0}],
+}
+
+
+def write_audit(path: Path, **changes: object) -> Path:
+    path.write_text(json.dumps(WHOLE | changes))
+    return path
+
+
+def test_a_file_that_is_an_audit(tmp_path):
+    path = write_audit(tmp_path / "mine.json")
+    assert read_known_near_duplicates(path) == KnownNearDuplicates(
+        path,
+        {"train": "", "test": ""},
+        frozenset("a"),
+        frozenset("b"),
+        (("c", "d"),),
+    )
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "found"),
     [
-        (None, "Expected an audit.json in "),
-        ("{", "found none that can be read (Expecting property name"),
-        ("[" * 100_000, "found none that can be read (maximum recursion depth"),
-        ("[]", "is no audit that this version reads"),
-        ("{}", "found: KeyError 'kind'"),
-        ('{"kind": "x", "format": 1}', "found: ValueError format 1 of 'x'"),
-        ('{"kind": "emotion-cnn audit", "format": 9}', "found: ValueError format 9 of"),
-        (
-            '{"kind": "emotion-cnn audit", "format": 1, "fingerprints": {"train": "", '
-            '"test": ""}, "leave_out": "all"}',
-            "a list of names expected",
-        ),
+        (None, "at {}, found: No such file or directory."),
+        ("{", "at {}, found: Expecting property name"),
+        ("[" * 100_000, "at {}, found: maximum recursion depth"),
+        ("[]", "at {}, found another JSON file."),
+        ("{}", "at {}, found another JSON file."),
+        ('{"kind": "x", "format": 1}', "at {}, found another JSON file."),
     ],
 )
-def test_a_file_that_is_no_audit(tmp_path, content, words):
+def test_a_file_that_is_no_audit(tmp_path, content, found):
     path = tmp_path / "audit.json"
     if content is not None:
         path.write_text(content)
     with pytest.raises(DataError) as caught:
         read_known_near_duplicates(path)
-    assert words in str(caught.value)
-    assert str(caught.value).endswith("Make one with --mode audit.")
+    assert found.format(path) in str(caught.value)
+    assert str(caught.value).endswith("Create one with `emotion-cnn audit`.")
 
 
-def test_training_and_evaluation_take_an_audit(folder, tmp_path, capsys, monkeypatch):
-    """The only test here that needs a network."""
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"format": 1}, "Expected an audit of format 2 at {}, found format 1."),
+        ({"format": 9}, "Expected an audit of format 2 at {}, found format 9."),
+        ({"format": True}, "found bool in place of int."),
+        ({"fingerprints": {"train": ""}}, "found no 'test'."),
+        ({"fingerprints": {"train": "", "test": 1}}, "found int in place of str."),
+        ({"leave_out": "all"}, "found str in place of list."),
+        ({"leave_out": [["a"]]}, "found list in place of str."),
+        ({"test_with_near_duplicate_in_train": None}, "found NoneType in place of li"),
+        ({"within_train": [["c", "d"]]}, "found list in place of dict."),
+        ({"within_train": [{"image": "c"}]}, "found no 'near_duplicate'."),
+    ],
+)
+def test_an_audit_of_another_format_or_damaged(tmp_path, changes, found):
+    path = write_audit(tmp_path / "audit.json", **changes)
+    with pytest.raises(DataError) as caught:
+        read_known_near_duplicates(path)
+    assert found.format(path) in str(caught.value)
+    assert str(caught.value).endswith("Run `emotion-cnn audit` again.")
+
+
+def test_an_audit_that_is_too_large(tmp_path):
+    path = write_audit(tmp_path / "audit.json")
+    with path.open("rb+") as file:
+        file.truncate(64_000_001)  # takes no space on disk
+    with pytest.raises(DataError, match="found: more than 64 MB"):
+        read_known_near_duplicates(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_no_audit(tmp_path):
+    path = tmp_path / "audit.json"
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="found: not a regular file"):
+        read_known_near_duplicates(path)
+
+
+def test_training_and_evaluation_take_an_audit(
+    folder, tmp_path, capsys, caplog, monkeypatch
+):
+    """The only test here that trains a network."""
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
     found = run(folder)
@@ -465,14 +532,6 @@ def test_training_and_evaluation_take_an_audit(folder, tmp_path, capsys, monkeyp
         "PrivateTest without near-duplicates in train": 5,
     }
 
-    # What a resumed run reads is what it was started with.
-    from emotion_cnn import runners
-    from emotion_cnn.training.run_folder import RunFolder
-
-    started, _ = runners._read_run(RunFolder(trained))
-    data, _ = runners._read_data(started, str(folder))
-    assert data.fingerprint == environment["data"]["fingerprint"]
-
     words = ("--mode", "evaluate", *places, "--weights", trained)
     words += ("--output", tmp_path / "evaluated", "--audit", audit_file)
     assert main([str(word) for word in words]) == 0
@@ -482,14 +541,18 @@ def test_training_and_evaluation_take_an_audit(folder, tmp_path, capsys, monkeyp
     assert metrics["parts"] == parts
 
     # An audit beside train/ and test/ is at hand without a flag, if it is of them.
-    _, test, _ = read_splits(folder, skip_bad=False)
-    assert runners._near_duplicates_at_hand(None, str(folder), test=test) is None
+    def at_hand():
+        options = {"labels": "original", "audit": None, "skip_bad": False}
+        return load_test_data(str(folder), **options)[1]
+
+    assert at_hand() is None
     beside = folder / "audit.json"
     beside.write_text(audit_file.read_text())
-    assert runners._near_duplicates_at_hand(None, str(folder), test=test).path == beside
+    assert at_hand().path == beside
     beside.write_text(json.dumps(found | {"fingerprints": {"train": "", "test": ""}}))
-    assert runners._near_duplicates_at_hand(None, str(folder), test=test) is None
-    assert "is an audit of other images" in capsys.readouterr().out
+    caplog.clear()
+    assert at_hand() is None
+    assert "is an audit of other images" in caplog.text
     words = (*words[:-1], beside)
     assert main([str(word) for word in words]) == 2
     assert "is an audit of other images" in capsys.readouterr().err

@@ -1,0 +1,81 @@
+"""Which Keras backend runs, chosen before Keras is imported.
+
+Keras takes its backend and defaults from the environment and from the user's
+`keras.json`. The tool sets what it relies on, so that a `keras.json` written for
+other work cannot break a run.
+"""
+
+import importlib.util
+import os
+import sys
+
+from emotion_cnn.errors import ConfigError
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def use_backend(name: str | None = None) -> str:
+    """Makes Keras run on a backend from now on.
+
+    Args:
+        name: One of `BACKENDS`; None for the one that Keras already runs on in this
+            process, else that of the environment variable `KERAS_BACKEND`, else the
+            first that is installed.
+
+    Returns:
+        The backend.
+
+    Raises:
+        ConfigError: It is not installed, or Keras runs on another one already.
+    """
+    running = _running_backend()
+    name = name or running or os.environ.get("KERAS_BACKEND") or _first_installed()
+    if name not in BACKENDS:
+        raise ConfigError(
+            f"Expected one of {', '.join(BACKENDS)} as `backend`; found {name!r}."
+        )
+    if running and running != name:
+        raise ConfigError(
+            f"Expected to run on {name}, but Keras already runs on {running} in this "
+            "process, and cannot change. Start a new process (in a notebook: restart "
+            f"the kernel), or choose `backend={running}`."
+        )
+    if importlib.util.find_spec(name) is None:
+        raise ConfigError(
+            f"`backend={name}` needs the package {name}, which is not installed. "
+            f'Install it (pip install "emotion-cnn[{name}]"), or choose another '
+            "backend."
+        )
+    os.environ["KERAS_BACKEND"] = name
+    # TensorFlow prints its build options at every start unless told not to.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _set_defaults()
+    return name
+
+
+def _running_backend() -> str | None:
+    if "keras" not in sys.modules:
+        return None
+    import keras
+
+    return keras.backend.backend()
+
+
+def _first_installed() -> str:
+    installed = [name for name in BACKENDS if importlib.util.find_spec(name)]
+    if not installed:
+        raise ConfigError(
+            f"Expected a Keras backend, one of {', '.join(BACKENDS)}; none is "
+            'installed. Install one: pip install "emotion-cnn[tensorflow]".'
+        )
+    return installed[0]
+
+
+def _set_defaults() -> None:
+    import keras
+
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_max_epochs(None)
+    keras.config.set_max_steps_per_epoch(None)

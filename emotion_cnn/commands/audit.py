@@ -1,0 +1,109 @@
+"""Report near-duplicates, damaged and blank images, imbalance of a data folder.
+
+Writes audit.json, audit.txt and audit.html. Training (--leave-out) and
+evaluation (--audit) read the near-duplicates from audit.json.
+
+Examples:
+  --data FOLDER
+  --data FOLDER --output audit
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from emotion_cnn import __version__
+from emotion_cnn.commands import shared
+from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
+from emotion_cnn.settings import check_settings, from_keywords, setting
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """Which folder to audit, and where results go."""
+
+    data: str = setting(".", shared.DATA_HELP, metavar="FOLDER")
+    output: str | None = setting(
+        None,
+        "new folder for audit.json, audit.txt and audit.html; without it one below "
+        "`runs`",
+        metavar="PATH",
+    )
+    runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
+
+    def __post_init__(self) -> None:
+        """Checks types."""
+        check_settings(self)
+
+
+SETTINGS = (AuditSettings,)
+
+
+def run(**keywords: Any) -> Path:
+    """Finds out what is in a data folder, and writes it down.
+
+    Args:
+        **keywords: The settings of `AuditSettings`.
+
+    Returns:
+        The folder with `audit.json`, `audit.txt` and `audit.html`.
+
+    Raises:
+        EmotionCnnError: There are no images, or results cannot be written.
+    """
+    settings = AuditSettings(**from_keywords(SETTINGS, keywords))
+    from emotion_cnn.audit.facts import audit_images
+    from emotion_cnn.audit.page import render_page
+    from emotion_cnn.audit.text import format_audit
+    from emotion_cnn.data.drawn_faces import sample_splits
+    from emotion_cnn.data.folders import Survey, survey
+    from emotion_cnn.data.near_duplicates import AUDIT_FILE, FORMAT, KIND
+    from emotion_cnn.data.votes import find_votes
+    from emotion_cnn.files import write_json, write_text
+
+    source = find_source(settings.data)
+    votes = None
+    now = datetime.now(UTC)
+    # Before the work, so that nobody waits for results that have no place.
+    with _output_folder(settings, now) as output:
+        if source == SAMPLE_DATA:
+            found = Survey(*sample_splits(), {}, {}, (), ())
+        else:
+            votes = find_votes(Path(source))
+            found = survey(Path(source))
+        result = audit_images(source_name(source), found, votes)
+        report = format_audit(result)
+        write_text(output / "audit.txt", report + "\n")
+        page = render_page(result, found.train, found.test, now)
+        write_text(output / "audit.html", page)
+        made = {
+            "kind": KIND,
+            "format": FORMAT,
+            "version": __version__,
+            "created": now.isoformat(timespec="seconds"),
+        }
+        write_json(output / AUDIT_FILE, made | dataclasses.asdict(result))
+    print(f"{report}\n\nResults: {output}")
+    return output
+
+
+@contextmanager
+def _output_folder(settings: AuditSettings, now: datetime) -> Iterator[Path]:
+    """Creates a folder for results; it goes again if the block leaves it empty."""
+    from emotion_cnn.files import create_folder, open_output
+
+    name = f"{now.astimezone():%Y%m%d-%H%M%S}-audit"
+    output = (
+        open_output(Path(settings.output))
+        if settings.output
+        else create_folder(Path(settings.runs), name)
+    )
+    try:
+        yield output
+    finally:
+        with suppress(OSError):  # There are results in it.
+            output.rmdir()

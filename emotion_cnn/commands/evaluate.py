@@ -1,0 +1,184 @@
+"""Evaluate a network on test/: figures, predictions and plots.
+
+Without --weights, it is the network in the working folder, or the shipped one.
+
+Examples:
+  --data FOLDER --tta flip
+  --data FOLDER --labels ferplus --audit audit.json
+  --weights runs/20261125-120000-default
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emotion_cnn.backend import BACKENDS, use_backend
+from emotion_cnn.commands import shared
+from emotion_cnn.data.classes import LABELS
+from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
+from emotion_cnn.errors import ModelError, RunError
+from emotion_cnn.inference.test_time_augmentation import VIEWS
+from emotion_cnn.settings import check_settings, from_keywords, setting
+
+if TYPE_CHECKING:
+    from emotion_cnn.evaluation.evaluator import Evaluation
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """Which network to evaluate on what, and where results go."""
+
+    data: str = setting(".", shared.DATA_HELP, metavar="FOLDER", group="data")
+    labels: str = setting("original", shared.LABELS_HELP, choices=LABELS)
+    audit: str | None = setting(
+        None,
+        "audit.json of this data: report the figures on the part of test/ without a "
+        "near-duplicate in train/ too; without it, an audit.json in the data folder "
+        "is taken",
+        metavar="FILE",
+    )
+    skip_bad: bool = setting(False, shared.SKIP_BAD_HELP)
+    weights: str | None = setting(
+        None,
+        "folder with the model.json and model_weights.h5 to evaluate (a run, or a "
+        "name below --runs); without it those in the working folder, else the shipped "
+        "ones; on drawn faces those of the last run on them",
+        metavar="FOLDER",
+        group="network",
+    )
+    tta: str = setting(
+        "none",
+        "test-time augmentation: average the probabilities of each image and its "
+        "horizontal flip, or of ten crops",
+        choices=tuple(VIEWS),
+    )
+    backend: str | None = setting(None, shared.BACKEND_HELP, choices=BACKENDS)
+    output: str | None = setting(
+        None,
+        "new folder for metrics, predictions and plots; without it one in the run "
+        "that is evaluated, or below --runs",
+        metavar="PATH",
+        group="results",
+    )
+    runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
+
+    def __post_init__(self) -> None:
+        """Checks choices."""
+        check_settings(self)
+
+
+SETTINGS = (EvaluateSettings,)
+
+
+def run(**keywords: Any) -> None:
+    """Evaluates as `evaluate` does, and prints the figures."""
+    result = evaluate(**keywords)
+    print(f"{result.report}\nResults: {result.folder}")
+
+
+def evaluate(**keywords: Any) -> "Evaluation":
+    """Evaluates a network on the images of `test/`, and writes the results.
+
+    Args:
+        **keywords: The settings of `EvaluateSettings`; `emotion-cnn evaluate --help`
+            explains each. Paths may be `pathlib.Path`.
+
+    Returns:
+        The figures, the plots and the folder with the files.
+
+    Raises:
+        EmotionCnnError: Images or network are missing or damaged.
+    """
+    settings = EvaluateSettings(**from_keywords(SETTINGS, keywords))
+    source = find_source(settings.data)
+    use_backend(settings.backend)
+    from emotion_cnn.data.loading import load_test_data
+    from emotion_cnn.data.votes import find_votes
+    from emotion_cnn.evaluation.evaluator import evaluate_network
+    from emotion_cnn.models.pair import read_pair
+
+    folder, is_run = _find_network(settings, drawn_faces=source == SAMPLE_DATA)
+    network = read_pair(folder)
+    test, near_duplicates = load_test_data(
+        source,
+        labels=settings.labels,
+        audit=settings.audit,
+        skip_bad=settings.skip_bad,
+    )
+    output = _output_folder(settings, folder if is_run else None)
+    _log.info(
+        "Evaluating %s on %s images (%s), test-time augmentation: %s.",
+        folder,
+        f"{len(test):,}",
+        source_name(source),
+        settings.tta,
+    )
+    evaluation = evaluate_network(
+        network,
+        test,
+        record={
+            "data": source,
+            "labels": settings.labels,
+            "tta": settings.tta,
+            "weights": str(folder),
+        },
+        folder=output,
+        votes=find_votes(Path(source)) if settings.labels == "ferplus" else None,
+        near_duplicates=near_duplicates,
+    )
+    evaluation.write()
+    return evaluation
+
+
+def _find_network(
+    settings: EvaluateSettings, *, drawn_faces: bool
+) -> tuple[Path, bool]:
+    """Returns the folder of the network to evaluate, and whether that is a run."""
+    from emotion_cnn.models.shipped import default_folder
+    from emotion_cnn.training.run_folder import RunFolder, find_runs, run_or_folder
+
+    runs = Path(settings.runs)
+    if settings.weights is None:
+        if not drawn_faces:
+            return default_folder(), False
+        finished = [run for run in find_runs(runs) if run.finished and _is_drawn(run)]
+        if not finished:
+            raise RunError(
+                "Expected a network trained on the drawn faces, found no such run "
+                f"below {runs}. Train one first: `emotion-cnn train`. (The shipped "
+                "weights learned from photographs; to evaluate them on drawings would "
+                "say nothing.)"
+            )
+        return finished[-1].path, True
+    run = RunFolder(run_or_folder(settings.weights, runs))
+    is_run = run.config.is_file()
+    if drawn_faces and not _is_drawn(run):
+        raise ModelError(
+            f"Expected, for the drawn faces, a run that was trained on them; "
+            f"{settings.weights} is none. Name a folder of images with `data`."
+        )
+    if not drawn_faces and _is_drawn(run):
+        _log.warning("This network was trained on drawn faces, not on photographs.")
+    return run.path, is_run
+
+
+def _is_drawn(run: Any) -> bool:
+    try:
+        return bool(run.read_json(run.config).get("data") == SAMPLE_DATA)
+    except RunError:
+        return False
+
+
+def _output_folder(settings: EvaluateSettings, run: Path | None) -> Path:
+    from emotion_cnn.files import create_folder, open_output
+
+    if settings.output:
+        return open_output(Path(settings.output))
+    now = f"{datetime.now():%Y%m%d-%H%M%S}"
+    if run:
+        return create_folder(run, f"evaluation-{now}")
+    return create_folder(Path(settings.runs), f"{now}-evaluation")

@@ -1,0 +1,18 @@
+"""Help texts of the settings that several modes have."""
+
+from emotion_cnn.data.source import SAMPLE_DATA
+
+DATA_HELP = (
+    "folder with train/ and test/, each with a folder per emotion; "
+    f"'{SAMPLE_DATA}' for the built-in drawn faces"
+)
+SKIP_BAD_HELP = "leave damaged images out instead of stopping at them"
+BACKEND_HELP = (
+    "Keras backend; without it the one that the environment variable KERAS_BACKEND "
+    "names, else the first that is installed"
+)
+RUNS_HELP = "folder that gets a folder per run"
+LABELS_HELP = (
+    "labels to go by: those of the folders, or the majority of FER+'s votes, from the "
+    "votes.csv that --mode prepare --ferplus writes"
+)

@@ -1,0 +1,404 @@
+"""Train a network on train/, choose its epoch on validation, evaluate on test/.
+
+A finished run on real images replaces model.json and model_weights.h5 in
+--publish. An interrupted run continues with --resume RUN. --recipe chooses a
+named set of settings; each of them can be given by itself, too.
+
+Examples:
+  --recipe quick
+  --model compact --epochs 30
+  --data FOLDER --labels both --leave-out audit.json --recipe foundation
+  --resume runs/20261125-120000-default
+"""
+
+import dataclasses
+import importlib.util
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emotion_cnn.backend import BACKENDS, use_backend
+from emotion_cnn.commands import shared
+from emotion_cnn.data.classes import BOTH_LABELS, LABEL_MODES, LABELS
+from emotion_cnn.data.source import SAMPLE_DATA, find_source
+from emotion_cnn.errors import ConfigError, RunError
+from emotion_cnn.models.architectures import ARCHITECTURES
+from emotion_cnn.settings import check_settings, from_keywords, setting, settings_of
+from emotion_cnn.training.recipes import RECIPES, Recipe
+
+if TYPE_CHECKING:
+    from emotion_cnn.data.splits import Dataset
+    from emotion_cnn.training.experiment import TrainingRun
+    from emotion_cnn.training.run_folder import RunFolder
+
+_log = logging.getLogger(__name__)
+
+_PUBLISH_HELP = (
+    "folder whose model.json and model_weights.h5 a finished run on real images "
+    "replaces"
+)
+_INITIAL_WEIGHTS = "initial_weights_sha256"
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What to train on, and where results go; `settings` override the recipe's."""
+
+    data: str = setting(".", shared.DATA_HELP, metavar="FOLDER", group="data")
+    labels: str = setting(
+        "original",
+        f"{shared.LABELS_HELP}; {BOTH_LABELS}: a network that predicts either, so that "
+        "evaluate chooses",
+        choices=(*LABELS, BOTH_LABELS),
+    )
+    label_mode: str = setting(
+        "majority",
+        "with --labels ferplus: train on the emotion that most votes are for, or on "
+        "the distribution of the votes",
+        choices=LABEL_MODES,
+    )
+    leave_out: str | None = setting(
+        None,
+        "audit.json of this data: leave out of train/ what has a near-duplicate in "
+        "test/",
+        metavar="FILE",
+    )
+    validation_share: float = setting(
+        0.1,
+        "share of train/ held out for validation where the file names do not "
+        "carry FER2013's PublicTest",
+        minimum=0.01,
+        maximum=0.5,
+    )
+    skip_bad: bool = setting(False, shared.SKIP_BAD_HELP)
+    recipe: str | None = setting(
+        None,
+        "named settings to start from; without it 'default', or 'sample' on drawn "
+        "faces (the defaults below are those of 'default'); 'best' continues, with "
+        "--weights, what 'foundation' trained",
+        choices=tuple(RECIPES),
+        group="run",
+    )
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    weights: str | None = setting(
+        None,
+        "start from the network in this folder (a run, or a name below --runs) "
+        "instead of from random weights",
+        metavar="FOLDER",
+    )
+    seed: int = setting(42, "fixes every random choice", minimum=0, maximum=2**31 - 1)
+    backend: str | None = setting(None, shared.BACKEND_HELP, choices=BACKENDS)
+    runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
+    publish: str = setting(".", _PUBLISH_HELP, metavar="FOLDER")
+    tensorboard: bool = setting(False, "write TensorBoard logs into the run folder")
+
+    def __post_init__(self) -> None:
+        """Checks ranges, choices and the recipe with its single settings."""
+        check_settings(self)
+        self.resolve_recipe(drawn_faces=self.data == SAMPLE_DATA)
+        if self.label_mode == "distribution" and self.labels != "ferplus":
+            raise ConfigError(
+                "`label_mode=distribution` is for `labels=ferplus`, found "
+                f"`labels={self.labels}`; choose ferplus, or leave it out "
+                f"({BOTH_LABELS} means the distribution anyway)."
+            )
+        if self.recipe == "best" and self.weights is None:
+            raise ConfigError(
+                "`recipe=best` continues what `recipe=foundation` trained; name that "
+                "run, or the folder of its weights, with `weights`."
+            )
+        if self.settings.get("vote_smoothing") and self.labels != BOTH_LABELS:
+            raise ConfigError(
+                f"`vote_smoothing` is for `labels={BOTH_LABELS}`, found "
+                f"`labels={self.labels}`; choose {BOTH_LABELS}, or leave it out."
+            )
+
+    def recipe_name(self, *, drawn_faces: bool) -> str:
+        """Returns the recipe asked for, or the one that suits the data."""
+        return self.recipe or ("sample" if drawn_faces else "default")
+
+    def resolve_recipe(self, *, drawn_faces: bool) -> Recipe:
+        """Returns the recipe to train with, single settings applied.
+
+        Args:
+            drawn_faces: Whether the data are the built-in drawn faces.
+
+        Raises:
+            ConfigError: The settings together are outside what is allowed.
+        """
+        named = RECIPES[self.recipe_name(drawn_faces=drawn_faces)]
+        if self.labels != BOTH_LABELS:
+            named = dataclasses.replace(named, vote_smoothing=0)
+        recipe = dataclasses.replace(named, **self.settings)
+        if recipe.low_resolution_epochs and not ARCHITECTURES[recipe.model].average:
+            able = [name for name, each in ARCHITECTURES.items() if each.average]
+            raise ConfigError(
+                "`low_resolution_epochs` needs a network that takes images of any "
+                f"size; found `model={recipe.model}`. Choose {', '.join(able)}, or "
+                "leave it out."
+            )
+        return recipe
+
+    @property
+    def label_sets(self) -> tuple[str, ...]:
+        """The label sets that the network predicts."""
+        return LABELS if self.labels == BOTH_LABELS else (self.labels,)
+
+    def with_whole_paths(self) -> "TrainSettings":
+        """Returns the settings as a run keeps them: it may be resumed elsewhere."""
+        names = ["runs", "publish"]
+        names += ["data"] if self.data != SAMPLE_DATA else []
+        names += [name for name in ("leave_out", "weights") if getattr(self, name)]
+        whole: dict[str, Any] = {
+            name: str(Path(getattr(self, name)).resolve()) for name in names
+        }
+        return dataclasses.replace(self, **whole)
+
+
+@dataclass(frozen=True)
+class ResumeSettings:
+    """What continues an interrupted run; the rest is read from its folder."""
+
+    resume: str = setting(
+        "",
+        "continue this interrupted run (a folder, or a name below --runs) with "
+        "the settings it was started with; --data, --publish and --runs can go with it",
+        metavar="RUN",
+        group="an interrupted run",
+    )
+    data: str | None = setting(None, shared.DATA_HELP, metavar="FOLDER")
+    publish: str | None = setting(None, _PUBLISH_HELP, metavar="FOLDER")
+    runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
+
+    def __post_init__(self) -> None:
+        """Checks types."""
+        check_settings(self)
+        if not self.resume:
+            raise ConfigError(
+                "`resume` is given, but empty; fill it in or leave it out."
+            )
+
+
+SETTINGS = (TrainSettings, Recipe, ResumeSettings)
+SWITCHES = tuple(settings_of(Recipe))
+"""Settings that may be switched off where a recipe has switched them on."""
+
+
+def run(**keywords: Any) -> None:
+    """Trains as `train` does, and prints the figures."""
+    result = train(**keywords)
+    print(f"{result.report}\nResults: {result.folder}")
+
+
+def train(**keywords: Any) -> "TrainingRun":
+    """Trains a network, or continues an interrupted run.
+
+    Args:
+        **keywords: The settings of `TrainSettings` and `Recipe`, or of
+            `ResumeSettings`; `emotion-cnn train --help` explains each. Paths may be
+            `pathlib.Path`.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        EmotionCnnError: Something the user can fix; what is done is kept.
+    """
+    given = from_keywords(SETTINGS, keywords)
+    if "resume" in given:
+        if strange := sorted(set(given) - set(settings_of(ResumeSettings))):
+            raise ConfigError(
+                "`resume` continues a run with the settings it was started with; "
+                f"leave out {', '.join(f'`{name}`' for name in strange)}."
+            )
+        return _resume(ResumeSettings(**given))
+    single = {name: given.pop(name) for name in settings_of(Recipe) if name in given}
+    return _start(TrainSettings(**given, settings=single))
+
+
+def _start(settings: TrainSettings) -> "TrainingRun":
+    source = find_source(settings.data)
+    drawn_faces = source == SAMPLE_DATA
+    recipe = settings.resolve_recipe(drawn_faces=drawn_faces)
+    if not drawn_faces:
+        _check_writable(Path(settings.publish))
+    if settings.tensorboard:
+        _check_tensorboard()
+    settings = dataclasses.replace(
+        settings,
+        data=source,
+        recipe=settings.recipe_name(drawn_faces=drawn_faces),
+        settings=dataclasses.asdict(recipe),
+        backend=use_backend(settings.backend),
+    )
+    from emotion_cnn.files import write_json
+    from emotion_cnn.training.environment import describe_environment
+    from emotion_cnn.training.experiment import read_initial_weights
+    from emotion_cnn.training.run_folder import create_run, run_or_folder
+
+    start, environment = None, {}
+    if settings.weights is not None:
+        folder = run_or_folder(settings.weights, Path(settings.runs))
+        settings = dataclasses.replace(settings, weights=str(folder))
+        start = read_initial_weights(folder, recipe, settings.label_sets)
+        environment = {_INITIAL_WEIGHTS: start.sha256}
+    data, near_duplicates = _read_data(settings, recipe)
+    new = create_run(Path(settings.runs), str(settings.recipe))
+    write_json(new.config, dataclasses.asdict(settings.with_whole_paths()))
+    described = describe_environment() | environment | {"data": _describe(data)}
+    write_json(new.environment, described)
+    return _fit_and_evaluate(new, settings, recipe, data, near_duplicates, start)
+
+
+def _resume(given: ResumeSettings) -> "TrainingRun":
+    from emotion_cnn.training.run_folder import find_run
+
+    run = find_run(given.resume, Path(given.runs))
+    if run.finished:
+        raise RunError(
+            f"Expected an interrupted run, but {run.path} is finished: there is "
+            "nothing to resume. Train again for another run."
+        )
+    settings, environment = _read_run(run)
+    source = find_source(given.data or settings.data)
+    settings = dataclasses.replace(
+        settings, data=source, publish=given.publish or settings.publish
+    )
+    recipe = settings.resolve_recipe(drawn_faces=source == SAMPLE_DATA)
+    if source != SAMPLE_DATA:
+        _check_writable(Path(settings.publish))
+    use_backend(settings.backend)
+    from emotion_cnn.files import write_json
+    from emotion_cnn.training.environment import describe_environment
+    from emotion_cnn.training.experiment import read_initial_weights
+
+    start = None
+    # Where no epoch was finished, there is no state to continue from yet.
+    if settings.weights is not None and not run.state.exists():
+        folder = Path(settings.weights)
+        start = read_initial_weights(folder, recipe, settings.label_sets)
+        if start.sha256 != environment.get(_INITIAL_WEIGHTS):
+            raise RunError(
+                f"Expected the weights that {run.path} was started from, found others "
+                f"in {folder}. Restore them, or train anew."
+            )
+    data, near_duplicates = _read_data(settings, recipe)
+    before = environment["data"]["fingerprint"]
+    if data.fingerprint != before:
+        raise RunError(
+            f"Expected the images that {run.path} was started with (fingerprint "
+            f"{before[:12]}), found others in {source} ({data.fingerprint[:12]}). "
+            "Restore them, name their folder with `data`, or train anew."
+        )
+    resumed = [*environment.get("resumed", []), describe_environment()]
+    write_json(run.environment, environment | {"resumed": resumed})
+    return _fit_and_evaluate(run, settings, recipe, data, near_duplicates, start)
+
+
+def _read_data(settings: TrainSettings, recipe: Recipe) -> Any:
+    from emotion_cnn.data.loading import load_training_data
+
+    return load_training_data(
+        settings.data,
+        labels=settings.labels,
+        distribution=settings.label_mode == "distribution",
+        leave_out=settings.leave_out,
+        skip_bad=settings.skip_bad,
+        validation_share=settings.validation_share,
+        seed=settings.seed,
+        vote_smoothing=recipe.vote_smoothing,
+    )
+
+
+def _fit_and_evaluate(
+    run: "RunFolder",
+    settings: TrainSettings,
+    recipe: Recipe,
+    data: "Dataset",
+    near_duplicates: Any,
+    start: Any,
+) -> "TrainingRun":
+    from emotion_cnn.data.votes import find_votes
+    from emotion_cnn.training.experiment import fit_and_evaluate
+
+    drawn_faces = settings.data == SAMPLE_DATA
+    labels = settings.label_sets[0]
+    return fit_and_evaluate(
+        run,
+        data,
+        recipe,
+        label_sets=settings.label_sets,
+        seed=settings.seed,
+        record={
+            "data": settings.data,
+            "labels": labels,
+            "tta": "none",
+            "weights": str(run.path),
+        },
+        initial_weights=start,
+        votes=find_votes(Path(settings.data)) if labels == "ferplus" else None,
+        near_duplicates=near_duplicates,
+        publish=None if drawn_faces else Path(settings.publish),
+        tensorboard=settings.tensorboard,
+    )
+
+
+def _read_run(run: "RunFolder") -> tuple[TrainSettings, dict[str, Any]]:
+    """Returns what a run was started with, and its environment.
+
+    Raises:
+        RunError: Its files are missing or damaged.
+    """
+    from emotion_cnn.files import first_line
+
+    environment = run.read_json(run.environment)
+    try:
+        settings = TrainSettings(**run.read_json(run.config))
+        environment["data"]["fingerprint"]
+    except (KeyError, TypeError, ConfigError) as error:
+        raise RunError(
+            f"{run.config} or {run.environment} is damaged ({first_line(error)}), so "
+            "this run cannot be continued. Start it anew."
+        ) from error
+    return settings, environment
+
+
+def _describe(data: "Dataset") -> dict[str, Any]:
+    from emotion_cnn.data.splits import class_counts
+
+    return {
+        "fingerprint": data.fingerprint,
+        "validation_source": data.validation_source,
+        "notes": data.notes,
+        "counts": {
+            "train": class_counts(data.train),
+            "validation": class_counts(data.validation),
+            "test": class_counts(data.test),
+        },
+    }
+
+
+def _check_tensorboard() -> None:
+    for package in ("tensorflow", "tensorboard"):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"`tensorboard` needs the package {package}, which is not installed, "
+                f"whatever the backend. Install it (pip install {package}), or leave "
+                "it out."
+            )
+
+
+def _check_writable(folder: Path) -> None:
+    """Finds out before hours of training whether the network can be written."""
+    probe = folder / ".writable"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunError(
+            f"Expected a folder for the finished model.json and model_weights.h5, but "
+            f"{folder} cannot be written to: {error.strerror}. Choose another with "
+            "`publish`."
+        ) from error

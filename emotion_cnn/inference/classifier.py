@@ -1,0 +1,143 @@
+"""The public `Classifier`: images of any kind in, probabilities out."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotion_cnn.data.images import image_from_array
+from emotion_cnn.errors import ConfigError, DataError
+from emotion_cnn.inference.prediction import predict
+from emotion_cnn.inference.test_time_augmentation import VIEWS
+from emotion_cnn.models.description import Network
+from emotion_cnn.models.pair import read_pair
+from emotion_cnn.models.shipped import shipped_folder
+
+
+def load(path: str | os.PathLike[str] | None = None) -> "Classifier":
+    """Loads a network.
+
+    Keras is imported here; choose its backend before, by the environment variable
+    `KERAS_BACKEND`, if the one that is installed should not do.
+
+    Args:
+        path: Folder with `model.json` and `model_weights.h5`, such as a run folder;
+            None for the shipped network.
+
+    Raises:
+        ModelError: A file is missing or damaged, or is not a network of this kind.
+        ConfigError: No Keras backend is installed.
+    """
+    return Classifier(read_pair(shipped_folder() if path is None else Path(path)))
+
+
+class Classifier:
+    """A trained network that classifies faces.
+
+    Attributes:
+        classes: Names of the classes, in the order of the probabilities.
+        label_sets: The label sets that the network predicts: `original` (FER2013's
+            labels), `ferplus` (the majority of FER+'s votes).
+        input_size: Height and width, in pixels, that images are converted to.
+    """
+
+    def __init__(self, network: Network) -> None:
+        """Takes a network as `load` reads it."""
+        self._network = network
+        self.classes = network.description.classes
+        self.label_sets = network.description.label_sets
+        self.input_size = network.description.input_size
+
+    def __repr__(self) -> str:
+        """Says what is classified."""
+        return (
+            f"<Classifier: {self.input_size}x{self.input_size} grayscale to "
+            f"{', '.join(self.classes)}; label sets: {', '.join(self.label_sets)}>"
+        )
+
+    def predict(
+        self, faces: Any, *, labels: str | None = None, tta: str = "none"
+    ) -> np.ndarray:
+        """Predicts how probable each class is, for each face.
+
+        Args:
+            faces: uint8, one image (height, width), (height, width, 1) or (height,
+                width, 3), or several of one size (n, height, width), (n, height,
+                width, 1) or (n, height, width, 3), or a sequence of single images of
+                any sizes. Gray levels from 0 to 255, or RGB. Each should show one
+                face, cropped as FER2013's are. Other sizes are cut to the middle
+                square and resized, colors converted to grayscale, as the tool
+                converts image files.
+            labels: One of `label_sets`; None for the first.
+            tta: Test-time augmentation: `none`, `flip`, or `ten-crop`.
+
+        Returns:
+            float32 `(n, classes)`, in the order of `classes`; rows sum to 1. n is 1
+            for a single image.
+
+        Raises:
+            DataError: The faces are not arrays as described; says what to pass.
+            ConfigError: `labels` or `tta` is none of those.
+        """
+        labels = self.label_sets[0] if labels is None else labels
+        for name, value, choices in (
+            ("labels", labels, self.label_sets),
+            ("tta", tta, tuple(VIEWS)),
+        ):
+            if value not in choices:
+                raise ConfigError(
+                    f"`{name}` is one of {', '.join(choices)}; found {value!r}."
+                )
+        images = [
+            image_from_array(face, self.input_size) for face in _single_images(faces)
+        ]
+        if not images:
+            return np.empty((0, len(self.classes)), np.float32)
+        batch = np.stack(images)[..., np.newaxis]
+        return predict(self._network, batch, labels=labels, tta=tta)
+
+
+def _single_images(faces: Any) -> Sequence[np.ndarray]:
+    """Returns arrays of one image each, not yet checked."""
+    if isinstance(faces, np.ndarray):
+        _check_dtype(faces)
+        # (n, height, width) and (height, width, channels) are told apart by the last.
+        if faces.ndim == 2 or (faces.ndim == 3 and faces.shape[-1] in (1, 3, 4)):
+            return [faces]
+        if faces.ndim in (3, 4):
+            return list(faces)
+        raise DataError(
+            "Expected faces as (height, width), (n, height, width), (n, height, width, "
+            f"1) or (n, height, width, 3), found an array of shape {faces.shape}."
+        )
+    if isinstance(faces, str | bytes | os.PathLike) or not isinstance(faces, Sequence):
+        raise DataError(
+            "Expected faces as a NumPy array of uint8, or a sequence of such arrays, "
+            f"found {type(faces).__name__}. Read images into arrays first, for example "
+            "with numpy.asarray(PIL.Image.open(path).convert('L'))."
+        )
+    images = [np.asarray(face) for face in faces]
+    for image in images:
+        _check_dtype(image)
+        if image.ndim not in (2, 3):
+            raise DataError(
+                "Expected a sequence of single images, (height, width) or (height, "
+                f"width, channels), found one of shape {image.shape}."
+            )
+    return images
+
+
+def _check_dtype(faces: np.ndarray) -> None:
+    if faces.dtype == np.uint8:
+        return
+    found = f"found {faces.dtype}"
+    if faces.size and faces.dtype.kind in "fiu":
+        low, high = faces.min(), faces.max()
+        found += f" from {low:g} to {high:g}"
+        if faces.dtype.kind == "f" and low >= 0 and high <= 1:
+            found += ". Scale them: (255 * faces).round().astype('uint8')"
+        elif low >= 0 and high <= 255:
+            found += ". Convert them: faces.astype('uint8')"
+    raise DataError(f"Expected uint8 gray levels from 0 to 255, {found}.")

@@ -1,0 +1,19 @@
+"""Where the shipped network lies: in a clone, or inside the installed package."""
+
+from pathlib import Path
+
+from emotion_cnn.models.pair import MODEL_NAME
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def shipped_folder() -> Path:
+    """Returns the folder of the shipped `model.json` and `model_weights.h5`."""
+    clone = _PACKAGE.parent
+    return clone if (clone / "main.py").is_file() else _PACKAGE / "shipped"
+
+
+def default_folder() -> Path:
+    """Returns the working folder where it has a network, else the shipped one's."""
+    here = Path.cwd()
+    return here if (here / MODEL_NAME).is_file() else shipped_folder()

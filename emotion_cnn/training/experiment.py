@@ -1,0 +1,272 @@
+"""The order of the stages: build, fit, calibrate, evaluate, publish."""
+
+import dataclasses
+import hashlib
+import logging
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+
+from emotion_cnn.data.batches import targets
+from emotion_cnn.data.classes import LABEL_NAMES
+from emotion_cnn.data.near_duplicates import KnownNearDuplicates
+from emotion_cnn.data.splits import Dataset, Split
+from emotion_cnn.data.votes import Votes
+from emotion_cnn.errors import ResumableError, RunInterruptedError, TrainingError
+from emotion_cnn.evaluation.calibration import TEMPERATURES, fit_temperature
+from emotion_cnn.evaluation.evaluator import Evaluation, evaluate_network
+from emotion_cnn.evaluation.plotting import loss_curves_figure
+from emotion_cnn.files import first_line, write_figure
+from emotion_cnn.inference.prediction import predict
+from emotion_cnn.models.architectures import ARCHITECTURES
+from emotion_cnn.models.builder import build_model
+from emotion_cnn.models.description import Network, NetworkDescription
+from emotion_cnn.models.pair import WEIGHTS_NAME, publish_pair, read_pair, write_pair
+from emotion_cnn.models.weights import divide_logits, start_from
+from emotion_cnn.training.augmentation import with_augmentation
+from emotion_cnn.training.fitting import (
+    compile_model,
+    computing_with,
+    fit,
+    fix_randomness,
+    re_estimate_statistics,
+)
+from emotion_cnn.training.recipes import Recipe
+from emotion_cnn.training.run_folder import History, RunFolder
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRun:
+    """A finished training.
+
+    Attributes:
+        folder: The run folder, with the network and all other files.
+        history: Loss, accuracy and learning rate of each epoch.
+        evaluation: What the network reaches on test.
+    """
+
+    folder: Path
+    history: History
+    evaluation: Evaluation
+
+    @property
+    def report(self) -> str:
+        """The figures as text."""
+        return self.evaluation.report
+
+    def plot(self) -> Figure:
+        """Returns the loss curves."""
+        return loss_curves_figure(self.history)
+
+
+@dataclass(frozen=True, eq=False)
+class InitialWeights:
+    """Weights to start from.
+
+    Attributes:
+        arrays: In the order of the network to be trained.
+        sha256: Of the file they are from, which may be replaced, by this very run if
+            it publishes there.
+    """
+
+    arrays: list[np.ndarray]
+    sha256: str
+
+
+def read_initial_weights(
+    folder: Path, recipe: Recipe, label_sets: Sequence[str]
+) -> InitialWeights:
+    """Reads the weights of a trained network for a network to be trained.
+
+    Args:
+        folder: Folder of the trained network.
+        recipe: Names the architecture of the network to be trained.
+        label_sets: Its label sets.
+
+    Raises:
+        ModelError: There is no network, or one with weights of other shapes.
+    """
+    network = _untrained(recipe, NetworkDescription(label_sets=tuple(label_sets)))
+    start_from(network, read_pair(folder))
+    digest = hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest()
+    return InitialWeights(network.model.get_weights(), digest)
+
+
+def fit_and_evaluate(
+    run: RunFolder,
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    label_sets: Sequence[str],
+    seed: int,
+    record: Mapping[str, Any],
+    initial_weights: InitialWeights | None = None,
+    votes: Mapping[str, Votes] | None = None,
+    near_duplicates: KnownNearDuplicates | None = None,
+    publish: Path | None = None,
+    tensorboard: bool = False,
+) -> TrainingRun:
+    """Trains a network, or continues its training, and evaluates it on test.
+
+    Args:
+        run: Folder of the run; a training state in it is continued.
+        data: The data.
+        recipe: How to train.
+        label_sets: The label sets that the network predicts.
+        seed: Fixes every random choice.
+        record: What `evaluate_network` records; `labels` are those of the evaluation.
+        initial_weights: What to start from; None for random weights.
+        votes: As for `evaluate_network`.
+        near_duplicates: As for `evaluate_network`.
+        publish: Folder whose network the finished one replaces.
+        tensorboard: Whether to write TensorBoard logs.
+
+    Raises:
+        RunInterruptedError: Ctrl-C; finished epochs are kept.
+        RunError: A file cannot be written; finished epochs are kept.
+        TrainingError: The loss is no longer a number.
+    """
+    fix_randomness(seed)
+    description = NetworkDescription(
+        classes=data.train.classes,
+        label_sets=tuple(label_sets),
+        input_size=data.train.images.shape[1],
+    )
+    finished = _untrained(recipe, description)
+    with computing_with(recipe.precision):
+        network = build_model(
+            ARCHITECTURES[recipe.model], description, for_training=True
+        )
+        model = with_augmentation(network, recipe, image_size=description.input_size)
+    compile_model(model, recipe, images=len(data.train))
+    if initial_weights:
+        network.set_weights(initial_weights.arrays)
+    _check_one_batch(model, data.train.images[: recipe.batch_size])
+    _log.info(
+        "Network: %s, %s parameters, on %s\nRun: %s",
+        recipe.model,
+        f"{network.count_params():,}",
+        keras.backend.backend(),
+        run.path,
+    )
+    with _resumable(run):
+        history = fit(
+            model,
+            data.train,
+            data.validation,
+            recipe=recipe,
+            seed=seed,
+            run=run,
+            tensorboard=tensorboard,
+        )
+        write_figure(run.loss_curves, loss_curves_figure(history))
+        finished.model.set_weights(network.get_weights())
+        if recipe.average_weights:
+            _re_estimate_statistics(finished, recipe, data.train.images, seed)
+        if recipe.calibrate:
+            finished = _calibrate(finished, data.validation)
+            record = {**record, "temperatures": finished.description.temperatures}
+        write_pair(run.path, finished)
+        evaluation = evaluate_network(
+            finished,
+            data.test,
+            record=record,
+            folder=run.path,
+            votes=votes,
+            near_duplicates=near_duplicates,
+        )
+        evaluation.write()
+        if publish:
+            publish_pair(run.path, publish)
+            _log.info("Published: model.json, model_weights.h5 in %s", publish)
+        # Without its state the run counts as finished: the rest is tidying up.
+        run.state.unlink()
+        run.remove_other_best_weights(None)
+    return TrainingRun(run.path, history, evaluation)
+
+
+@contextmanager
+def _resumable(run: RunFolder) -> Iterator[None]:
+    """Turns what stops a run into an error that says that it can be continued."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        message = "Stopped; finished epochs are kept."
+        raise RunInterruptedError(message, run.path) from None
+    except (OSError, RuntimeError) as error:
+        # HDF5 meets a full disk with a RuntimeError when it closes its file.
+        origin = traceback.extract_tb(error.__traceback__)[-1].filename
+        if isinstance(error, RuntimeError) and "h5py" not in origin:
+            raise
+        place = getattr(error, "filename", None) or run.path
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise ResumableError(
+            f"Writing to {place} failed: {reason}. Finished epochs are kept. Make room "
+            "or fix it.",
+            run.path,
+        ) from error
+
+
+def _untrained(recipe: Recipe, description: NetworkDescription) -> Network:
+    """Returns the network as it will be saved, untrained."""
+    return Network(build_model(ARCHITECTURES[recipe.model], description), description)
+
+
+def _re_estimate_statistics(
+    network: Network, recipe: Recipe, images: np.ndarray, seed: int
+) -> None:
+    """Gives batch normalisation statistics of the weights as they are now."""
+    # Statistics are estimated in training mode alone, in which dropout would drop.
+    architecture = dataclasses.replace(
+        ARCHITECTURES[recipe.model], dropout=0.0, dense_dropout=0.0
+    )
+    without_dropout = build_model(architecture, network.description)
+    without_dropout.set_weights(network.model.get_weights())
+    re_estimate_statistics(without_dropout, images, seed=seed)
+    network.model.set_weights(without_dropout.get_weights())
+    _log.info("Batch normalisation: statistics re-estimated from training images")
+
+
+def _calibrate(network: Network, validation: Split) -> Network:
+    """Fits a temperature for each label set on validation, and builds it in."""
+    y_true = targets(validation)
+    temperatures = {}
+    for head, labels in enumerate(network.description.label_sets):
+        # An image has a label where one class has more than half of it.
+        labelled = np.flatnonzero(y_true[:, head].max(axis=1) > 0.5)
+        if not len(labelled):
+            _log.info(
+                "Not calibrated for %s: validation has none.", LABEL_NAMES[labels]
+            )
+            temperatures[labels] = 1.0
+            continue
+        probabilities = predict(network, validation.images[labelled], labels=labels)
+        temperatures[labels] = fit_temperature(
+            y_true[labelled, head].argmax(axis=1), probabilities
+        )
+        _log.info(
+            "Temperature for %s: %.3f, fitted on %s validation images",
+            LABEL_NAMES[labels],
+            temperatures[labels],
+            f"{len(labelled):,}",
+        )
+        if not 1.01 * TEMPERATURES[0] < temperatures[labels] < 0.99 * TEMPERATURES[1]:
+            _log.warning(
+                "  That is the end of its range: the network may have learned nothing."
+            )
+    return divide_logits(network, temperatures)
+
+
+def _check_one_batch(model: keras.Model, images: np.ndarray) -> None:
+    """Finds out before the first epoch whether the network takes these images."""
+    if not np.isfinite(model.predict_on_batch(images)).all():
+        raise TrainingError("The network's outputs are no numbers before training.")

@@ -1,0 +1,263 @@
+"""What goes wrong with folders, images, networks and runs: one message each."""
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from emotion_cnn.commands.train import TrainSettings
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.training.recipes import Recipe
+
+
+def contents(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def make_run(folder: Path, **config: object) -> Path:
+    """A run that was interrupted before its first epoch."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+# --- Images and folders that cannot be used ---
+
+
+@pytest.mark.parametrize("mode", ["train", "evaluate"])
+def test_a_folder_without_images(fails, tmp_path, places, network, mode):
+    (tmp_path / "empty").mkdir()
+    flags = places if mode == "train" else (*places[:2], "--weights", network)
+    message = fails("--mode", mode, "--data", tmp_path / "empty", *flags)
+    assert f"No images in {tmp_path / 'empty'}" in message
+    for emotion in EMOTIONS:
+        assert emotion in message
+    assert "--data sample" in message
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_missing_class_is_named(fails, tmp_path, places, faces, part):
+    shutil.rmtree(faces / part / "fear")
+    message = fails("--mode", "train", "--data", faces, *places)
+    assert f"No images of fear in {faces / part}" in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_all_damaged_images_are_named_before_anything_is_created(
+    fails, tmp_path, places, faces
+):
+    whole = (faces / "train" / "happy" / "0.png").read_bytes()
+    damaged = {
+        "train/angry/empty.jpg": b"",
+        "train/happy/cut.png": whole[: len(whole) // 2],
+        "test/sad/text.png": b"no image",
+    }
+    for name, content in damaged.items():
+        (faces / name).write_bytes(content)
+    message = fails("--mode", "train", "--data", faces, *places)
+    assert "3 images cannot be read" in message
+    for name in damaged:
+        assert name in message
+    assert "--skip-bad" in message
+    assert not (tmp_path / "runs").exists()
+    assert contents(tmp_path / "publish") == []
+
+
+def test_damaged_images_to_evaluate_on(fails, tmp_path, faces, network):
+    (faces / "test" / "sad" / "0.png").write_bytes(b"no image")
+    runs = ("--runs", tmp_path / "runs")
+    message = fails("--mode=evaluate", "--data", faces, "--weights", network, *runs)
+    assert "test/sad/0.png" in message
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def unwritable(tmp_path):
+    """A folder that even root, as whom containers run tests, cannot write to."""
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o555)
+    if os.access(folder, os.W_OK):
+        folder = Path("/sys")
+        if not folder.is_dir():
+            pytest.skip("root may write to every folder of this system")
+    return folder
+
+
+def test_publish_folder_without_write_permission(fails, tmp_path, faces, unwritable):
+    flags = ("--runs", tmp_path / "runs", "--publish", unwritable)
+    message = fails("--mode", "train", "--data", faces, *flags)
+    assert f"{unwritable} cannot be written to" in message
+    assert "--publish" in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_runs_folder_without_write_permission(fails, tmp_path, faces, unwritable):
+    flags = ("--runs", unwritable, "--publish", tmp_path)
+    message = fails("--mode", "train", "--data", faces, *flags)
+    assert f"{unwritable} cannot be used" in message
+    assert "--runs" in message
+
+
+def test_publish_folder_missing(fails, tmp_path, faces):
+    flags = ("--runs", tmp_path / "runs", "--publish", tmp_path / "none")
+    message = fails("--mode", "train", "--data", faces, *flags)
+    assert f"{tmp_path / 'none'} cannot be written to" in message
+    assert "No such file or directory" in message
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_runs_folder_that_is_a_file(fails, tmp_path, faces, below):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    flags = ("--runs", file / below, "--publish", tmp_path)
+    message = fails("--mode", "train", "--data", faces, *flags)
+    assert f"{file / below} cannot be used" in message
+    assert file.read_text() == "mine"
+
+
+def test_output_folder_below_a_file(fails, tmp_path, faces, network):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    flags = ("--weights", network, "--runs", tmp_path, "--output", file / "results")
+    message = fails("--mode", "evaluate", "--data", faces, *flags)
+    assert f"{file / 'results'} cannot be used" in message
+    assert "--output" in message
+
+
+# --- Runs and networks that cannot be used ---
+
+
+def test_a_folder_without_a_network(fails, tmp_path, faces):
+    (tmp_path / "empty").mkdir()
+    flags = ("--weights", tmp_path / "empty", "--runs", tmp_path / "runs")
+    message = fails("--mode", "evaluate", "--data", faces, *flags)
+    assert "model.json and model_weights.h5" in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_damaged_network_leaves_no_results(fails, tmp_path, faces, network):
+    (network / "model_weights.h5").write_bytes(b"damaged")
+    flags = ("--weights", network, "--runs", tmp_path / "runs")
+    message = fails("--mode", "evaluate", "--data", faces, *flags)
+    assert str(network / "model_weights.h5") in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_network_to_start_from_is_checked_before_anything_is_created(
+    fails, tmp_path, places, faces, network
+):
+    flags = ("--mode=train", "--data", faces, *places)
+    assert "found none called 'nowhere'" in fails(*flags, "--weights", "nowhere")
+    (network / "model_weights.h5").write_bytes(b"damaged")
+    message = fails(*flags, "--weights", network)
+    assert str(network / "model_weights.h5") in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_drawn_faces_without_a_network_trained_on_them(fails, tmp_path):
+    make_run(tmp_path / "runs" / "photographs", data="images")
+    flags = ("--runs", tmp_path / "runs")
+    message = fails("--mode", "evaluate", "--data", "sample", *flags)
+    assert "found no such run" in message
+    assert "emotion-cnn train" in message
+
+
+def test_a_network_trained_on_photographs_is_not_evaluated_on_drawings(fails, tmp_path):
+    run = make_run(tmp_path / "runs" / "photographs", data="images")
+    flags = ("--weights", run, "--runs", run.parent)
+    message = fails("--mode", "evaluate", "--data", "sample", *flags)
+    assert f"{run} is none" in message
+
+
+@pytest.fixture
+def interrupted(tmp_path, faces, places):
+    """A run on `faces` that was interrupted in its first epoch."""
+    config = TrainSettings(
+        data=str(faces),
+        recipe="default",
+        settings=dataclasses.asdict(Recipe()),
+        runs=str(places[1]),
+        publish=str(places[3]),
+    )
+    run = make_run(tmp_path / "runs" / "a-run", **dataclasses.asdict(config))
+    environment = {"data": {"fingerprint": "0" * 64}}
+    (run / "environment.json").write_text(json.dumps(environment))
+    return run
+
+
+def test_resuming_with_other_images(fails, interrupted, faces):
+    message = fails("--mode", "train", "--resume", interrupted)
+    assert f"the images that {interrupted} was started with" in message
+    assert f"found others in {faces}" in message
+    assert "--data" in message
+
+
+def test_resuming_a_finished_run(fails, interrupted):
+    (interrupted / "metrics.json").write_text("{}")
+    message = fails("--mode", "train", "--resume", interrupted)
+    assert f"{interrupted} is finished" in message
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", {"settings": {"depth": 3}}),
+        ("config.json", {"settings": {"epochs": "five"}}),
+        ("config.json", {"settings": {"epochs": 0}}),
+        ("config.json", {"settings": 3}),
+        ("config.json", {"seed": "a"}),
+        ("config.json", {"data": 5}),
+        ("config.json", {"colour": "red"}),
+        ("environment.json", {"data": 3}),
+        ("environment.json", {"data": {}}),
+    ],
+)
+def test_resuming_a_run_whose_files_were_changed(fails, interrupted, file, change):
+    values = json.loads((interrupted / file).read_text())
+    (interrupted / file).write_text(json.dumps(values | change))
+    message = fails("--mode", "train", "--resume", interrupted)
+    assert file in message
+    assert "damaged" in message
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, "\udcff"])
+@pytest.mark.parametrize("file", ["config.json", "environment.json"])
+def test_resuming_a_run_with_a_damaged_file(fails, interrupted, file, content):
+    (interrupted / file).write_text(content, errors="surrogateescape")
+    message = fails("--mode", "train", "--resume", interrupted)
+    assert file in message
+
+
+def test_resuming_a_run_without_its_environment(fails, interrupted):
+    (interrupted / "environment.json").unlink()
+    message = fails("--mode", "train", "--resume", interrupted)
+    assert "environment.json" in message
+
+
+@pytest.mark.parametrize(
+    "flags", [("train", "--resume"), ("train", "--weights"), ("evaluate", "--weights")]
+)
+def test_an_unknown_run_lists_those_there_are(fails, tmp_path, faces, flags):
+    mode, flag = flags
+    data = () if flag == "--resume" else ("--data", faces)
+    for name in ("one", "two"):
+        make_run(tmp_path / "runs" / name)
+    message = fails("--mode", mode, flag, "three", "--runs", tmp_path / "runs", *data)
+    assert "none called 'three'" in message
+    assert "one, two" in message
+
+
+def test_an_unknown_run_where_there_is_none(fails, tmp_path):
+    message = fails("--mode=train", "--resume=three", "--runs", tmp_path / "runs")
+    assert str(tmp_path / "runs") in message
+    assert "none yet" in message
+
+
+def test_a_name_of_a_run_that_no_file_system_takes(fails, tmp_path):
+    name = "a" * 400
+    assert name in fails("--mode=train", "--resume", name, "--runs", tmp_path)

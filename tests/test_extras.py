@@ -1,0 +1,28 @@
+"""Optional packages: imported where they are needed, or named with their extra."""
+
+import json
+import sys
+
+import pytest
+
+from emotion_cnn.errors import MissingPackageError
+from emotion_cnn.extras import require
+
+
+def test_an_installed_package_is_imported():
+    assert require("json", extra="any") is json
+
+
+@pytest.mark.parametrize("state", ["absent", "broken"])
+def test_a_package_that_cannot_be_imported_is_named(monkeypatch, tmp_path, state):
+    if state == "absent":
+        monkeypatch.setitem(sys.modules, "some_package", None)
+    else:
+        (tmp_path / "some_package.py").write_text("raise ImportError('no libfoo.so')")
+        monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingPackageError) as caught:
+        require("some_package", extra="some")
+    message = str(caught.value)
+    assert message.startswith("Expected the package some_package to be installed")
+    assert message.endswith('pip install "emotion-cnn[some]"')
+    assert ("no libfoo.so" in message) == (state == "broken")

@@ -1,0 +1,200 @@
+"""Converting one image: from a file, and from an array."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emotion_cnn.data import images
+from emotion_cnn.data.images import decode_image, image_from_array
+from emotion_cnn.errors import DataError
+
+
+def encoded(image: Image.Image, file_format: str = "PNG", **options) -> io.BytesIO:
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return io.BytesIO(file.getvalue())
+
+
+def decoded(image: Image.Image, *arguments, **options) -> np.ndarray:
+    array, _ = decode_image(encoded(image, *arguments, **options))
+    assert array.shape == (48, 48)
+    assert array.dtype == np.uint8
+    return array
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+# --- files -------------------------------------------------------------------
+
+
+def test_grayscale_of_the_right_size_is_unchanged():
+    pixels = noise(48, 48)
+    found, before = decode_image(encoded(Image.fromarray(pixels)))
+    assert np.array_equal(found, pixels)
+    assert before.changes() == ()
+
+
+def test_16_bits_are_scaled_not_clipped():
+    ramp = np.linspace(0, 65535, 48 * 48).astype(np.uint16).reshape(48, 48)
+    assert np.array_equal(decoded(Image.fromarray(ramp)), ramp // 256)
+
+
+def test_transparent_pixels_are_white():
+    pixels = np.full((48, 48, 4), (50, 50, 50, 255), np.uint8)
+    pixels[:, 24:, 3] = 0
+    found = decoded(Image.fromarray(pixels))
+    assert (found[:, :24] == 50).all()
+    assert (found[:, 24:] == 255).all()
+
+
+def test_blending_with_white_by_rows_changes_nothing(monkeypatch):
+    image = Image.fromarray(noise(48, 48, 4))
+    white = Image.new("RGBA", image.size, "white")
+    expected = np.asarray(Image.alpha_composite(white, image).convert("L"))
+    assert np.array_equal(decoded(image), expected)
+    monkeypatch.setattr(images, "_MEGAPIXELS_AT_ONCE", 0.0004)
+    assert np.array_equal(decoded(image), expected)
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(monkeypatch):
+    ramp = np.linspace(0, 255, 3000).astype(np.uint8)
+    file = encoded(Image.fromarray(np.tile(ramp, (2000, 1))).convert("RGB"), "JPEG")
+    sizes, load = [], Image.Image.load
+    monkeypatch.setattr(
+        Image.Image, "load", lambda image: sizes.append(image.size) or load(image)
+    )
+    found, before = decode_image(file)
+    assert max(sizes) <= (750, 500)
+    assert (before.width, before.height, before.mode) == (3000, 2000, "RGB")
+    middle = np.linspace(42, 213, 48)
+    assert abs(found - middle).max() < 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory otherwise")
+def test_a_large_transparent_image_fits_into_memory(tmp_path):
+    Image.new("RGBA", (4900, 4890)).save(tmp_path / "a.png", compress_level=1)
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from emotion_cnn.data.images import decode_image\n"
+        "with open(sys.argv[1], 'rb') as file:\n"
+        "    assert decode_image(file)[0].mean() == 255\n"
+        # Not ru_maxrss: a child inherits that of the process it was forked from.
+        "status = Path('/proc/self/status').read_text()\n"
+        "print(int(status.split('VmHWM:')[1].split()[0]) // 1024)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 250  # MB; 400 with the whole image at a time
+
+
+def test_palette_with_a_transparent_colour():
+    image = Image.new("P", (48, 48), 1)
+    image.putpalette([0, 0, 0, 90, 90, 90])
+    image.paste(0, (0, 0, 48, 10))
+    found = decoded(image, transparency=0)
+    assert (found[:10] == 255).all()
+    assert (found[10:] == 90).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "RGB", "RGBA"])
+def test_modes_of_png(mode):
+    white = Image.new("L", (48, 48), 255).convert(mode)
+    assert (decoded(white) == 255).all()
+    assert decode_image(encoded(white))[1].changes() == ("of another mode",)
+
+
+def test_cmyk_jpeg():
+    found = decoded(Image.new("L", (48, 48), 120).convert("CMYK"), "JPEG")
+    assert abs(found.astype(int) - 120).max() <= 2
+
+
+def test_exif_orientation_is_applied():
+    upright = np.zeros((48, 48), np.uint8)
+    upright[:24] = 200  # bright above, dark below
+    lying = Image.fromarray(upright).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate clockwise by 90 degrees to see it upright
+    found, before = decode_image(encoded(lying, exif=exif))
+    assert np.array_equal(found, upright)
+    assert before.changes() == ("turned upright as their EXIF data says",)
+
+
+def test_other_shapes_keep_their_proportions():
+    wide = np.zeros((48, 144), np.uint8)
+    wide[:, 48:96] = 255  # a square in the middle fills the result
+    assert (decoded(Image.fromarray(wide))[:, 1:-1] == 255).all()
+
+
+def test_another_size():
+    pixels = noise(32, 32)
+    found, before = decode_image(encoded(Image.fromarray(pixels)), 32)
+    assert np.array_equal(found, pixels)
+    assert before.changes(32) == ()
+    found, before = decode_image(encoded(Image.fromarray(noise(48, 48))), 32)
+    assert found.shape == (32, 32)
+    assert before.changes(32) == ("of another size",)
+
+
+# --- arrays ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [48, 32])
+@pytest.mark.parametrize("channels", [(), (3,), (4,)])
+@pytest.mark.parametrize("shape", [(48, 48), (100, 70), (9, 200), (1, 1)])
+def test_an_array_is_converted_as_a_png_of_its_pixels(shape, channels, size):
+    array = noise(*shape, *channels)
+    expected, _ = decode_image(encoded(Image.fromarray(array)), size)
+    found = image_from_array(array, size)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (48, 48, 1)])
+def test_a_gray_array_of_the_right_size_is_copied(shape):
+    array = noise(*shape)
+    found = image_from_array(array)
+    assert np.array_equal(found, array.reshape(48, 48))
+    before = array.copy()
+    found[:] = 0
+    assert np.array_equal(array, before)
+
+
+def test_an_array_need_not_be_contiguous():
+    array = noise(96, 96, 3)[::2, ::-2, ::-1]
+    expected = image_from_array(np.ascontiguousarray(array))
+    assert np.array_equal(image_from_array(array), expected)
+
+
+@pytest.mark.parametrize(
+    ("array", "found"),
+    [
+        (np.zeros((48, 48)), "found float64 (48, 48). Convert"),
+        (np.zeros((48, 48), np.int64), "found int64 (48, 48)."),
+        (np.zeros((48, 48), bool), "found bool (48, 48)."),
+        (np.zeros(48, np.uint8), "found uint8 (48,)."),
+        (np.zeros((48, 48, 2), np.uint8), "found uint8 (48, 48, 2)."),
+        (np.zeros((3, 48, 48), np.uint8), "found uint8 (3, 48, 48)."),
+        (np.zeros((1, 48, 48, 1), np.uint8), "found uint8 (1, 48, 48, 1)."),
+        (np.zeros((0, 48), np.uint8), "at least one pixel, found shape (0, 48)."),
+        (np.zeros((48, 0, 3), np.uint8), "at least one pixel, found shape (48, 0, 3)"),
+        (
+            np.broadcast_to(np.uint8(0), (6000, 6000)),
+            "at most 32 megapixels, found 6,000 x 6,000 pixels.",
+        ),
+    ],
+)
+def test_other_arrays_are_refused(array, found):
+    with pytest.raises(DataError) as caught:
+        image_from_array(array)
+    assert found in str(caught.value)
+
+
+def test_floats_are_told_how_to_become_bytes():
+    with pytest.raises(DataError, match=r'\(255 \* image\)\.astype\("uint8"\)'):
+        image_from_array(np.full((48, 48), 0.5, np.float32))
