@@ -131,7 +131,8 @@ def complete_published_pair(folder: Path) -> None:
 def read_pair(folder: Path) -> Network:
     """Loads a network from `model.json` and `model_weights.h5`.
 
-    No code in the files is run: Keras' safe mode refuses it.
+    Keras' safe mode refuses serialised Python code, but `model.json` can still name what
+    Keras exports: load only files that you trust.
 
     Args:
         folder: Folder that holds both files.
