@@ -257,7 +257,7 @@ def test_every_batch_is_trained_on_once_in_its_own_epoch(monkeypatch, run):
 
     monkeypatch.setattr(fitting, "TrainingBatches", Recording)
     train(run)
-    reference = fitting.training_batches(TRAIN, RECIPE, seed=1)
+    reference = TrainingBatches(TRAIN, batch_size=RECIPE.batch_size, seed=1)
     for epoch in range(4):
         reference.start_epoch(epoch)
         for index in range(4):
