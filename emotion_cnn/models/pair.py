@@ -131,7 +131,7 @@ def complete_published_pair(folder: Path) -> None:
 def read_pair(folder: Path) -> Network:
     """Loads a network from `model.json` and `model_weights.h5`.
 
-    Keras' safe mode refuses serialised Python code, but `model.json` can still name what
+    Keras' safe mode refuses serialised Python code, but `model.json` can name what
     Keras exports: load only files that you trust.
 
     Args:
