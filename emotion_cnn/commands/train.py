@@ -12,7 +12,6 @@ Examples:
 """
 
 import dataclasses
-import importlib.util
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from emotion_cnn.commands import shared
 from emotion_cnn.data.classes import BOTH_LABELS, LABEL_MODES, LABELS
 from emotion_cnn.data.source import SAMPLE_DATA, find_source
 from emotion_cnn.errors import ConfigError, RunError
+from emotion_cnn.extras import check_installed
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.settings import check_settings, from_keywords, setting, settings_of
 from emotion_cnn.training.recipes import RECIPES, Recipe
@@ -225,7 +225,8 @@ def _start(settings: TrainSettings) -> "TrainingRun":
     if not drawn_faces:
         _check_writable(Path(settings.publish))
     if settings.tensorboard:
-        _check_tensorboard()
+        for package in ("tensorflow", "tensorboard"):
+            check_installed(package, extra="tensorboard")
     settings = dataclasses.replace(
         settings,
         data=source,
@@ -378,16 +379,6 @@ def _describe(data: "Dataset") -> dict[str, Any]:
             "test": class_counts(data.test),
         },
     }
-
-
-def _check_tensorboard() -> None:
-    for package in ("tensorflow", "tensorboard"):
-        if importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"`tensorboard` needs the package {package}, which is not installed, "
-                f"whatever the backend. Install it (pip install {package}), or leave "
-                "it out."
-            )
 
 
 def _check_writable(folder: Path) -> None:
