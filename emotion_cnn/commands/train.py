@@ -283,7 +283,7 @@ def _resume(given: ResumeSettings) -> "TrainingRun":
         if start.sha256 != environment.get(_INITIAL_WEIGHTS):
             raise RunError(
                 f"Expected the weights that {run.path} was started from, found others "
-                f"in {folder}. Restore them, or train anew."
+                f"in {folder}. Restore them, or start a new run."
             )
     data, near_duplicates = _read_data(settings, recipe)
     before = environment["data"]["fingerprint"]
@@ -291,7 +291,7 @@ def _resume(given: ResumeSettings) -> "TrainingRun":
         raise RunError(
             f"Expected the images that {run.path} was started with (fingerprint "
             f"{before[:12]}), found others in {source} ({data.fingerprint[:12]}). "
-            "Restore them, name their folder with `data`, or train anew."
+            "Restore them, name their folder with `data`, or start a new run."
         )
     resumed = [*environment.get("resumed", []), describe_environment()]
     write_json(run.environment, environment | {"resumed": resumed})
@@ -361,7 +361,7 @@ def _read_run(run: "RunFolder") -> tuple[TrainSettings, dict[str, Any]]:
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(
             f"{run.config} or {run.environment} is damaged ({first_line(error)}), so "
-            "this run cannot be continued. Start it anew."
+            "this run cannot be continued. Start a new one."
         ) from error
     return settings, environment
 

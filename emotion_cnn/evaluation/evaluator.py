@@ -36,7 +36,7 @@ class Evaluation:
     Attributes:
         metrics: By part: `test`, then `PublicTest` and `PrivateTest` where file names
             carry FER2013's official split, then parts of these.
-        test: The images, with the labels that were gone by.
+        test: The images, with the labels of the evaluation.
         probabilities: float32 `(n, classes)`, in the order of `test.classes`.
         shown: Name of the part that plots show: the last of the official split.
         places: int64 `(m,)`, where in `test` the images of that part are.
@@ -135,7 +135,7 @@ def evaluate_network(
 
     Args:
         network: The network.
-        test: The images, with the labels to go by.
+        test: The images, with the labels to evaluate against.
         record: What is evaluated: `labels` (a label set) and `tta` (a test-time
             augmentation) are gone by; `data` and `weights` name the images and the
             network; the rest is kept.
