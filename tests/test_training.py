@@ -495,7 +495,9 @@ def test_damaged_state_is_refused(finished):
     whole = finished.state.read_bytes()
     for damaged in (b"", b"nonsense", whole[: len(whole) // 2]):
         finished.state.write_bytes(damaged)
-        with pytest.raises(RunError, match=r"training_state\.npz is damaged .* anew"):
+        with pytest.raises(
+            RunError, match=r"training_state\.npz is damaged .* Start a new one"
+        ):
             train(finished)
 
 

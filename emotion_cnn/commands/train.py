@@ -332,12 +332,7 @@ def _fit_and_evaluate(
         recipe,
         label_sets=settings.label_sets,
         seed=settings.seed,
-        record={
-            "data": settings.data,
-            "labels": labels,
-            "tta": "none",
-            "weights": str(run.path),
-        },
+        source=settings.data,
         initial_weights=start,
         votes=find_votes(Path(settings.data)) if labels == "ferplus" else None,
         near_duplicates=near_duplicates,
