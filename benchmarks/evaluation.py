@@ -33,21 +33,29 @@ def seconds_of_predict(model: keras.Model, test: Split) -> float:
 
 
 def seconds_of_evaluating(
-    network: Network, test: Split, record: dict[str, str]
+    network: Network, test: Split, data: str
 ) -> tuple[float, float]:
     """Evaluates as `--mode evaluate` does once images and network are loaded.
 
     Args:
         network: A network.
         test: Images to evaluate.
-        record: What the metrics say they are of.
+        data: Where the images are from, for the record.
 
     Returns:
         The seconds until the report is printed, and until all files are written.
     """
     with TemporaryDirectory() as folder:
         start = time.perf_counter()
-        evaluation = evaluate_network(network, test, record=record, folder=Path(folder))
+        evaluation = evaluate_network(
+            network,
+            test,
+            labels="original",
+            tta="none",
+            data=data,
+            weights="random weights",
+            folder=Path(folder),
+        )
         print(evaluation.report, file=io.StringIO())
         reported = time.perf_counter()
         evaluation.write()
@@ -77,22 +85,18 @@ def measure(test: Split, arguments: argparse.Namespace) -> None:
     description = NetworkDescription(classes=test.classes)
     model = build_model(ARCHITECTURES[arguments.model], description)
     network = Network(model, description)
-    record = {
-        "data": arguments.data,
-        "labels": "original",
-        "tta": "none",
-        "weights": "random weights",
-    }
     # As many images as make one whole batch and one as short as the last will be.
     batch = BATCH_SIZE
     warm_up = test.select(np.arange(min(len(test), batch + len(test) % batch)))
     seconds_of_predict(model, warm_up)
-    seconds_of_evaluating(network, warm_up, record)
+    seconds_of_evaluating(network, warm_up, arguments.data)
 
     bare, reported, written = [], [], []
     for _ in range(arguments.rounds):
         bare.append(seconds_of_predict(model, test))
-        until_report, until_written = seconds_of_evaluating(network, test, record)
+        until_report, until_written = seconds_of_evaluating(
+            network, test, arguments.data
+        )
         reported.append(until_report)
         written.append(until_written)
     reference = statistics.median(bare)

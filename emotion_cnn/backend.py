@@ -10,6 +10,7 @@ import os
 import sys
 
 from emotion_cnn.errors import ConfigError
+from emotion_cnn.extras import check_installed
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -26,7 +27,8 @@ def use_backend(name: str | None = None) -> str:
         The backend.
 
     Raises:
-        ConfigError: It is not installed, or Keras runs on another one already.
+        MissingPackageError: It is not installed.
+        ConfigError: It is unknown, or Keras runs on another one already.
     """
     running = _running_backend()
     name = name or running or os.environ.get("KERAS_BACKEND") or _first_installed()
@@ -40,12 +42,7 @@ def use_backend(name: str | None = None) -> str:
             "process, and cannot change. Start a new process (in a notebook: restart "
             f"the kernel), or choose `backend={running}`."
         )
-    if importlib.util.find_spec(name) is None:
-        raise ConfigError(
-            f"`backend={name}` needs the package {name}, which is not installed. "
-            f'Install it (pip install "emotion-cnn[{name}]"), or choose another '
-            "backend."
-        )
+    check_installed(name, extra=name)
     os.environ["KERAS_BACKEND"] = name
     # TensorFlow prints its build options at every start unless told not to.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -62,13 +59,8 @@ def _running_backend() -> str | None:
 
 
 def _first_installed() -> str:
-    installed = [name for name in BACKENDS if importlib.util.find_spec(name)]
-    if not installed:
-        raise ConfigError(
-            f"Expected a Keras backend, one of {', '.join(BACKENDS)}; none is "
-            'installed. Install one: pip install "emotion-cnn[tensorflow]".'
-        )
-    return installed[0]
+    installed = (name for name in BACKENDS if importlib.util.find_spec(name))
+    return next(installed, BACKENDS[0])
 
 
 def _set_defaults() -> None:

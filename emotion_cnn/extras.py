@@ -1,6 +1,7 @@
 """Optional packages, which the extras of `pip install "emotion-cnn[...]"` install."""
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from emotion_cnn.errors import MissingPackageError
@@ -20,8 +21,26 @@ def require(package: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise MissingPackageError(
-            f"Expected the package {package} to be installed, found that it cannot be "
-            f"imported: {first_line(error)}. Install it with: "
-            f'pip install "emotion-cnn[{extra}]"'
-        ) from error
+        reason = f"that it cannot be imported: {first_line(error)}"
+        raise _missing(package, extra, reason) from error
+
+
+def check_installed(package: str, *, extra: str) -> None:
+    """Finds out, without importing it, whether an optional package is installed.
+
+    Args:
+        package: Its name, as in an import statement.
+        extra: The extra of this project that installs it.
+
+    Raises:
+        MissingPackageError: It is not; says how to install it.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise _missing(package, extra, "no such package")
+
+
+def _missing(package: str, extra: str, reason: str) -> MissingPackageError:
+    return MissingPackageError(
+        f"Expected the package {package} to be installed, found {reason}. Install it "
+        f'with: pip install "emotion-cnn[{extra}]"'
+    )

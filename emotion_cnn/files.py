@@ -26,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
         A path in the same folder to write to. It takes the place of `path`
         when the block ends well, and is removed when it does not.
     """
-    # Keras and matplotlib go by the ending of a name, so it stays last.
+    # Keras and Matplotlib take the format from the suffix, so it stays last.
     temporary = path.with_name(f".writing-{path.name}")
     try:
         yield temporary

@@ -253,7 +253,7 @@ def test_a_backend_that_is_not_installed(fails, monkeypatch, tmp_path, faces):
     monkeypatch.delitem(sys.modules, "keras", raising=False)
     flags = ("--data", faces, "--runs", tmp_path, "--publish", tmp_path)
     message = fails("--mode=train", "--backend=jax", *flags)
-    assert "--backend jax needs the package jax" in message
+    assert "Expected the package jax to be installed" in message
     assert 'pip install "emotion-cnn[jax]"' in message
 
 

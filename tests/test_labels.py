@@ -361,7 +361,7 @@ def test_labels_are_mixed_with_soft_labels_predicted_from_the_votes():
 def test_smoothing_needs_votes_on_two_emotions(voted):
     with_votes, counts = crowd_and_labels()
     counts = {name: counts[name] for name in list(counts)[:voted]}
-    with pytest.raises(DataError, match="expects votes on images of two emotions"):
+    with pytest.raises(DataError, match="expects votes on images of two classes"):
         smooth_labels(with_votes, counts, share=0.5)
 
 

@@ -1,5 +1,7 @@
 """The networks: what they are made of, and what goes in and comes out."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import keras
@@ -32,6 +34,19 @@ def baseline(models):
 @pytest.fixture
 def images():
     return np.random.default_rng(0).integers(0, 256, (5, 48, 48, 1), np.uint8)
+
+
+LIGHT = """
+import sys
+import emotion_cnn.models.description
+import emotion_cnn.inference.test_time_augmentation
+import emotion_cnn.training.recipes
+assert not {"keras", "tensorflow", "jax", "torch"} & set(sys.modules)
+"""
+
+
+def test_what_the_command_line_lists_is_imported_without_keras():
+    subprocess.run([sys.executable, "-c", LIGHT], check=True, timeout=60)
 
 
 def layers_of(model, kind: str) -> list:

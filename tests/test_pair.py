@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -15,14 +16,30 @@ import numpy as np
 import pytest
 from keras import layers
 
+import emotion_cnn
 from emotion_cnn.cli import main
+from emotion_cnn.data.classes import EMOTIONS, LABELS
 from emotion_cnn.errors import ModelError
+from emotion_cnn.models.description import (
+    Network,
+    NetworkDescription,
+    parse_description,
+)
 from emotion_cnn.models.pair import publish_pair, read_pair, write_pair
 
+ROOT = Path(__file__).resolve().parent.parent
 PAIR = ["model.json", "model_weights.h5"]
+ONLY_NEWEST_KERAS = (
+    *("input_axes", "output_axes", "quantization_config"),
+    *("renorm", "renorm_clipping", "renorm_momentum"),
+)
 
 
-def predictions(model: keras.Model) -> np.ndarray:
+def predictions(network: Network) -> np.ndarray:
+    return predictions_of(network.model)
+
+
+def predictions_of(model: keras.Model) -> np.ndarray:
     pixels = np.random.default_rng(3).integers(0, 256, (5, 48, 48, 1))
     return model.predict(pixels.astype("float32"), verbose=0)
 
@@ -48,19 +65,176 @@ def network_of(*between: keras.Layer, side: int = 48, channels: int = 1):
     return keras.Sequential([keras.Input((side, side, channels)), *between])
 
 
+def write_plain(folder: Path, model: keras.Model) -> None:
+    """Writes a pair as Keras does, without a description."""
+    (folder / "model.json").write_text(model.to_json())
+    model.save(folder / "model_weights.h5")
+
+
 # --- Writing and reading ---
 
 
 def test_a_network_read_back_predicts_the_same_to_the_last_bit(network, tmp_path):
-    model = read_pair(network)
-    expected = predictions(model)
+    before = read_pair(network)
+    expected = predictions(before)
     assert len(np.unique(expected)) > 1
-    write_pair(tmp_path, model)
+    write_pair(tmp_path, before)
     again = read_pair(tmp_path)
     assert np.array_equal(predictions(again), expected)
-    assert [layer.name for layer in again.layers] == [
-        layer.name for layer in model.layers
+    assert [layer.name for layer in again.model.layers] == [
+        layer.name for layer in before.model.layers
     ]
+
+
+def keys_of(values: object) -> set[str]:
+    if isinstance(values, list):
+        return set().union(*map(keys_of, values))
+    if not isinstance(values, dict):
+        return set()
+    return set(values).union(*map(keys_of, values.values()))
+
+
+def test_earlier_versions_of_keras_know_every_key(network):
+    for folder in (network, ROOT):
+        keys = keys_of(json.loads((folder / "model.json").read_text()))
+        assert "kernel_initializer" in keys
+        assert "gamma_initializer" in keys
+        assert not keys & set(ONLY_NEWEST_KERAS)
+
+
+def test_settings_that_are_no_defaults_are_kept(network):
+    before = read_pair(network)
+    config = before.model.get_config()
+    config["layers"][3]["config"]["renorm"] = True
+    renormalising = keras.Model.from_config(config)
+    write_pair(network, Network(renormalising, before.description))
+    text = (network / "model.json").read_text()
+    assert json.loads(text)["config"]["layers"][3]["config"]["renorm"] is True
+    keras.models.model_from_json(text)
+
+
+# --- The description ---
+
+
+def test_the_description_is_kept_with_the_versions_that_wrote_it(tmp_path):
+    described = NetworkDescription(
+        classes=("bored", "curious", "tired"),
+        label_sets=("original", "ferplus"),
+        input_size=16,
+        temperatures={"original": 0.5},
+        versions={"keras": "another"},
+    )
+    top = (layers.Flatten(), layers.Dense(6), layers.Reshape((2, 3)), layers.Softmax())
+    write_pair(tmp_path, Network(network_of(*top, side=16), described))
+    versions = {"emotion-cnn": emotion_cnn.__version__, "keras": keras.__version__}
+    found = read_pair(tmp_path).description
+    assert found == replace(described, versions=versions)
+    assert found.temperatures == {"original": 0.5, "ferplus": 1}
+    assert list(json.loads((tmp_path / "model.json").read_text())["emotion_cnn"]) == [
+        *("classes", "label_sets", "input_size", "input_range"),
+        *("temperatures", "versions"),
+    ]
+
+
+def test_plain_keras_reads_a_described_network(network):
+    expected = predictions(read_pair(network))
+    model = keras.models.model_from_json((network / "model.json").read_text())
+    model.load_weights(network / "model_weights.h5")
+    assert np.array_equal(predictions_of(model), expected)
+
+
+def test_the_shipped_network_is_described():
+    values = json.loads((ROOT / "model.json").read_text())["emotion_cnn"]
+    described = parse_description(values)
+    assert described.classes == EMOTIONS
+    assert described.label_sets == LABELS
+    report = json.loads((ROOT / "docs/results/best/metrics.json").read_text())
+    assert described.temperatures == report["temperatures"]
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_a_pair_without_a_description_is_of_fer2013(tmp_path, heads):
+    shape = (7,) if heads == 1 else (2, 7)
+    dense = layers.Dense(7 * heads)
+    top = (layers.Flatten(), dense, layers.Reshape(shape), layers.Softmax())
+    write_plain(tmp_path, network_of(*top))
+    found = read_pair(tmp_path).description
+    assert found == NetworkDescription(label_sets=("original", "ferplus")[:heads])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("classes", ["one"], "2 or more different names"),
+        ("classes", ["same", "same"], "different names"),
+        ("classes", ["calm", 5], "different names"),
+        ("classes", ["calm", ["tired"]], "different names"),
+        ("classes", ["calm", ""], "different names"),
+        ("classes", ["calm", "\x1b[31m"], "different names"),
+        ("classes", ["calm", 1000 * "long"], "different names"),
+        ("classes", [str(number) for number in range(1000)], "different names"),
+        ("classes", "calm", "`classes` to be of type list"),
+        ("label_sets", [], "1 or more different names"),
+        ("input_size", 0, "from 8 to 1024 pixels, found 0"),
+        ("input_size", 10**9, "from 8 to 1024 pixels"),
+        ("input_size", 48.0, "`input_size` to be of type int, found 48.0"),
+        ("input_size", True, "found True"),
+        ("input_range", [0, 1], "gray levels"),
+        ("input_range", None, "`input_range` to be of type list"),
+        ("temperatures", {"original": 0}, "above 0, found 0 for original"),
+        ("temperatures", {"original": -1.5}, "above 0"),
+        ("temperatures", {"original": float("nan")}, "finite numbers above 0"),
+        ("temperatures", {"original": float("inf")}, "finite numbers above 0"),
+        ("temperatures", {"original": 10**400}, "finite numbers above 0"),
+        ("temperatures", {"original": "1"}, "above 0, found '1'"),
+        ("temperatures", {"original": True}, "above 0, found True"),
+        ("temperatures", {"ferplus": 1}, "label sets original, found one of 'ferplus'"),
+        ("versions", {"keras": 3}, "short texts, found 3"),
+        ("versions", {"keras": 1000 * "3."}, "short texts"),
+    ],
+)
+def test_a_description_that_makes_no_sense(network, name, value, message):
+    path = network / "model.json"
+    values = json.loads(path.read_text())
+    values["emotion_cnn"][name] = value
+    path.write_text(json.dumps(values))
+    found = refusal(network)
+    assert f"`emotion_cnn` in {path} does not describe a network" in found
+    assert message in found
+    assert len(found) < 500
+
+
+@pytest.mark.parametrize("value", [None, [], "text", {}, {"classes": ["a", "b"]}])
+def test_a_description_of_another_form(network, value):
+    path = network / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"emotion_cnn": value}))
+    assert "Expected an object with classes, label_sets, input_size" in refusal(network)
+
+
+def test_what_a_later_version_adds_to_a_description_is_ignored(network):
+    path = network / "model.json"
+    values = json.loads(path.read_text())
+    values["emotion_cnn"]["later"] = "news"
+    path.write_text(json.dumps(values))
+    assert read_pair(network).description.label_sets == ("original",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("classes", ["calm", "tired"], "(None, 48, 48, 1) to (None, 2)"),
+        ("label_sets", ["a", "b"], "(None, 48, 48, 1) to (None, 2, 7)"),
+        ("input_size", 64, "(None, 64, 64, 1) to (None, 7)"),
+    ],
+)
+def test_a_description_of_another_network(network, name, value, expected):
+    path = network / "model.json"
+    values = json.loads(path.read_text())
+    values["emotion_cnn"] |= {name: value, "temperatures": {}}
+    path.write_text(json.dumps(values))
+    message = refusal(network)
+    assert "is a network from (None, 48, 48, 1) to (None, 7)" in message
+    assert f"expected {expected}" in message
 
 
 def test_a_pair_is_two_files_and_replaces_the_one_before(network, other_network):
@@ -76,13 +250,15 @@ def test_a_pair_is_two_files_and_replaces_the_one_before(network, other_network)
 ON_A_FULL_DISK = """
 import os, pathlib, resource, sys
 import keras
-from emotion_cnn.pair import write_pair
+from emotion_cnn.models.description import Network, NetworkDescription
+from emotion_cnn.models.pair import write_pair
 inputs = keras.Input((48, 48, 1))
 outputs = keras.layers.Dense(100)(keras.layers.Flatten()(inputs))
 limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
 try:
-    write_pair(pathlib.Path(sys.argv[1]), keras.Model(inputs, outputs))
+    network = Network(keras.Model(inputs, outputs), NetworkDescription())
+    write_pair(pathlib.Path(sys.argv[1]), network)
 except (OSError, RuntimeError):
     os._exit(7)
 """
@@ -213,7 +389,7 @@ def test_a_missing_file_is_named(network, name):
     message = refusal(network)
     assert f"Expected model.json and model_weights.h5 in {network}" in message
     assert f"found no {name}" in message
-    assert "--weights" in message
+    assert "Choose a folder with both" in message
 
 
 def test_a_folder_that_does_not_exist(tmp_path):
@@ -249,12 +425,12 @@ def test_damaged_weights(network, damage: Callable[[bytes], bytes]):
     assert "damaged" in message
 
 
-def test_weights_that_are_no_numbers(network):
-    model = read_pair(network)
-    weights = model.get_weights()
+def test_weights_that_are_not_finite(network):
+    spoilt = read_pair(network)
+    weights = spoilt.model.get_weights()
     weights[-1][3] = np.nan
-    model.set_weights(weights)
-    write_pair(network, model)
+    spoilt.model.set_weights(weights)
+    write_pair(network, spoilt)
     assert str(network / "model_weights.h5") in refusal(network)
 
 
@@ -266,8 +442,8 @@ def test_weights_of_another_network(network, other_network):
 
 
 def test_weights_of_another_class_count(network):
-    model = read_pair(network)
-    features = model.layers[-2].output
+    model = read_pair(network).model
+    features = model.layers[-3].output
     eight = keras.Model(model.inputs, layers.Dense(8, activation="softmax")(features))
     eight.save(network / "eight.h5")
     (network / "eight.h5").replace(network / "model_weights.h5")
@@ -279,7 +455,7 @@ def test_weights_of_another_class_count(network):
 
 
 def test_weights_in_the_other_format_of_keras(network):
-    model = read_pair(network)
+    model = read_pair(network).model
     model.save_weights(network / "other.weights.h5")
     (network / "other.weights.h5").replace(network / "model_weights.h5")
     assert "could not be loaded" in refusal(network)
@@ -364,6 +540,19 @@ def test_a_description_by_keras_2(network):
     assert "Train the network again" in message
 
 
+def test_a_layer_that_this_keras_does_not_know_names_cause_and_versions(network):
+    path = network / "model.json"
+    values = json.loads(path.read_text())
+    values["emotion_cnn"]["versions"]["keras"] = "3.99.0"
+    convolution = values["config"]["layers"][2]["config"]
+    convolution["kernel_initializer"]["config"]["of_the_future"] = None
+    path.write_text(json.dumps(values))
+    message = refusal(network)
+    assert f"Keras {keras.__version__}, which runs here" in message
+    assert "written by Keras 3.99.0" in message
+    assert "unexpected keyword argument 'of_the_future'" in message
+
+
 # --- Networks of another kind ---
 
 
@@ -378,16 +567,16 @@ def test_a_description_by_keras_2(network):
 )
 def test_a_network_of_other_shapes(tmp_path, side, channels, classes, found):
     top = (layers.Flatten(), layers.Dense(classes, activation="softmax"))
-    write_pair(tmp_path, network_of(*top, side=side, channels=channels))
+    write_plain(tmp_path, network_of(*top, side=side, channels=channels))
     message = refusal(tmp_path)
     assert f"is a network from {found}" in message
     assert "expected (None, 48, 48, 1) to (None, 7) or (None, 2, 7)" in message
-    assert "seven emotions angry, disgust" in message
-    assert "each of the labels original, ferplus" in message
+    assert "the classes angry, disgust" in message
+    assert "for original or for original, ferplus labels" in message
 
 
 def heads(count: int, *, activation: str) -> tuple[keras.Layer, ...]:
-    """Layers that end in so many answers; biases differ, so that none is the other."""
+    """Layers that end in so many label sets, each with other biases."""
     dense = layers.Dense(7 * count, bias_initializer="random_normal")
     shape = layers.Reshape((count, 7))
     return layers.Flatten(), dense, shape, layers.Activation(activation)
@@ -395,15 +584,15 @@ def heads(count: int, *, activation: str) -> tuple[keras.Layer, ...]:
 
 def test_a_network_of_two_heads_is_read(tmp_path):
     model = network_of(*heads(2, activation="softmax"))
-    write_pair(tmp_path, model)
+    write_plain(tmp_path, model)
     found = predictions(read_pair(tmp_path))
     assert found.shape == (5, 2, 7)
-    assert np.array_equal(found, predictions(model))
+    assert np.array_equal(found, predictions_of(model))
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_network_of_another_number_of_heads(tmp_path, count):
-    write_pair(tmp_path, network_of(*heads(count, activation="softmax")))
+    write_plain(tmp_path, network_of(*heads(count, activation="softmax")))
     assert f"to (None, {count}, 7); expected" in refusal(tmp_path)
 
 
@@ -413,21 +602,21 @@ def test_each_head_ends_in_probabilities(tmp_path):
     twice = (layers.Rescaling(2.0), layers.Reshape((2, 7)))
     model = network_of(*both, *twice)
     model.layers[-3].bias.assign(np.arange(14.0))
-    write_pair(tmp_path, model)
-    assert "seven numbers from 0 that sum to 1 in each answer" in refusal(tmp_path)
+    write_plain(tmp_path, model)
+    assert "sum to 1 over the 7 classes of each label set" in refusal(tmp_path)
 
 
 def test_a_network_of_two_inputs(tmp_path):
     faces, ages = keras.Input((48, 48, 1)), keras.Input((1,))
     both = layers.Concatenate()([layers.Flatten()(faces), ages])
     top = layers.Dense(7, activation="softmax")(both)
-    write_pair(tmp_path, keras.Model([faces, ages], top))
+    write_plain(tmp_path, keras.Model([faces, ages], top))
     assert "expected (None, 48, 48, 1) to (None, 7)" in refusal(tmp_path)
 
 
 def test_a_network_whose_outputs_are_no_probabilities(tmp_path, fails, faces):
     model = network_of(layers.Flatten(), layers.Dense(7, bias_initializer="ones"))
-    write_pair(tmp_path, model)
+    write_plain(tmp_path, model)
     runs = ("--runs", tmp_path / "runs")
     message = fails("--mode=evaluate", "--data", faces, "--weights", tmp_path, *runs)
     assert "probabilities" in message
@@ -446,7 +635,7 @@ def test_code_of_a_lambda_layer_is_refused_and_not_run(tmp_path):
     )
     folder = tmp_path / "pair"
     folder.mkdir()
-    write_pair(folder, network_of(layers.Flatten(), code, layers.Dense(7)))
+    write_plain(folder, network_of(layers.Flatten(), code, layers.Dense(7)))
     marker.unlink()  # Building the network ran it, so it would tell.
     message = refusal(folder)
     assert f"{folder / 'model.json'} does not describe a network" in message

@@ -120,12 +120,10 @@ def evaluate(**keywords: Any) -> "Evaluation":
     evaluation = evaluate_network(
         network,
         test,
-        record={
-            "data": source,
-            "labels": settings.labels,
-            "tta": settings.tta,
-            "weights": str(folder),
-        },
+        labels=settings.labels,
+        tta=settings.tta,
+        data=source,
+        weights=str(folder),
         folder=output,
         votes=find_votes(Path(source)) if settings.labels == "ferplus" else None,
         near_duplicates=near_duplicates,

@@ -13,6 +13,6 @@ BACKEND_HELP = (
 )
 RUNS_HELP = "folder that gets a folder per run"
 LABELS_HELP = (
-    "labels to go by: those of the folders, or the majority of FER+'s votes, from the "
+    "which labels: those of the folders, or the majority of FER+'s votes, from the "
     "votes.csv that --mode prepare --ferplus writes"
 )

@@ -12,7 +12,6 @@ Examples:
 """
 
 import dataclasses
-import importlib.util
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from emotion_cnn.data.classes import BOTH_LABELS, LABEL_MODES, LABELS
 from emotion_cnn.data.folds import parse_fold
 from emotion_cnn.data.source import SAMPLE_DATA, find_source
 from emotion_cnn.errors import ConfigError, RunError
+from emotion_cnn.extras import check_installed
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.settings import check_settings, from_keywords, setting, settings_of
 from emotion_cnn.training.recipes import RECIPES, Recipe
@@ -262,7 +262,8 @@ def _start(settings: TrainSettings) -> "TrainingRun":
     if settings.publishes:
         _check_writable(Path(settings.publish))
     if settings.tensorboard:
-        _check_tensorboard()
+        for package in ("tensorflow", "tensorboard"):
+            check_installed(package, extra="tensorboard")
     settings = dataclasses.replace(
         settings,
         recipe=settings.recipe_name(drawn_faces=drawn_faces),
@@ -318,7 +319,7 @@ def _resume(given: ResumeSettings) -> "TrainingRun":
         if start.sha256 != environment.get(_INITIAL_WEIGHTS):
             raise RunError(
                 f"Expected the weights that {run.path} was started from, found others "
-                f"in {folder}. Restore them, or train anew."
+                f"in {folder}. Restore them, or start a new run."
             )
     data, near_duplicates = _read_data(settings, recipe)
     before = environment["data"]["fingerprint"]
@@ -327,7 +328,7 @@ def _resume(given: ResumeSettings) -> "TrainingRun":
             f"Expected the images and targets that {run.path} was started with "
             f"(fingerprint {before[:12]}), found others in {source} "
             f"({data.fingerprint[:12]}). Restore them, name their folder with `data`, "
-            "or train anew."
+            "or start a new run."
         )
     resumed = [*environment.get("resumed", []), describe_environment()]
     write_json(run.environment, environment | {"resumed": resumed})
@@ -372,12 +373,7 @@ def _fit_and_evaluate(
         recipe,
         label_sets=settings.label_sets,
         seed=settings.seed,
-        record={
-            "data": settings.data,
-            "labels": labels,
-            "tta": "none",
-            "weights": str(run.path),
-        },
+        source=settings.data,
         initial_weights=start,
         votes=find_votes(Path(settings.data)) if labels == "ferplus" else None,
         near_duplicates=near_duplicates,
@@ -402,7 +398,7 @@ def _read_run(run: "RunFolder") -> tuple[TrainSettings, dict[str, Any]]:
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(
             f"{run.config} or {run.environment} is damaged ({first_line(error)}), so "
-            "this run cannot be continued. Start it anew."
+            "this run cannot be continued. Start a new one."
         ) from error
     return settings, environment
 
@@ -420,16 +416,6 @@ def _describe(data: "Dataset") -> dict[str, Any]:
             "test": class_counts(data.test),
         },
     }
-
-
-def _check_tensorboard() -> None:
-    for package in ("tensorflow", "tensorboard"):
-        if importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"`tensorboard` needs the package {package}, which is not installed, "
-                f"whatever the backend. Install it (pip install {package}), or leave "
-                "it out."
-            )
 
 
 def _check_writable(folder: Path) -> None:

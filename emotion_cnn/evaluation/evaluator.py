@@ -36,7 +36,7 @@ class Evaluation:
     Attributes:
         metrics: By part: `test`, then `PublicTest` and `PrivateTest` where file names
             carry FER2013's official split, then parts of these.
-        test: The images, with the labels that were gone by.
+        test: The images, with the labels of the evaluation.
         probabilities: float32 `(n, classes)`, in the order of `test.classes`.
         shown: Name of the part that plots show: the last of the official split.
         places: int64 `(m,)`, where in `test` the images of that part are.
@@ -126,7 +126,10 @@ def evaluate_network(
     network: Network,
     test: Split,
     *,
-    record: Mapping[str, Any],
+    labels: str,
+    tta: str,
+    data: str,
+    weights: str,
     folder: Path,
     votes: Mapping[str, Votes] | None = None,
     near_duplicates: KnownNearDuplicates | None = None,
@@ -135,17 +138,21 @@ def evaluate_network(
 
     Args:
         network: The network.
-        test: The images, with the labels to go by.
-        record: What is evaluated: `labels` (a label set) and `tta` (a test-time
-            augmentation) are gone by; `data` and `weights` name the images and the
-            network; the rest is kept.
+        test: The images, with the labels to evaluate against.
+        labels: The label set that those are of.
+        tta: Test-time augmentation, one of `VIEWS`.
+        data: Where the images are from, for the record.
+        weights: Where the network is from, for the record.
         folder: Where `Evaluation.write` writes to.
         votes: FER+ votes by the image's name: figures where over half of all votes
             agree are reported too.
         near_duplicates: Figures without the test images that have a near-duplicate in
             train are reported too.
     """
-    options = {"labels": record["labels"], "tta": record["tta"]}
+    options = {"labels": labels, "tta": tta}
+    record: dict[str, Any] = {"data": data, **options, "weights": weights}
+    if any(each != 1 for each in network.description.temperatures.values()):
+        record["temperatures"] = dict(network.description.temperatures)
     # The first batch is when Keras builds its function, which is no speed.
     predict(network, test.images[:BATCH_SIZE], **options)
     start = time.perf_counter()
@@ -159,7 +166,7 @@ def evaluate_network(
         agreed = np.flatnonzero(over_half_of_all_votes(test.names, votes))
         parts |= _narrowed(parts, agreed, ", over half of all votes")
     if near_duplicates:
-        record = {**record, "audit": str(near_duplicates.path)}
+        record["audit"] = str(near_duplicates.path)
         without = near_duplicates.clean_positions(test)
         parts |= _narrowed(parts, without, " without near-duplicates in train")
     metrics = {

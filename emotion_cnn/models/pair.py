@@ -83,8 +83,7 @@ def _without_defaults(config: Any) -> Any:
 
 @contextmanager
 def _quiet_about_hdf5() -> Iterator[None]:
-    # Keras advises against HDF5 at every save. The format is the project's
-    # interface, so the advice is of no use to whoever trains.
+    # Keras warns against HDF5 at every save, but the format is the project's interface.
     logger = absl.logging.get_absl_logger()
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -97,8 +96,8 @@ def _quiet_about_hdf5() -> Iterator[None]:
 def publish_pair(source: Path, target: Path) -> None:
     """Replaces the pair in one folder by that of another, both files or none.
 
-    The new pair is first written whole beside the old one; the renaming of its
-    folder decides. What is cut off after that, `complete_published_pair` ends.
+    The new pair is first written whole beside the old one; renaming its folder is
+    the decisive step. `complete_published_pair` does the rest if that is interrupted.
 
     Args:
         source: Folder with a pair.
@@ -120,7 +119,7 @@ def publish_pair(source: Path, target: Path) -> None:
 
 
 def complete_published_pair(folder: Path) -> None:
-    """Ends a replacement of the pair that was cut off half-way, if there is one."""
+    """Completes a replacement of the pair that was interrupted, if there is one."""
     staged = folder / _STAGED_PAIR
     if staged.is_dir():
         for name in _PAIR:
@@ -132,7 +131,8 @@ def complete_published_pair(folder: Path) -> None:
 def read_pair(folder: Path) -> Network:
     """Loads a network from `model.json` and `model_weights.h5`.
 
-    No code in the files is run: Keras' safe mode refuses it.
+    Keras' safe mode refuses serialised Python code, but `model.json` can name what
+    Keras exports: load only files that you trust.
 
     Args:
         folder: Folder that holds both files.
@@ -198,7 +198,7 @@ def _read_architecture(path: Path) -> Network:
             "the network again with this tool, or rebuild it in Keras 3 and save it "
             "anew."
         )
-    described, writer = None, "a version of Keras that it does not name"
+    described, writer = None, "an unknown version of Keras"
     if _DESCRIPTION_KEY in config:
         try:
             described = parse_description(config[_DESCRIPTION_KEY])
@@ -214,9 +214,9 @@ def _read_architecture(path: Path) -> Network:
     # A stranger's file can make Keras raise almost anything.
     except Exception as error:
         raise ModelError(
-            f"{path}, written by {writer}, does not describe a network that Keras "
-            f"{keras.__version__}, which runs here, can build without running code "
-            f"from the file ({_cause(error)})."
+            f"{path} does not describe a network that Keras {keras.__version__}, which "
+            f"runs here, can build without running code from the file; it was written "
+            f"by {writer} ({_cause(error)})."
         ) from error
     of_fer2013 = NetworkDescription(), NetworkDescription(label_sets=LABELS)
     candidates = of_fer2013 if described is None else (described,)

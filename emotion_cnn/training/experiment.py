@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -109,7 +108,7 @@ def fit_and_evaluate(
     *,
     label_sets: Sequence[str],
     seed: int,
-    record: Mapping[str, Any],
+    source: str,
     initial_weights: InitialWeights | None = None,
     votes: Mapping[str, Votes] | None = None,
     near_duplicates: KnownNearDuplicates | None = None,
@@ -125,7 +124,7 @@ def fit_and_evaluate(
         recipe: How to train.
         label_sets: The label sets that the network predicts.
         seed: Fixes every random choice.
-        record: What `evaluate_network` records; `labels` are those of the evaluation.
+        source: Where the data are from, for the record.
         initial_weights: What to start from; None for random weights.
         votes: As for `evaluate_network`.
         near_duplicates: As for `evaluate_network`.
@@ -178,14 +177,16 @@ def fit_and_evaluate(
             _re_estimate_statistics(finished, recipe, data.train.images, seed)
         if recipe.calibrate:
             finished = _calibrate(finished, data.validation)
-            record = {**record, "temperatures": finished.description.temperatures}
         write_pair(run.path, finished)
         if fold:
             _predict_held_out_fold(run, finished, data, fold, seed)
         evaluation = evaluate_network(
             finished,
             data.test,
-            record=record,
+            labels=label_sets[0],
+            tta="none",
+            data=source,
+            weights=str(run.path),
             folder=run.path,
             votes=votes,
             near_duplicates=near_duplicates,

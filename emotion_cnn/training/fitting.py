@@ -283,5 +283,5 @@ def _load_kept_weights(
         raise RunError(
             f"Expected the weights of epoch {state.kept_epoch} in {run.path}, but they "
             f"cannot be read ({first_line(error)}), so this run cannot be continued. "
-            "Start it anew."
+            "Start a new one."
         ) from error

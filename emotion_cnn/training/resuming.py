@@ -107,7 +107,7 @@ class TrainingState(keras.callbacks.Callback):
         if shapes != {name: array.shape for name, array in arrays.items()}:
             raise RunError(
                 f"{self._run.state} is the state of another network, or of another "
-                "version of Keras, so this run cannot be continued. Start it anew."
+                "version of Keras, so this run cannot be continued. Start a new one."
             )
         self._restored = arrays
         self.history.update(counters["history"])

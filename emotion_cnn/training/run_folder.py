@@ -201,6 +201,6 @@ def read_training_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, An
     except Exception as error:
         raise RunError(
             f"{path} is damaged ({first_line(error)}), so this run cannot be "
-            "continued. Start it anew."
+            "continued. Start a new one."
         ) from error
     return arrays, counters
