@@ -156,7 +156,7 @@ def test_other_sizes_and_colors_are_converted_as_files_are(classifier, tmp_path)
         (np.zeros(48, np.uint8), "an array of shape (48,)"),
         (np.zeros((1, 2, 48, 48, 1), np.uint8), "shape (1, 2, 48, 48, 1)"),
         (np.zeros((2, 48, 48, 2), np.uint8), "(48, 48, 2)"),
-        (np.zeros((2, 0, 48), np.uint8), "(0, 48)"),
+        (np.zeros((2, 0, 48), np.uint8), "at least one pixel, found shape (0, 48)"),
         ([np.zeros(48, np.uint8)], "one of shape (48,)"),
         ("face.png", "found str. Read images into arrays"),
         (3, "found int"),
@@ -167,7 +167,6 @@ def test_faces_that_are_none_say_what_to_pass(classifier, faces, words):
     with pytest.raises(DataError) as caught:
         classifier.predict(faces)
     assert words in str(caught.value)
-    assert "uint8" in str(caught.value) or "(height, width" in str(caught.value)
 
 
 def test_unknown_options_of_predict(classifier, gray):

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emotion_cnn.evaluation.output import write_evaluation
 from matplotlib.figure import Figure
 
 from emotion_cnn import files
 from emotion_cnn.cli import main
 from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.splits import Split
 from emotion_cnn.errors import RunError
+from emotion_cnn.evaluation.evaluator import Evaluation
+from emotion_cnn.evaluation.metrics import compute_metrics
 from emotion_cnn.files import (
     create_folder,
     first_line,
@@ -501,21 +503,28 @@ def test_pickled_code_in_a_training_state_is_not_run(state, whole_file):
 
 def evaluation(folder: Path, names: list[str]) -> None:
     probabilities = np.tile(np.arange(7) / 21, (len(names), 1))
-    write_evaluation(
+    labels = np.zeros(len(names), int)
+    images = np.zeros((len(names), 48, 48, 1), np.uint8)
+    record = {"data": "data", "labels": "original", "tta": "none", "weights": "run"}
+    Evaluation(
+        {"test": compute_metrics(labels, probabilities, EMOTIONS)},
+        Split(images, labels, tuple(names)),
+        probabilities,
+        "test",
+        np.arange(len(names)),
+        100.0,
+        record,
         folder,
-        metrics={"n": len(names)},
-        report="report\n",
-        names=names,
-        labels=np.zeros(len(names), int),
-        probabilities=probabilities,
-        figures={"figure": Figure()},
-    )
+    ).write()
 
 
 def test_the_files_of_an_evaluation(tmp_path):
     evaluation(tmp_path, ["test/angry/a,b.png"])
-    expected = ["figure.png", "metrics.json", "predictions.csv", "report.txt"]
-    assert names(tmp_path) == expected
+    plots = ("confusion_matrix", "confusion_matrix_shares", "mistakes", "reliability")
+    expected = {"metrics.json", "predictions.csv", "report.txt"}
+    assert set(names(tmp_path)) == expected | {f"{plot}.png" for plot in plots}
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["parts"]["test"]["n"] == 1
     header, row = (tmp_path / "predictions.csv").read_text().splitlines()
     assert header == "path,label,prediction," + ",".join(EMOTIONS)
     assert row.startswith('"test/angry/a,b.png",angry,surprise,0.000000,0.047619,')

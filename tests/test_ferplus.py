@@ -140,10 +140,10 @@ def test_read_ferplus(tmp_path):
         ("Usage,Image name,neutral\n", "misses the columns happiness, surprise, "),
         ("", "found none"),
         (HEADER + "Training,fer0000000.png,4\n", "Expected 12 columns in row 0 (line"),
-        (HEADER + "Training,fer1.png" + ",x" * 10, "found that 'x' is no number of"),
-        (HEADER + "Training,fer1.png" + ",-1" * 10, "'-1' is no number of votes"),
+        (HEADER + "Training,fer1.png" + ",x" * 10, "found that 'x' is not a number of"),
+        (HEADER + "Training,fer1.png" + ",-1" * 10, "'-1' is not a number of votes"),
         (HEADER + "Training,face.png" + ",1" * 10, "found 'face.png'. Download the"),
-        (HEADER + 'Training,"fer' + ",1" * 10, "is no sound CSV file"),
+        (HEADER + 'Training,"fer' + ",1" * 10, "is not a valid CSV file"),
     ],
 )
 def test_what_is_wrong_with_a_ferplus_file(tmp_path, text, message):
@@ -176,7 +176,7 @@ def test_votes_survive_being_written(tmp_path):
 
 @pytest.mark.parametrize("cell", ["", "1.0", "1001", "٣", "nine"])
 def test_what_is_no_vote(cell):
-    with pytest.raises(ValueError, match="is no number of votes"):
+    with pytest.raises(ValueError, match="is not a number of votes"):
         parse_votes([cell])
 
 

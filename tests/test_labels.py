@@ -305,7 +305,7 @@ def test_labels_that_validation_lacks_are_not_calibrated_for(folder, capsys):
 def test_both_without_votes_is_an_error(folder, fails):
     (folder / "data" / "votes.csv").unlink()
     message = fails("--mode=train", "--labels=both", "--data", folder / "data")
-    assert "--labels both expects votes" in message
+    assert "--labels both needs votes" in message
 
 
 def test_votes_beside_labels():
@@ -432,7 +432,7 @@ def test_an_emotion_that_the_crowd_never_sees(folder, fails):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if "train/disgust" not in line))
     message = fails("--mode=train", "--labels=ferplus", "--data", folder / "data")
-    assert "found no image that the crowd sees disgust in" in message
+    assert "found no image with a majority for disgust" in message
 
 
 def test_a_distribution_needs_votes(fails):

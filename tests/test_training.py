@@ -428,7 +428,7 @@ def test_validation_loss_that_is_no_number_stops(monkeypatch, run):
 # What is continued
 
 
-@pytest.mark.parametrize(("epoch", "batch"), [(1, 2), (2, 1), (4, 4)], ids=str)
+@pytest.mark.parametrize(("epoch", "batch"), [(1, 2), (4, 4)], ids=str)
 def test_resumed_equals_uninterrupted(monkeypatch, run, uninterrupted, epoch, batch):
     at_batch(monkeypatch, epoch, batch, press_ctrl_c)
     with pytest.raises(KeyboardInterrupt):
@@ -659,7 +659,7 @@ def test_finished_run_is_published_and_not_resumed(tmp_path, images, capsys):
     assert command(tmp_path, "--resume", run.name) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: Expected an interrupted run")
-    assert "ended well: there is nothing to resume" in error
+    assert "is finished: there is nothing to resume" in error
 
 
 def test_loss_that_is_no_number_exits_with_2(tmp_path, images, monkeypatch, capsys):
@@ -678,7 +678,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_resume(
     at_batch(monkeypatch, 2, 1, press_ctrl_c)
     assert first_command(tmp_path, images) == 130
     run = the_run(tmp_path)
-    hint = f"emotion-cnn --mode train --resume {run}"
+    hint = f"emotion-cnn train --resume {run}"
     assert hint in capsys.readouterr().err
     assert published(tmp_path) == UNTOUCHED
     # As in a notebook, the process is still the same.
@@ -738,7 +738,7 @@ def test_full_disk_exits_with_2_and_can_be_resumed(
     assert published(tmp_path) == published(run)
 
 
-@pytest.mark.parametrize("step", ["_evaluate", "publish_pair"])
+@pytest.mark.parametrize("step", ["evaluate_network", "publish_pair"])
 def test_power_cut_at_the_end_leaves_a_run_that_can_be_resumed(
     stopped_run, tmp_path, monkeypatch, step
 ):
@@ -768,7 +768,7 @@ def test_power_cut_while_cleaning_up_loses_nothing(
             command(tmp_path, "--resume", run)
     assert published(tmp_path) == published(run) != UNTOUCHED
     assert command(tmp_path, "--resume", run) == 2
-    assert "ended well" in capsys.readouterr().err
+    assert "is finished" in capsys.readouterr().err
 
 
 def test_tensorboard_flag_without_tensorboard(tmp_path, images, monkeypatch, capsys):
@@ -800,7 +800,7 @@ def test_an_old_audit_beside_the_data_is_left_alone(tmp_path, images, capsys):
         assert first_command(tmp_path, images) == 0
     finally:
         audit.unlink()
-    assert f"{audit} is not made use of." in capsys.readouterr().out
+    assert f"{audit} is not used." in capsys.readouterr().out
 
 
 def test_what_is_kept_of_a_run_names_whole_paths(tmp_path, images, monkeypatch):

@@ -194,7 +194,7 @@ def read_training_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, An
         RunError: The file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         counters = json.loads(str(arrays.pop("counters")))
     # A damaged file can make zipfile and NumPy raise almost anything.
