@@ -34,8 +34,8 @@ class Evaluation:
     """What a network reaches on test images.
 
     Attributes:
-        metrics: By part: `test`, then `PublicTest` and `PrivateTest` where file names
-            carry FER2013's official split, then parts of these.
+        metrics: By part: the whole (`test`), then `PublicTest` and `PrivateTest` where
+            file names carry FER2013's official split, then parts of these.
         test: The images, with the labels of the evaluation.
         probabilities: float32 `(n, classes)`, in the order of `test.classes`.
         shown: Name of the part that plots show: the last of the official split.
@@ -131,6 +131,7 @@ def evaluate_network(
     data: str,
     weights: str,
     folder: Path,
+    part: str = "test",
     votes: Mapping[str, Votes] | None = None,
     near_duplicates: KnownNearDuplicates | None = None,
 ) -> Evaluation:
@@ -144,6 +145,7 @@ def evaluate_network(
         data: Where the images are from, for the record.
         weights: Where the network is from, for the record.
         folder: Where `Evaluation.write` writes to.
+        part: What the images are called in the report.
         votes: FER+ votes by the image's name: figures where over half of all votes
             agree are reported too.
         near_duplicates: Figures without the test images that have a near-duplicate in
@@ -158,7 +160,7 @@ def evaluate_network(
     start = time.perf_counter()
     probabilities = predict(network, test.images, **options)
     rate = len(test) / (time.perf_counter() - start)
-    parts = {"test": np.arange(len(test))} | official_parts(test)
+    parts = {part: np.arange(len(test))} | official_parts(test)
     # FER2013's figures are published on PrivateTest: the plots show that.
     shown = list(parts)[-1]
     places = parts[shown]

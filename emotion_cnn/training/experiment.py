@@ -116,7 +116,7 @@ def fit_and_evaluate(
     fold: str | None = None,
     tensorboard: bool = False,
 ) -> TrainingRun:
-    """Trains a network, or continues its training, and evaluates it on test.
+    """Trains a network, or continues its training, and evaluates it.
 
     Args:
         run: Folder of the run; a training state in it is continued.
@@ -129,8 +129,8 @@ def fit_and_evaluate(
         votes: As for `evaluate_network`.
         near_duplicates: As for `evaluate_network`.
         publish: Folder whose network the finished one replaces.
-        fold: The fold that `data.validation` is, such as `1/4`: what the network
-            predicts for it is written too.
+        fold: The fold that `data.validation` is, such as `1/4`: the network is
+            evaluated on it in place of test, and its predictions are written too.
         tensorboard: Whether to write TensorBoard logs.
 
     Raises:
@@ -179,17 +179,20 @@ def fit_and_evaluate(
             finished = _calibrate(finished, data.validation)
         write_pair(run.path, finished)
         if fold:
-            _predict_held_out_fold(run, finished, data, fold, seed)
+            predictions = predict_out_of_fold(finished, data, fold=fold, seed=seed)
+            write_out_of_fold(run.out_of_fold, predictions)
         evaluation = evaluate_network(
             finished,
-            data.test,
+            # Test waits for the network that the teachers of all folds lead to.
+            data.validation if fold else data.test,
+            part=f"held-out fold {fold}" if fold else "test",
             labels=label_sets[0],
             tta="none",
             data=source,
             weights=str(run.path),
             folder=run.path,
             votes=votes,
-            near_duplicates=near_duplicates,
+            near_duplicates=None if fold else near_duplicates,
         )
         evaluation.write()
         if publish:
@@ -199,21 +202,6 @@ def fit_and_evaluate(
         run.state.unlink()
         run.remove_other_weights(None)
     return TrainingRun(run.path, history, evaluation)
-
-
-def _predict_held_out_fold(
-    run: RunFolder, network: Network, data: Dataset, fold: str, seed: int
-) -> None:
-    predictions = predict_out_of_fold(network, data, fold=fold, seed=seed)
-    write_out_of_fold(run.out_of_fold, predictions)
-    y_pred = predictions.probabilities[:, 0].argmax(axis=1)
-    _log.info(
-        "Held-out fold %s: accuracy %.2f%% by %s (n = %s)",
-        fold,
-        100 * (y_pred == data.validation.labels).mean(),
-        LABEL_NAMES[predictions.label_sets[0]],
-        f"{len(y_pred):,}",
-    )
 
 
 @contextmanager
