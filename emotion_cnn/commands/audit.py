@@ -3,7 +3,7 @@
 Writes audit.json, audit.txt and audit.html. Training (--leave-out) and
 evaluation (--audit) read the near-duplicates from audit.json.
 
-Examples:
+Examples of settings:
   --data FOLDER
   --data FOLDER --output audit
 """

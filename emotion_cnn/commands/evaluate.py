@@ -2,7 +2,7 @@
 
 Without --weights, it is the network in the working folder, or the shipped one.
 
-Examples:
+Examples of settings:
   --data FOLDER --tta flip
   --data FOLDER --labels ferplus --audit audit.json
   --weights runs/20261125-120000-default

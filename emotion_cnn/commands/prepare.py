@@ -2,7 +2,7 @@
 
 The import is all or nothing; a folder that holds images needs --replace.
 
-Examples:
+Examples of settings:
   --source fer2013.csv --data faces
   --source archive.zip --data faces
   --source fer2013.csv --data faces --ferplus fer2013new.csv

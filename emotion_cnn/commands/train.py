@@ -4,7 +4,7 @@ A finished run on real images replaces model.json and model_weights.h5 in
 --publish. An interrupted run continues with --resume RUN. --recipe chooses a
 named set of settings; each of them can be given by itself, too.
 
-Examples:
+Examples of settings:
   --recipe quick
   --model compact --epochs 30
   --data FOLDER --labels both --leave-out audit.json --recipe foundation
