@@ -71,7 +71,8 @@ def test_a_keras_json_made_for_other_work_breaks_nothing(tmp_path, network):
     outputs = [
         subprocess.run(
             [sys.executable, "-c", code, str(network)],
-            env=os.environ | {"PYTHONPATH": str(ROOT), "KERAS_HOME": home},
+            env=os.environ
+            | {"PYTHONPATH": str(ROOT), "KERAS_HOME": home, "KERAS_BACKEND": "jax"},
             capture_output=True,
             text=True,
             check=True,

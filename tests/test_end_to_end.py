@@ -244,7 +244,8 @@ def test_config_of_a_run(clone):
     config = read_json(clone.run / "config.json")
     changed = {"model": "compact", "epochs": EPOCHS}
     changed |= {"batch_size": 8, "plateau_patience": 1}
-    assert config["settings"] == asdict(RECIPES["default"]) | changed
+    recipe = json.loads(json.dumps(asdict(RECIPES["default"])))
+    assert config["settings"] == recipe | changed
     del config["settings"]
     assert config == {
         "data": str(clone.folder),
@@ -253,6 +254,8 @@ def test_config_of_a_run(clone):
         "labels": "original",
         "label_mode": "majority",
         "leave_out": None,
+        "fold": None,
+        "soft_labels": None,
         "skip_bad": False,
         "validation_share": 0.1,
         "seed": 42,

@@ -79,6 +79,8 @@ def load_training_data(
     Raises:
         DataError: Images, votes or the audit are missing or damaged.
     """
+    # First: reading images takes longer than finding out that there are no votes.
+    votes = {} if labels == "original" else _read_votes(source, labels)
     notes: tuple[str, ...] = ()
     if source == SAMPLE_DATA:
         train, test = sample_splits()
@@ -89,11 +91,10 @@ def load_training_data(
     )
     if labels == "ferplus":
         (train, test), left_out = _relabelled(
-            source, {"train": train, "test": test}, distribution=distribution
+            {"train": train, "test": test}, votes, distribution=distribution
         )
         notes += left_out
     elif labels == BOTH_LABELS:
-        votes = _votes_of(source, labels)
         train, of_train = add_votes(train, votes)
         test, of_test = add_votes(test, votes)
         notes += (
@@ -115,7 +116,6 @@ def load_training_data(
         )
     if vote_smoothing:
         # After the split: what is held out is neither smoothed nor fitted on.
-        votes = _votes_of(source, labels)
         note = (
             f"labels of train/: {vote_smoothing:.0%} soft labels predicted from the "
             "votes"
@@ -157,6 +157,7 @@ def load_test_data(
     Raises:
         DataError: Images, votes or the audit are missing or damaged.
     """
+    votes = {} if labels == "original" else _read_votes(source, labels)
     notes: tuple[str, ...] = ()
     if source == SAMPLE_DATA:
         test = sample_splits()[1]
@@ -166,7 +167,7 @@ def load_test_data(
         _log.info("%s", note)
     near_duplicates = _near_duplicates_at_hand(audit, source, test=test)
     if labels == "ferplus":
-        (test,), notes = _relabelled(source, {"test": test}, distribution=False)
+        (test,), notes = _relabelled({"test": test}, votes, distribution=False)
         for note in notes:
             _log.info("%s", note)
     return test, near_duplicates
@@ -254,14 +255,13 @@ def _near_duplicates_at_hand(
 
 
 def _relabelled(
-    source: str, splits: Mapping[str, Split], *, distribution: bool
+    splits: Mapping[str, Split], votes: Mapping[str, Votes], *, distribution: bool
 ) -> tuple[list[Split], tuple[str, ...]]:
     """Returns the images with labels by votes, and what was left out, in words.
 
     Raises:
-        DataError: There are no votes, or none for a class in `train`.
+        DataError: There are no votes for a class in `train`.
     """
-    votes = _votes_of(source, "ferplus")
     relabelled, notes = [], []
     for part, split in splits.items():
         kept, left_out = relabel(split, votes, distribution=distribution)
@@ -281,7 +281,7 @@ def _relabelled(
     return relabelled, tuple(notes)
 
 
-def _votes_of(source: str, labels: str) -> dict[str, Votes]:
+def _read_votes(source: str, labels: str) -> dict[str, Votes]:
     votes = None if source == SAMPLE_DATA else find_votes(Path(source))
     if votes is None:
         raise DataError(
