@@ -70,7 +70,7 @@ def train_until(least_accuracy: float, *, recipe: str, data: Path) -> Training:
                 if line.startswith("Run: "):
                     start = time.perf_counter()
                     run = RunFolder(Path(line.removeprefix("Run: ").strip()))
-                # Keras ends an epoch with a line, when all of its files are written.
+                # The tool ends an epoch with a line, when all of its files are written.
                 elif " - val_accuracy: " in line:
                     seconds = time.perf_counter() - start
                     accuracies = read_history(run.history)["val_accuracy"]

@@ -34,7 +34,8 @@ def use_backend(name: str | None = None) -> str:
     name = name or running or os.environ.get("KERAS_BACKEND") or _first_installed()
     if name not in BACKENDS:
         raise ConfigError(
-            f"Expected one of {', '.join(BACKENDS)} as `backend`; found {name!r}."
+            f"Expected one of {', '.join(BACKENDS)} as Keras' backend; found {name!r}. "
+            "Choose one with `backend`, or by the environment variable KERAS_BACKEND."
         )
     if running and running != name:
         raise ConfigError(

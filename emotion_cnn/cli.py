@@ -125,7 +125,11 @@ def with_flags(text: str, settings: Mapping[str, dataclasses.Field[Any]]) -> str
             "" if value in (None, "True") else f" {shlex.quote(value)}"
         )
 
-    return re.sub(r"`(?P<name>[a-z_]+)(?:=(?P<value>[^`]*))?`", flag, text)
+    text = re.sub(r"`(?P<name>[a-z_]+)(?:=(?P<value>[^`]*))?`", flag, text)
+    # The library names a command as it is called where the package is installed.
+    return re.sub(
+        r"`emotion-cnn (\w+)`", lambda m: f"{_program()} {_with_mode(m[1])}", text
+    )
 
 
 def _flag_name(name: str) -> str:
@@ -176,7 +180,11 @@ def _is_script() -> bool:
 
 
 def _program() -> str:
-    return "python main.py" if _is_script() else "emotion-cnn"
+    started = Path(sys.argv[0]).name
+    return {
+        "main.py": "python main.py",
+        "__main__.py": "python -m emotion_cnn",
+    }.get(started, "emotion-cnn")
 
 
 def _with_mode(mode: str) -> str:

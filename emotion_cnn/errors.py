@@ -15,7 +15,7 @@ class EmotionCnnError(Exception):
 
 
 class ConfigError(EmotionCnnError):
-    """A flag, or a combination of flags, that cannot work."""
+    """A setting, or a combination of settings, that cannot work."""
 
 
 class DataError(EmotionCnnError):

@@ -102,7 +102,7 @@ def create_folder(parent: Path, name: str) -> Path:
     except OSError as error:
         raise RunError(
             f"Expected a folder to write results to, but {parent} cannot be used: "
-            f"{error.strerror}. Choose another with `runs` or `output`."
+            f"{error.strerror}. Choose another folder."
         ) from error
 
 

@@ -115,7 +115,7 @@ class Audit:
             is empty.
         unreadable: Why an image cannot be read, by name.
         blank: Standard deviation of the gray levels of each blank image, by name.
-        converted: Original format of the images that are not 48x48 grayscale, by
+        converted: Original format of the images of another size or mode, by
             name.
         unused_folders: Folders that are not read.
         unused_files: Files that are not read.

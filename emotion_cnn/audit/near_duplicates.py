@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from emotion_cnn.data.images import IMAGE_SIZE
-
 _FREQUENCIES = 8
 """Cosines kept: those whose horizontal and vertical number sum to less."""
 _ROWS, _COLUMNS = 1024, 2048
@@ -56,7 +54,7 @@ def find_near_duplicates(
     would no longer be connected by near-duplicates.
 
     Args:
-        images: uint8 `(n, 48, 48, 1)`.
+        images: uint8 `(n, size, size, 1)`.
         parts: int `(n,)`, from 0: the part of the data, such as train or test.
         labels: int `(n,)`, from 0.
         limit: Greatest distance of near-duplicates, in gray levels; at most 80.
@@ -65,11 +63,13 @@ def find_near_duplicates(
         Pairs no further apart than `limit`, each once, with the smaller one of its
         distances as it is and flipped; as it is where both are equal.
     """
-    count = len(images)
+    count, size = images.shape[:2]
+    # In squares summed over all pixels, which are whole numbers.
+    greatest = limit**2 * size**2
     groups = parts * (labels.max(initial=-1) + 1) + labels
     group_count = int(groups.max(initial=-1)) + 1
-    pixels = images.reshape(count, IMAGE_SIZE**2)
-    flipped_pixels = images[:, :, ::-1].reshape(count, IMAGE_SIZE**2)
+    pixels = images.reshape(count, -1)
+    flipped_pixels = images[:, :, ::-1].reshape(count, -1)
     # Distance above, position below: the least of these is the nearest near-duplicate.
     nearest = np.full(2 * group_count * count, _NONE, dtype=np.uint64)
     components = np.arange(count)
@@ -79,9 +79,9 @@ def find_near_duplicates(
         (0, pixels, features),
         (1, flipped_pixels, flipped_features),
     ):
-        for first, second in _candidates(features, other_features, limit):
+        for first, second in _candidates(features, other_features, greatest):
             squares = _squared_distances(pixels[first], others[second])
-            near = squares <= limit**2 * IMAGE_SIZE**2
+            near = squares <= greatest
             first, second, squares = first[near], second[near], squares[near]
             for one, other in ((first, second), (second, first)):
                 keys = squares << np.uint64(32) | other.astype(np.uint64)
@@ -101,6 +101,7 @@ def find_near_duplicates(
     as_is = _squared_distances(pixels[first], pixels[second])
     turned = _squared_distances(pixels[first], flipped_pixels[second])
     return _unique_pairs(
+        size,
         np.concatenate((one, first)),
         np.concatenate((other, second)),
         np.concatenate((keys >> np.uint64(32), np.minimum(as_is, turned))),
@@ -136,7 +137,11 @@ def _columns(links: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _unique_pairs(
-    one: np.ndarray, other: np.ndarray, squares: np.ndarray, flipped: np.ndarray
+    size: int,
+    one: np.ndarray,
+    other: np.ndarray,
+    squares: np.ndarray,
+    flipped: np.ndarray,
 ) -> NearDuplicates:
     """Returns every pair once, whichever of the two is first, in order."""
     first, second = np.minimum(one, other), np.maximum(one, other)
@@ -148,7 +153,7 @@ def _unique_pairs(
     return NearDuplicates(
         first[order],
         second[order],
-        np.sqrt(squares[order].astype(np.float64)) / IMAGE_SIZE,
+        np.sqrt(squares[order].astype(np.float64)) / size,
         flipped[order],
     )
 
@@ -164,16 +169,16 @@ def _squared_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _candidates(
-    features: np.ndarray, others: np.ndarray, limit: float
+    features: np.ndarray, others: np.ndarray, greatest: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields positions, int64 `(m,)` each, of pairs that may be within `limit`.
+    """Yields positions, int64 `(m,)` each, of pairs that may be near enough.
 
     Args:
         features: float32 `(n, k)`, what `_features` says of the images.
         others: float32 `(n, k)`, the same of what they are compared with: the
             images or their horizontal flips. Either way the distance of a pair does
             not depend on which is first, so only pairs in order are yielded.
-        limit: As for `find_near_duplicates`.
+        greatest: Greatest squared distance, summed over all pixels.
     """
     squares = np.einsum("ij,ij->i", features, features)
     other_squares = np.einsum("ij,ij->i", others, others)
@@ -187,7 +192,7 @@ def _candidates(
     # as much.
     largest = max(squares.max(initial=0), other_squares.max(initial=0))
     slack = 4 * left.shape[1] * np.finfo(np.float32).eps * largest
-    bound = limit**2 * IMAGE_SIZE**2 + slack
+    bound = greatest + slack
     rows = range(0, len(left), _ROWS)
     for row in tqdm(rows, desc="comparing", unit=" blocks", disable=None):
         for column in range(row, len(right), _COLUMNS):
@@ -210,12 +215,12 @@ def _features(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     odd horizontal frequencies and nothing else.
 
     Args:
-        images: uint8 `(n, 48, 48, 1)`.
+        images: uint8 `(n, size, size, 1)`.
 
     Returns:
         float32 `(n, 37)` for the images, and for their horizontal flips.
     """
-    cosines = _cosines()
+    cosines = _cosines(images.shape[1])
     vertical, horizontal = np.indices((_FREQUENCIES, _FREQUENCIES))
     kept = vertical + horizontal < _FREQUENCIES
     features = np.empty((len(images), np.count_nonzero(kept) + 1))
@@ -234,10 +239,10 @@ def _features(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _cosines() -> np.ndarray:
-    """Returns the first rows, `(8, 48)`, of the orthonormal transform."""
-    frequency, place = np.indices((_FREQUENCIES, IMAGE_SIZE))
-    cosines = np.cos(np.pi * (2 * place + 1) * frequency / (2 * IMAGE_SIZE))
-    cosines *= np.sqrt(2 / IMAGE_SIZE)
+def _cosines(size: int) -> np.ndarray:
+    """Returns the first rows, `(8, size)`, of the orthonormal transform."""
+    frequency, place = np.indices((_FREQUENCIES, size))
+    cosines = np.cos(np.pi * (2 * place + 1) * frequency / (2 * size))
+    cosines *= np.sqrt(2 / size)
     cosines[0] /= np.sqrt(2)
     return cosines

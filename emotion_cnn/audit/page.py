@@ -69,7 +69,7 @@ def render_page(audit: Audit, train: Split, test: Split, created: datetime) -> s
         names_shown=_NAMES_SHOWN,
         details={
             "Unreadable": audit.unreadable,
-            "Not 48x48 grayscale": {
+            "Of another size or mode": {
                 name: describe_format(original)
                 for name, original in audit.converted.items()
             },

@@ -61,7 +61,7 @@ def format_audit(audit: Audit) -> str:
             f"Blank images (standard deviation below {BLANK_BELOW:g})",
             _with_details(blank),
         ),
-        _listed("Images that are not 48x48 grayscale", _with_details(converted)),
+        _listed("Images of another size or mode", _with_details(converted)),
         _listed("Folders that are not read", [shown(n) for n in audit.unused_folders]),
         _listed("Files that are not read", [shown(n) for n in audit.unused_files]),
     ]
@@ -76,9 +76,9 @@ def _near_duplicate_findings(audit: Audit) -> Iterable[str]:
             f"{all_near.images:,} of {test:,} test images "
             f"({all_near.images / test:.1%}) have a near-duplicate in train; "
             f"{copies.images:,} of them are copies, at most {copies.rmse} gray level "
-            "apart. A network can memorise them: leave them out of training "
-            "(`leave_out`), or report the figures without them (`audit` when "
-            f"evaluating). {all_near.conflicting:,} have a near-duplicate in train "
+            "apart. A network can memorise them: leave them out of training, "
+            "or report the figures without them; both read audit.json. "
+            f"{all_near.conflicting:,} have a near-duplicate in train "
             "with another label."
         )
     else:
@@ -108,7 +108,7 @@ def _file_findings(audit: Audit) -> Iterable[str]:
     faults: dict[str, Sized] = {
         "unreadable": audit.unreadable,
         "blank": audit.blank,
-        "not 48x48 grayscale": audit.converted,
+        "of another size or mode": audit.converted,
     }
     listed = [f"{len(names):,} {what}" for what, names in faults.items() if names]
     if listed:

@@ -108,6 +108,8 @@ def evaluate(**keywords: Any) -> "Evaluation":
         labels=settings.labels,
         audit=settings.audit,
         skip_bad=settings.skip_bad,
+        classes=network.description.classes,
+        size=network.description.input_size,
     )
     output = _output_folder(settings, folder if is_run else None)
     _log.info(

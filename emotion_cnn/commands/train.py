@@ -12,7 +12,6 @@ Examples of settings:
 """
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from emotion_cnn.data.splits import Dataset
     from emotion_cnn.training.experiment import TrainingRun
     from emotion_cnn.training.run_folder import RunFolder
-
-_log = logging.getLogger(__name__)
 
 _PUBLISH_HELP = (
     "folder whose model.json and model_weights.h5 a finished run on real images "

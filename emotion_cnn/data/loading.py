@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from emotion_cnn.data.classes import BOTH_LABELS, LABEL_NAMES, LABELS
+from emotion_cnn.data.classes import BOTH_LABELS, EMOTIONS, LABEL_NAMES, LABELS
 from emotion_cnn.data.drawn_faces import sample_splits
 from emotion_cnn.data.folders import read_splits, read_test
 from emotion_cnn.data.folds import divide_into_folds, parse_fold
+from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.data.near_duplicates import (
     AUDIT_FILE,
     KnownNearDuplicates,
@@ -51,6 +52,8 @@ def load_training_data(
     validation_share: float,
     seed: int,
     vote_smoothing: float,
+    classes: tuple[str, ...] = EMOTIONS,
+    size: int = IMAGE_SIZE,
     fold: str | None = None,
     teachers: Mapping[str, OutOfFold] | None = None,
     soft_share: float = 0.5,
@@ -69,6 +72,8 @@ def load_training_data(
         seed: Chooses the images to hold out.
         vote_smoothing: With `both`: share of each original label that is replaced by
             soft labels predicted from the votes.
+        classes: Names of the classes, in the order of the labels.
+        size: Height and width, in pixels, that images are converted to.
         fold: With `leave_out`: fold to hold out for validation, such as `1/4`.
         teachers: As for `average_out_of_fold`: mix their predictions into the targets.
         soft_share: Share of each original label that they replace.
@@ -85,7 +90,9 @@ def load_training_data(
     if source == SAMPLE_DATA:
         train, test = sample_splits()
     else:
-        train, test, notes = read_splits(Path(source), skip_bad=skip_bad)
+        train, test, notes = read_splits(
+            Path(source), skip_bad=skip_bad, classes=classes, size=size
+        )
     near_duplicates = _near_duplicates_at_hand(
         leave_out, source, train=train, test=test
     )
@@ -108,7 +115,12 @@ def load_training_data(
             f"left out of train: {count - len(train):,} of {count:,} images, which "
             f"have a near-duplicate in test ({near_duplicates.path})",
         )
-    if fold and near_duplicates:
+    if fold:
+        if near_duplicates is None:
+            raise DataError(
+                "Expected an audit of the data to divide it into folds, found none. "
+                "Name its audit.json with `leave_out`."
+            )
         data = _without_fold(train, test, fold, near_duplicates, notes)
     else:
         data = split_dataset(
@@ -141,7 +153,13 @@ def load_training_data(
 
 
 def load_test_data(
-    source: str, *, labels: str, audit: str | None, skip_bad: bool
+    source: str,
+    *,
+    labels: str,
+    audit: str | None,
+    skip_bad: bool,
+    classes: tuple[str, ...] = EMOTIONS,
+    size: int = IMAGE_SIZE,
 ) -> tuple[Split, KnownNearDuplicates | None]:
     """Reads what a network is evaluated on.
 
@@ -150,6 +168,8 @@ def load_test_data(
         labels: `original` or `ferplus`.
         audit: An `audit.json`; without it, one in the data folder is taken.
         skip_bad: Whether to go on without images that cannot be read.
+        classes: Names of the classes, in the order of the labels.
+        size: Height and width, in pixels, that images are converted to.
 
     Returns:
         The images of test, and the known near-duplicates, if an audit is at hand.
@@ -162,7 +182,9 @@ def load_test_data(
     if source == SAMPLE_DATA:
         test = sample_splits()[1]
     else:
-        test, notes = read_test(Path(source), skip_bad=skip_bad)
+        test, notes = read_test(
+            Path(source), skip_bad=skip_bad, classes=classes, size=size
+        )
     for note in notes:
         _log.info("%s", note)
     near_duplicates = _near_duplicates_at_hand(audit, source, test=test)

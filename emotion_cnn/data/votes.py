@@ -17,7 +17,7 @@ import numpy as np
 
 from emotion_cnn.data.classes import EMOTIONS, emotion_from_name
 from emotion_cnn.data.splits import Split
-from emotion_cnn.errors import SourceError
+from emotion_cnn.errors import DataError, SourceError
 from emotion_cnn.files import write_csv
 
 VOTE_COLUMNS = (
@@ -154,12 +154,17 @@ def relabel(
         [votes[name] for name in split.names if name in votes], dtype=np.int64
     ).reshape(-1, len(VOTE_COLUMNS))
     labels, left_out = crowd_labels(counts)
+    _check_emotions(split)
+    # From positions in EMOTIONS to positions in the split's own classes.
+    order = [split.classes.index(name) for name in EMOTIONS]
+    labels = np.where(labels >= 0, np.array(order)[labels], labels)
     kept, positions = labels >= 0, np.flatnonzero(voted)
     chosen = split.select(positions[kept])
+    shares = _in_order_of(split, vote_shares(counts[kept]))
     relabelled = dataclasses.replace(
         chosen,
         labels=labels[kept],
-        targets=vote_shares(counts[kept])[:, np.newaxis] if distribution else None,
+        targets=shares[:, np.newaxis] if distribution else None,
     )
     return relabelled, {"no votes": int((~voted).sum()), **left_out}
 
@@ -176,11 +181,25 @@ def add_votes(split: Split, votes: Mapping[str, Votes]) -> tuple[Split, int]:
         `vote_shares`, which are zeros where there are no votes; and the number of
         images with such shares.
     """
-    shares = vote_shares(vote_counts(split.names, votes))
-    ones = np.eye(len(EMOTIONS), dtype=np.float32)[split.labels]
+    shares = _in_order_of(split, vote_shares(vote_counts(split.names, votes)))
+    ones = np.eye(len(split.classes), dtype=np.float32)[split.labels]
     targets = np.stack([ones, shares], axis=1)
     with_votes = dataclasses.replace(split, targets=targets)
     return with_votes, int(shares.any(axis=1).sum())
+
+
+def _check_emotions(split: Split) -> None:
+    if sorted(split.classes) != sorted(EMOTIONS):
+        raise DataError(
+            f"FER+ votes are for {', '.join(EMOTIONS)}; expected images of these "
+            f"classes, found {', '.join(split.classes)}. Choose `labels=original`."
+        )
+
+
+def _in_order_of(split: Split, shares: np.ndarray) -> np.ndarray:
+    """Returns shares of the seven emotions, `(n, 7)`, in the order of the classes."""
+    _check_emotions(split)
+    return shares[:, [EMOTIONS.index(name) for name in split.classes]]
 
 
 def write_votes(path: Path, votes: Mapping[str, Votes]) -> None:

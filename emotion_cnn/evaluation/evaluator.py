@@ -14,6 +14,7 @@ from emotion_cnn.data.near_duplicates import KnownNearDuplicates
 from emotion_cnn.data.source import source_name
 from emotion_cnn.data.splits import Split, official_parts
 from emotion_cnn.data.votes import Votes, over_half_of_all_votes
+from emotion_cnn.errors import ModelError
 from emotion_cnn.evaluation.metrics import Metrics, compute_metrics
 from emotion_cnn.evaluation.plotting import (
     confusion_matrix_figure,
@@ -150,11 +151,25 @@ def evaluate_network(
             agree are reported too.
         near_duplicates: Figures without the test images that have a near-duplicate in
             train are reported too.
+
+    Raises:
+        ModelError: The network is of other classes, or of images of another size.
     """
+    description = network.description
+    if (description.classes, description.input_size) != (
+        test.classes,
+        test.images.shape[1],
+    ):
+        raise ModelError(
+            f"Expected a network of the images' classes, {', '.join(test.classes)}, "
+            f"and size, {test.images.shape[1]} pixels; found one of "
+            f"{', '.join(description.classes)} and {description.input_size} pixels. "
+            "Choose another network, or images of its classes."
+        )
     options = {"labels": labels, "tta": tta}
     record: dict[str, Any] = {"data": data, **options, "weights": weights}
-    if any(each != 1 for each in network.description.temperatures.values()):
-        record["temperatures"] = dict(network.description.temperatures)
+    if any(each != 1 for each in description.temperatures.values()):
+        record["temperatures"] = dict(description.temperatures)
     # The first batch is when Keras builds its function, which is no speed.
     predict(network, test.images[:BATCH_SIZE], **options)
     start = time.perf_counter()

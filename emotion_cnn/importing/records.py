@@ -1,4 +1,4 @@
-"""What every format yields, and the names that classes and splits go by."""
+"""What every format yields, and the names of classes and splits."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

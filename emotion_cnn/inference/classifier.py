@@ -15,12 +15,16 @@ from emotion_cnn.models.description import Network
 from emotion_cnn.models.pair import read_pair
 from emotion_cnn.models.shipped import shipped_folder
 
+# Smaller or longer arrays are no faces: rows of a table, or one axis taken for another.
+_LEAST_SIDE = 8
+_GREATEST_RATIO = 4
+
 
 def load(path: str | os.PathLike[str] | None = None) -> "Classifier":
     """Loads a network.
 
-    Keras is imported here; choose its backend before, by the environment variable
-    `KERAS_BACKEND`, if the one that is installed should not do.
+    Keras is imported by then; choose its backend before, by the environment variable
+    `KERAS_BACKEND`, if the first that is installed should not do.
 
     Args:
         path: Folder with `model.json` and `model_weights.h5`, such as a run folder;
@@ -28,7 +32,6 @@ def load(path: str | os.PathLike[str] | None = None) -> "Classifier":
 
     Raises:
         ModelError: A file is missing or damaged, or is not a network of this kind.
-        ConfigError: No Keras backend is installed.
     """
     return Classifier(read_pair(shipped_folder() if path is None else Path(path)))
 
@@ -104,10 +107,10 @@ def _single_images(faces: Any) -> Sequence[np.ndarray]:
     if isinstance(faces, np.ndarray):
         _check_dtype(faces)
         # (n, height, width) and (height, width, channels) are told apart by the last.
-        if faces.ndim == 2 or (faces.ndim == 3 and faces.shape[-1] in (1, 3, 4)):
-            return [faces]
+        if faces.ndim == 2 or (faces.ndim == 3 and faces.shape[-1] in (1, 2, 3, 4)):
+            return [_checked(faces)]
         if faces.ndim in (3, 4):
-            return list(faces)
+            return [_checked(face) for face in faces]
         raise DataError(
             "Expected faces as (height, width), (n, height, width), (n, height, width, "
             f"1) or (n, height, width, 3), found an array of shape {faces.shape}."
@@ -126,7 +129,20 @@ def _single_images(faces: Any) -> Sequence[np.ndarray]:
                 "Expected a sequence of single images, (height, width) or (height, "
                 f"width, channels), found one of shape {image.shape}."
             )
-    return images
+    return [_checked(image) for image in images]
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    """Returns an image that can be one, rather than rows of pixels or a thin strip."""
+    height, width = image.shape[:2]
+    shorter, longer = min(height, width), max(height, width)
+    if shorter < _LEAST_SIDE or longer > _GREATEST_RATIO * shorter:
+        raise DataError(
+            f"Expected images of at least {_LEAST_SIDE} pixels a side, at most "
+            f"{_GREATEST_RATIO} times as long as wide, found {height}x{width}. If "
+            "these are rows of pixels, reshape them to (n, 48, 48)."
+        )
+    return image
 
 
 def _check_dtype(faces: np.ndarray) -> None:

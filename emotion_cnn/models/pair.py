@@ -1,7 +1,7 @@
 """The pair `model.json` + `model_weights.h5`: how networks are kept and shipped.
 
 The only code that knows Keras' rules for saving. The weights are in the HDF5
-format that goes by the order of layers, so both files are written together. The
+format that is read in the order of layers, so both files are written together. The
 network's description is kept in `model.json` beside what Keras writes, under a key
 that Keras ignores.
 """
@@ -168,7 +168,7 @@ def read_pair(folder: Path) -> Network:
         raise ModelError(
             f"{weights} could not be loaded into the network of {MODEL_NAME}: it is "
             f"damaged, or of another network or class count. Expected the pair that "
-            f"one run wrote. ({first_line(error)})"
+            f"one run wrote. ({first_line(error)}; Keras {keras.__version__} runs here)"
         ) from error
     size = network.description.input_size
     gray = np.full((1, size, size, 1), 128, "float32")
@@ -196,7 +196,7 @@ def _read_architecture(path: Path) -> Network:
         raise ModelError(
             f"{path} was written by Keras {keras_version}; expected Keras 3. Train "
             "the network again with this tool, or rebuild it in Keras 3 and save it "
-            "anew."
+            "again."
         )
     described, writer = None, "an unknown version of Keras"
     if _DESCRIPTION_KEY in config:
@@ -216,7 +216,7 @@ def _read_architecture(path: Path) -> Network:
         raise ModelError(
             f"{path} does not describe a network that Keras {keras.__version__}, which "
             f"runs here, can build without running code from the file; it was written "
-            f"by {writer} ({_cause(error)})."
+            f"by {writer} ({_cause(error)}). Install that version, or train again."
         ) from error
     of_fer2013 = NetworkDescription(), NetworkDescription(label_sets=LABELS)
     candidates = of_fer2013 if described is None else (described,)

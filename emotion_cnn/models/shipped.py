@@ -9,8 +9,8 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 def shipped_folder() -> Path:
     """Returns the folder of the shipped `model.json` and `model_weights.h5`."""
-    clone = _PACKAGE.parent
-    return clone if (clone / "main.py").is_file() else _PACKAGE / "shipped"
+    inside = _PACKAGE / "shipped"
+    return inside if inside.is_dir() else _PACKAGE.parent
 
 
 def default_folder() -> Path:

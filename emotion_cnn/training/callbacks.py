@@ -1,6 +1,8 @@
 """Keras callbacks that stop, log and resize."""
 
+import logging
 import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +11,8 @@ import keras
 from emotion_cnn.errors import TrainingError
 from emotion_cnn.training.augmentation import Resolution
 from emotion_cnn.training.recipes import Recipe
+
+_log = logging.getLogger(__name__)
 
 
 class StopAtNonFiniteLoss(keras.callbacks.Callback):
@@ -45,6 +49,27 @@ class StopAtNonFiniteLoss(keras.callbacks.Callback):
                 f"{logs['val_loss']} after epoch {self._epoch}. Train again with a "
                 "lower `learning_rate`."
             )
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Logs a line an epoch, where no progress bar shows it."""
+
+    def __init__(self, epochs: int) -> None:
+        """Takes the number of epochs of the whole run."""
+        super().__init__()
+        self._epochs = epochs
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Starts the clock."""
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Logs what Keras measured."""
+        seconds = time.perf_counter() - self._start
+        values = " - ".join(
+            f"{name}: {value:.4g}" for name, value in (logs or {}).items()
+        )
+        _log.info("Epoch %d/%d, %.0f s - %s", epoch + 1, self._epochs, seconds, values)
 
 
 class LearningRateLog(keras.callbacks.Callback):

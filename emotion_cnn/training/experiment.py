@@ -51,7 +51,7 @@ class TrainingRun:
     Attributes:
         folder: The run folder, with the network and all other files.
         history: Loss, accuracy and learning rate of each epoch.
-        evaluation: What the network reaches on test.
+        evaluation: What the network reaches on test, or on the fold held out.
     """
 
     folder: Path
@@ -279,4 +279,7 @@ def _calibrate(network: Network, validation: Split) -> Network:
 def _check_one_batch(model: keras.Model, images: np.ndarray) -> None:
     """Finds out before the first epoch whether the network takes these images."""
     if not np.isfinite(model.predict_on_batch(images)).all():
-        raise TrainingError("The network's outputs are no numbers before training.")
+        raise TrainingError(
+            "Expected finite outputs of the network before training, found others. "
+            "Start from other weights."
+        )

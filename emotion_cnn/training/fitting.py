@@ -1,5 +1,6 @@
 """Compile, fit, and continue where an interrupted run stopped."""
 
+import logging
 import math
 import signal
 import sys
@@ -17,6 +18,7 @@ from emotion_cnn.data.splits import Split
 from emotion_cnn.errors import RunError
 from emotion_cnn.files import first_line
 from emotion_cnn.training.callbacks import (
+    EpochLog,
     LearningRateLog,
     ProgressiveSizes,
     StopAtNonFiniteLoss,
@@ -30,6 +32,8 @@ from emotion_cnn.training.recipes import Recipe
 from emotion_cnn.training.resuming import TrainingState
 from emotion_cnn.training.run_folder import History, RunFolder
 from emotion_cnn.training.schedules import WarmUpAndDecay
+
+_log = logging.getLogger(__name__)
 
 VALIDATION_BATCH_SIZE = 256
 STATISTICS_IMAGES = 8192
@@ -189,6 +193,9 @@ def fit(
         )
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(run.tensorboard))
+    shows_bar = sys.stdout.isatty() and _log.isEnabledFor(logging.INFO)
+    if not shows_bar:
+        callbacks.append(EpochLog(recipe.epochs))
     if not state.done:
         with _catching_ctrl_c() as stop_after_ctrl_c:
             model.fit(
@@ -201,8 +208,7 @@ def fit(
                 # The batches are shuffled already. Keras would shuffle them again
                 # with a random state that a resumed run does not have.
                 shuffle=False,
-                # A progress bar in a terminal, otherwise one line an epoch.
-                verbose=1 if sys.stdout.isatty() else 2,
+                verbose=1 if shows_bar else 0,
             )
     _load_kept_weights(model, run, state)
     return state.history

@@ -28,6 +28,7 @@ class LiveChart(PlotLossesCallback):
             history: Epochs before this one; may be empty.
         """
         self._path = path
+        self._shown: Figure | None = None
         self._interactive = plt.get_backend().lower() in (
             backend_registry.list_builtin(BackendFilter.INTERACTIVE)
         )
@@ -60,9 +61,9 @@ class LiveChart(PlotLossesCallback):
             plt.show()
             plt.close(figure)
         elif self._interactive:
-            for number in plt.get_fignums():
-                if number != figure.number:
-                    plt.close(number)
+            if self._shown is not None:
+                plt.close(self._shown)
+            self._shown = figure
             plt.pause(0.1)
         else:
             plt.close(figure)
