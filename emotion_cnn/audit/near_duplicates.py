@@ -68,8 +68,8 @@ def find_near_duplicates(
     greatest = limit**2 * size**2
     groups = parts * (labels.max(initial=-1) + 1) + labels
     group_count = int(groups.max(initial=-1)) + 1
-    pixels = images.reshape(count, -1)
-    flipped_pixels = images[:, :, ::-1].reshape(count, -1)
+    pixels = images.reshape(count, size**2)
+    flipped_pixels = images[:, :, ::-1].reshape(count, size**2)
     # Distance above, position below: the least of these is the nearest near-duplicate.
     nearest = np.full(2 * group_count * count, _NONE, dtype=np.uint64)
     components = np.arange(count)
