@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -33,6 +34,12 @@ def checkout_stays_as_it_is():
     before = checkout()
     yield
     assert checkout() == before, "a test wrote into the checkout"
+
+
+@pytest.fixture(autouse=True)
+def as_the_installed_command(monkeypatch):
+    """Messages name the command in use, which for tests is pytest, or python -m."""
+    monkeypatch.setattr(sys, "argv", ["emotion-cnn"])
 
 
 @pytest.fixture

@@ -282,8 +282,7 @@ def test_an_environment_variable_with_an_unknown_backend(tmp_path):
 # --- Messages and exit codes ---
 
 
-def test_names_of_settings_become_flags(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["emotion-cnn"])
+def test_names_of_settings_become_flags():
     settings = {n: d for o in train.SETTINGS for n, d in settings_of(o).items()}
     for text, expected in {
         "Choose `leave_out`.": "Choose --leave-out.",
