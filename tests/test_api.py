@@ -57,6 +57,7 @@ def test_every_public_name_is_there():
         emotion_cnn.other  # noqa: B018
 
 
+@pytest.mark.slow
 def test_a_keras_json_made_for_other_work_breaks_nothing(tmp_path, network):
     settings = {"floatx": "float16", "image_data_format": "channels_first"}
     settings |= {"epsilon": 0.1, "backend": "tensorflow"}
@@ -194,6 +195,7 @@ def tiny(monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "compact", TINY)
 
 
+@pytest.mark.slow
 def test_train_twice_and_evaluate_in_one_process(tiny, faces, tmp_path, capsys):
     places = {"runs": tmp_path / "runs", "publish": tmp_path / "published"}
     places["publish"].mkdir()

@@ -226,6 +226,7 @@ os._exit(code)
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_hdf5_writes_weights(tmp_path, training):
     pytest.importorskip("resource")
     before = pair(tmp_path / "publish")

@@ -500,6 +500,7 @@ def test_a_pipe_is_no_audit(tmp_path):
         read_known_near_duplicates(path)
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_take_an_audit(
     folder, tmp_path, capsys, caplog, monkeypatch
 ):

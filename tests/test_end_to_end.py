@@ -29,6 +29,8 @@ from emotion_cnn.data.drawn_faces import draw_faces
 from emotion_cnn.training.recipes import RECIPES
 from emotion_cnn.training.run_folder import read_history
 
+# Each fixture starts processes that train.
+pytestmark = pytest.mark.slow
 CHECKOUT = Path(__file__).resolve().parent.parent
 FER2013 = os.environ.get("EMOTION_CNN_FER2013")
 PAIR = ("model.json", "model_weights.h5")

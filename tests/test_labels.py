@@ -137,6 +137,7 @@ def trained(folder, *arguments: str):
     return path
 
 
+@pytest.mark.slow
 def test_training_and_evaluating_by_the_crowd(folder, monkeypatch, capsys):
     seen_targets = []
     fit = fitting.TrainingBatches.__init__
@@ -168,6 +169,7 @@ def test_training_and_evaluating_by_the_crowd(folder, monkeypatch, capsys):
     assert json.loads((path / "config.json").read_text())["labels"] == "ferplus"
 
 
+@pytest.mark.slow
 def test_labels_are_chosen_when_evaluating(folder, capsys):
     path = trained(folder)
     for labels, sad in (("original", 2), ("ferplus", 4)):
@@ -219,6 +221,7 @@ def test_labels_choose_the_head_of_a_network_with_two(folder):
         assert parts["test"]["classes"][emotion]["recall"] == 1
 
 
+@pytest.mark.slow
 def test_one_network_learns_both_and_evaluate_chooses(folder, monkeypatch, capsys):
     seen_targets = []
     fit = fitting.TrainingBatches.__init__
@@ -252,6 +255,7 @@ def test_one_network_learns_both_and_evaluate_chooses(folder, monkeypatch, capsy
     assert probabilities[0] != probabilities[1]
 
 
+@pytest.mark.slow
 def test_the_fitted_temperature_is_built_into_the_network(folder, monkeypatch):
     def fitted(labels, probabilities):
         given.append((labels.tolist(), probabilities))
@@ -273,6 +277,7 @@ def test_the_fitted_temperature_is_built_into_the_network(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(("labels", "momentum"), [("original", 0), ("both", 0.5)])
+@pytest.mark.slow
 def test_averaged_weights_end_with_statistics_of_their_own(folder, labels, momentum):
     """Of images as they are, one batch here, and of a network that drops nothing."""
     averaged = (f"--labels={labels}", f"--average-weights={momentum}")
@@ -292,12 +297,14 @@ def test_averaged_weights_end_with_statistics_of_their_own(folder, labels, momen
             assert np.allclose(kept, found, atol=1e-3) == bool(momentum)
 
 
+@pytest.mark.slow
 def test_a_network_of_the_crowd_alone_is_calibrated_as_such(folder):
     path = trained(folder, "--labels=ferplus", "--calibrate")
     metrics = json.loads((path / "metrics.json").read_text())
     assert list(metrics["temperatures"]) == ["ferplus"]
 
 
+@pytest.mark.slow
 def test_labels_that_validation_lacks_are_not_calibrated_for(folder, capsys):
     path = folder / "data" / "votes.csv"
     lines = path.read_text().splitlines(keepends=True)
@@ -373,6 +380,7 @@ def test_smoothing_needs_votes_on_two_emotions(voted):
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["PublicTest", "held out"])
+@pytest.mark.slow
 def test_training_smooths_labels_by_votes(folder, monkeypatch, capsys, named):
     def noting(split, votes, *, share):
         given.append((split, share))
@@ -486,6 +494,7 @@ def soft_label_flags(folder) -> tuple[str, ...]:
     )
 
 
+@pytest.mark.slow
 def test_teachers_predict_the_fold_that_they_were_not_trained_on(folder, teachers):
     train = read_splits(folder / "data", skip_bad=False)[0]
     assert sorted(teachers["1/2"].names + teachers["2/2"].names) == sorted(train.names)
@@ -518,6 +527,7 @@ def test_teachers_predict_the_fold_that_they_were_not_trained_on(folder, teacher
     assert not (folder / "none").exists()
 
 
+@pytest.mark.slow
 def test_soft_labels_are_mixed_into_the_targets(folder, teachers, monkeypatch, capsys):
     def seen_targets(model, train, validation, **options):
         given.append((train, validation))
@@ -549,6 +559,7 @@ def test_soft_labels_are_mixed_into_the_targets(folder, teachers, monkeypatch, c
     assert (folder / "publish" / "model.json").exists()
 
 
+@pytest.mark.slow
 def test_other_teachers_are_another_data_set(folder, teachers):
     """So a run is not resumed with them."""
 
@@ -573,6 +584,7 @@ def test_other_teachers_are_another_data_set(folder, teachers):
     assert fingerprint_with(teachers | {"1/2": flipped}) != before
 
 
+@pytest.mark.slow
 def test_soft_labels_that_do_not_fit_are_refused(folder, teachers, fails):
     flags = soft_label_flags(folder)
     message = fails(*flags, "--labels=original")

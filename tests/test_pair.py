@@ -264,6 +264,7 @@ except (OSError, RuntimeError):
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_leaves_the_old_weights(network):
     pytest.importorskip("resource")
     before = (network / "model_weights.h5").read_bytes()

@@ -132,6 +132,7 @@ def compiled(recipe: Recipe):
     ],
     ids=["best", "last"],
 )
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted(monkeypatch, tmp_path, recipe):
     expected, other = new_run(tmp_path, "whole"), new_run(tmp_path, "resumed")
     network, _, _ = train(expected, recipe)
@@ -155,6 +156,7 @@ def test_resumed_equals_uninterrupted(monkeypatch, tmp_path, recipe):
         assert np.array_equal(one, another)
 
 
+@pytest.mark.slow
 def test_history_holds_the_learning_rate_of_a_schedule(run):
     recipe = replace(EVERYTHING, minimum_learning_rate=0.001)
     _, _, history = train(run, recipe)
@@ -305,6 +307,7 @@ def test_a_recipe_outlives_json(name):
     assert replace(Recipe(), **kept) == recipe
 
 
+@pytest.mark.slow
 def test_progressive_sizes(monkeypatch, run):
     sizes = []
     on_train_batch_end = StopAtNonFiniteLoss.on_train_batch_end

@@ -429,6 +429,7 @@ def test_validation_loss_that_is_no_number_stops(monkeypatch, run):
 
 
 @pytest.mark.parametrize(("epoch", "batch"), [(1, 2), (4, 4)], ids=str)
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted(monkeypatch, run, uninterrupted, epoch, batch):
     at_batch(monkeypatch, epoch, batch, press_ctrl_c)
     with pytest.raises(KeyboardInterrupt):
@@ -573,6 +574,7 @@ def first_command(folder: Path, images: Path, *arguments: str) -> int:
     )
 
 
+@pytest.mark.slow
 def test_starts_from_the_weights_of_another_run(tmp_path, images, capsys):
     """With next to no learning rate the second run ends with the first one's.
 
@@ -672,6 +674,7 @@ def test_loss_that_is_no_number_exits_with_2(tmp_path, images, monkeypatch, caps
     assert published(tmp_path) == UNTOUCHED
 
 
+@pytest.mark.slow
 def test_ctrl_c_exits_with_130_and_says_how_to_resume(
     tmp_path, images, monkeypatch, capsys
 ):
@@ -687,6 +690,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_resume(
     assert read_history(run / "history.csv")["epoch"] == [1, 2]
 
 
+@pytest.mark.slow
 def test_changed_images_are_not_resumed_on(stopped_run, tmp_path, images, capsys):
     run, moved = stopped_run("late"), tmp_path / "moved"
     shutil.copytree(images, moved)
@@ -739,6 +743,7 @@ def test_full_disk_exits_with_2_and_can_be_resumed(
 
 
 @pytest.mark.parametrize("step", ["evaluate_network", "publish_pair"])
+@pytest.mark.slow
 def test_power_cut_at_the_end_leaves_a_run_that_can_be_resumed(
     stopped_run, tmp_path, monkeypatch, step
 ):
@@ -778,6 +783,7 @@ def test_tensorboard_flag_without_tensorboard(tmp_path, images, monkeypatch, cap
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_that_python_drops_stops_training(monkeypatch, run):
     """As when it is pressed while Python collects garbage."""
 
@@ -793,6 +799,7 @@ def test_ctrl_c_that_python_drops_stops_training(monkeypatch, run):
     assert read_history(run.history)["epoch"] == [1]
 
 
+@pytest.mark.slow
 def test_an_old_audit_beside_the_data_is_left_alone(tmp_path, images, capsys):
     audit = images / "audit.json"
     audit.write_text("{}")
@@ -803,6 +810,7 @@ def test_an_old_audit_beside_the_data_is_left_alone(tmp_path, images, capsys):
     assert f"{audit} is not used." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_a_run_names_whole_paths(tmp_path, images, monkeypatch):
     monkeypatch.chdir(tmp_path)
     relative = os.path.relpath(images, tmp_path)
