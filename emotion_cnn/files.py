@@ -78,12 +78,13 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
         writer.writerows(rows)
 
 
-def create_folder(parent: Path, name: str) -> Path:
+def create_folder(parent: Path, name: str, *, setting: str) -> Path:
     """Creates a folder that did not exist before, and its parents.
 
     Args:
         parent: Folder to create it in.
         name: Its name; `-2`, `-3`, ... follow where it is taken.
+        setting: The setting that chooses `parent`, for the message.
 
     Raises:
         RunError: It cannot be created there.
@@ -102,7 +103,7 @@ def create_folder(parent: Path, name: str) -> Path:
     except OSError as error:
         raise RunError(
             f"Expected a folder to write results to, but {parent} cannot be used: "
-            f"{error.strerror}. Choose another folder."
+            f"{error.strerror}. Choose another with `{setting}`."
         ) from error
 
 

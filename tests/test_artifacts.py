@@ -298,14 +298,20 @@ def test_a_folder_in_place_of_a_history(tmp_path):
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path):
-    created = [create_folder(tmp_path / "a" / "b", "run") for _ in range(3)]
+    created = [
+        create_folder(tmp_path / "a" / "b", "run", setting="runs") for _ in range(3)
+    ]
     assert [path.name for path in created] == ["run", "run-2", "run-3"]
     assert names(tmp_path / "a" / "b") == ["run", "run-2", "run-3"]
 
 
 def test_folders_created_at_the_same_time_are_told_apart(tmp_path):
     with ThreadPoolExecutor(8) as pool:
-        created = set(pool.map(lambda _: create_folder(tmp_path, "run"), range(24)))
+        created = set(
+            pool.map(
+                lambda _: create_folder(tmp_path, "run", setting="runs"), range(24)
+            )
+        )
     assert len(created) == 24
     assert len(names(tmp_path)) == 24
 
@@ -329,8 +335,10 @@ def test_two_runs_in_the_same_second_have_a_folder_each(tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_created(tmp_path, below):
     file = tmp_path / "file"
     file.write_text("mine")
-    message = damage_of(file / below, lambda path: create_folder(path, "run"))
-    assert "Choose another folder" in message
+    message = damage_of(
+        file / below, lambda path: create_folder(path, "run", setting="runs")
+    )
+    assert "Choose another with `runs`" in message
     assert file.read_text() == "mine"
 
 

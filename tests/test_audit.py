@@ -234,7 +234,7 @@ def test_faults_are_reported_and_no_error(folder, capsys):
     text = capsys.readouterr().out
     for words in (
         "In test there is no image of fear.",
-        "Images to check: 2 unreadable, 4 blank, 3 not 48x48 grayscale.",
+        "Images to check: 2 unreadable, 4 blank, 3 of another size or mode.",
         "  train/happy/large.png: 96x60, L\n",
         "  train/happy/lying.png: 48x48, L, rotated by its EXIF data\n",
         "  train/contempt\n  valid\n",

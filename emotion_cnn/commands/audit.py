@@ -100,7 +100,7 @@ def _output_folder(settings: AuditSettings, now: datetime) -> Iterator[Path]:
     output = (
         open_output(Path(settings.output))
         if settings.output
-        else create_folder(Path(settings.runs), name)
+        else create_folder(Path(settings.runs), name, setting="runs")
     )
     try:
         yield output

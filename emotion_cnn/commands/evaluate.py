@@ -180,5 +180,5 @@ def _output_folder(settings: EvaluateSettings, run: Path | None) -> Path:
         return open_output(Path(settings.output))
     now = f"{datetime.now():%Y%m%d-%H%M%S}"
     if run:
-        return create_folder(run, f"evaluation-{now}")
-    return create_folder(Path(settings.runs), f"{now}-evaluation")
+        return create_folder(run, f"evaluation-{now}", setting="output")
+    return create_folder(Path(settings.runs), f"{now}-evaluation", setting="runs")

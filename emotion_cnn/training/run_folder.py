@@ -121,7 +121,8 @@ def create_run(runs: Path, label: str) -> RunFolder:
     Raises:
         RunError: It cannot be created there.
     """
-    return RunFolder(create_folder(runs, f"{datetime.now():%Y%m%d-%H%M%S}-{label}"))
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
+    return RunFolder(create_folder(runs, name, setting="runs"))
 
 
 def find_runs(runs: Path) -> list[RunFolder]:
