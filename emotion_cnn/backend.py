@@ -65,9 +65,16 @@ def _first_installed() -> str:
 
 
 def _set_defaults() -> None:
-    import keras
-
+    try:
+        import keras
+    except (ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise ConfigError(
+            "Expected a keras.json that Keras can read, in ~/.keras or where the "
+            f"environment variable KERAS_HOME says; found one that stops it: {error}. "
+            "Fix it, or remove it."
+        ) from error
     keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
     keras.config.set_max_epochs(None)

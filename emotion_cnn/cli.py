@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import importlib
 import logging
+import os
 import re
 import shlex
 import sys
@@ -21,7 +22,7 @@ from typing import Any, NoReturn
 
 from emotion_cnn import __version__
 from emotion_cnn.commands import MODES
-from emotion_cnn.errors import EmotionCnnError, ResumableError
+from emotion_cnn.errors import EmotionCnnError, ResumableError, RunInterruptedError
 from emotion_cnn.settings import settings_of
 
 _DESCRIPTION = "Train and evaluate networks for facial-expression recognition."
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for something the user can fix, 130 for Ctrl-C.
         A wrong argument ends the process with 2 at once, as argparse does.
     """
+    _prepare_streams()
     mode, arguments = _split_mode(list(sys.argv[1:] if argv is None else argv))
     if mode is None:
         _overview_parser().parse_args(arguments)
@@ -74,9 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         except EmotionCnnError as error:
             if debug:
                 traceback.print_exc()
-            prefix = "\n" if error.exit_code == 130 else "error: "
-            print(prefix + _message(error, mode, flags), file=sys.stderr)
+            print(f"error: {_message(error, mode, flags)}", file=sys.stderr)
             return error.exit_code
+        except BrokenPipeError:
+            # Whoever read the output has gone, such as `head`; no disk is full.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         except OSError as error:
             # What a full or locked disk refuses, where no command knows more to say.
             if debug:
@@ -88,20 +93,42 @@ def main(argv: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
             return EmotionCnnError.exit_code
+        except RunInterruptedError as error:
+            print(f"\n{_resume_message(error, mode, flags)}", file=sys.stderr)
+            return 130
         except KeyboardInterrupt:
             print("\nStopped.", file=sys.stderr)
             return 130
     return 0
 
 
+def _prepare_streams() -> None:
+    """Makes sure that output can be written, whatever it is and wherever it goes."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed, or of a program without a console
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            # A path may hold what the terminal's encoding does not.
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _message(
     error: EmotionCnnError, mode: str, settings: Mapping[str, dataclasses.Field[Any]]
 ) -> str:
     if isinstance(error, ResumableError):
-        command = f"{_program()} {_with_mode(mode)} --resume"
-        how = f"Continue with: {command} {shlex.quote(str(error.folder))}"
-        return f"{with_flags(error.fact, settings)} {how}"
+        return _resume_message(error, mode, settings)
     return with_flags(str(error), settings)
+
+
+def _resume_message(
+    stopped: ResumableError | RunInterruptedError,
+    mode: str,
+    settings: Mapping[str, dataclasses.Field[Any]],
+) -> str:
+    command = f"{_program()} {_with_mode(mode)} --resume"
+    how = f"Continue with: {command} {shlex.quote(str(stopped.folder))}"
+    return f"{with_flags(stopped.fact, settings)} {how}"
 
 
 def with_flags(text: str, settings: Mapping[str, dataclasses.Field[Any]]) -> str:

@@ -57,7 +57,18 @@ class ResumableError(RunError):
         self.folder = folder
 
 
-class RunInterruptedError(ResumableError):
-    """Ctrl-C during a run."""
+class RunInterruptedError(KeyboardInterrupt):
+    """Ctrl-C during a run; finished epochs are kept.
 
-    exit_code = 130
+    Not an error, so that `except EmotionCnnError` does not go on after it.
+
+    Attributes:
+        fact: What happened.
+        folder: The run folder.
+    """
+
+    def __init__(self, fact: str, folder: Path) -> None:
+        """Takes what happened, and the run folder."""
+        super().__init__(f"{fact} Continue with train(resume={str(folder)!r}).")
+        self.fact = fact
+        self.folder = folder

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,8 @@ def force_to_disk(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A path may be in no known encoding.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -105,6 +106,16 @@ def create_folder(parent: Path, name: str, *, setting: str) -> Path:
             f"Expected a folder to write results to, but {parent} cannot be used: "
             f"{error.strerror}. Choose another with `{setting}`."
         ) from error
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[Path]:
+    """Yields a new folder for results, and removes it if the block leaves it empty."""
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # There are results in it.
+            folder.rmdir()
 
 
 def open_output(path: Path) -> Path:

@@ -78,7 +78,7 @@ def _check(name: str, declared: dataclasses.Field[Any], value: Any) -> None:
     if default is None and value is None:
         return
     kind = str if default is None else type(default)
-    if default is None and value == "":
+    if kind is str and value == "" != default:
         raise ConfigError(f"`{name}` is given, but empty; fill it in or leave it out.")
     fits = isinstance(value, (int, float) if kind is float else kind)
     if not fits or (isinstance(value, bool) and kind is not bool):
@@ -112,8 +112,16 @@ def from_keywords(owners: tuple[type, ...], given: Mapping[str, Any]) -> dict[st
                 f"There is no setting {name!r}"
                 + (f"; did you mean `{close[0]}`?" if close else ".")
             )
-    return {
-        name: os.fspath(value) if isinstance(value, os.PathLike) else value
-        for name, value in given.items()
-        if value is not None
-    }
+    return {name: _plain(value) for name, value in given.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """Returns a path as text, and a number of NumPy's as one of Python's."""
+    if isinstance(value, os.PathLike):
+        path = os.fspath(value)
+        # A path is never one of the names that stand for something else.
+        is_plain = os.sep not in path and path != os.curdir
+        return f"{os.curdir}{os.sep}{path}" if is_plain else path
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    return value

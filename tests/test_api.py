@@ -145,6 +145,10 @@ def test_other_sizes_and_colors_are_converted_as_files_are(classifier, tmp_path)
     )
     several = [color, color[:, :, 0], color[10:60, :50]]
     assert classifier.predict(several).shape == (3, 7)
+    for face in (Image.fromarray(color), Image.fromarray(color).quantize(256)):
+        np.testing.assert_allclose(
+            classifier.predict(face), classifier.predict(color), atol=0.05
+        )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from emotion_cnn.cli import main
 from emotion_cnn.commands.train import TrainSettings
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.training.recipes import Recipe
@@ -261,3 +262,55 @@ def test_an_unknown_run_where_there_is_none(fails, tmp_path):
 def test_a_name_of_a_run_that_no_file_system_takes(fails, tmp_path):
     name = "a" * 400
     assert name in fails("--mode=train", "--resume", name, "--runs", tmp_path)
+
+
+def test_nothing_of_the_users_is_touched_where_the_network_is_published(
+    fails, tmp_path, faces, places
+):
+    mine = tmp_path / "publish" / "model.json"
+    mine.write_text('{"format": "of another program"}')
+    message = fails("--mode=train", "--data", faces, *places)
+    assert "found one of them" in message
+    assert "--publish" in message
+    assert mine.read_text() == '{"format": "of another program"}'
+    mine.unlink()
+    (tmp_path / "publish" / ".writable").write_text("mine")
+    (tmp_path / "file").write_text("")
+    fails("--mode=train", "--data", faces, *places[2:], "--runs", tmp_path / "file")
+    assert (tmp_path / "publish" / ".writable").read_text() == "mine"
+
+
+def test_an_evaluation_that_fails_leaves_no_empty_folder(
+    fails, tmp_path, faces, network
+):
+    from emotion_cnn.models.pair import read_pair, write_pair
+
+    found = read_pair(network)
+    other = dataclasses.replace(found.description, classes=tuple("abcdefg"))
+    write_pair(network, dataclasses.replace(found, description=other))
+    flags = ("--data", faces, "--weights", network, "--runs", tmp_path / "runs")
+    message = fails("--mode=evaluate", *flags)
+    assert "No images" in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_images_are_read_in_the_order_of_the_networks_classes(
+    tmp_path, faces, network, own_environment, capsys
+):
+    from emotion_cnn.models.pair import read_pair, write_pair
+
+    found = read_pair(network)
+    other = dataclasses.replace(found.description, classes=EMOTIONS[::-1])
+    (tmp_path / "reversed").mkdir()
+    write_pair(tmp_path / "reversed", dataclasses.replace(found, description=other))
+    rows = {}
+    for folder in (network, tmp_path / "reversed"):
+        output = tmp_path / f"of-{folder.name}"
+        flags = ["--data", faces, "--weights", folder, "--output", output]
+        assert main(["evaluate", *map(str, flags)]) == 0
+        rows[folder.name] = (output / "predictions.csv").read_text().splitlines()[1]
+    # The same outputs, under the names that each network gives them.
+    one, other_row = rows["network"].split(","), rows["reversed"].split(",")
+    assert one[0].startswith("test/angry/")
+    assert other_row[0].startswith("test/surprise/")
+    assert EMOTIONS.index(one[2]) == 6 - EMOTIONS.index(other_row[2])

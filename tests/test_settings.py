@@ -4,6 +4,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emotion_cnn.commands.audit import AuditSettings
@@ -70,6 +71,7 @@ def test_a_number_may_reach_its_bounds_and_no_further(owner):
         (Recipe, "flip", 1, "of type bool; found 1"),
         (TrainSettings, "weights", 3, "of type str; found 3"),
         (TrainSettings, "weights", "", "given, but empty"),
+        (TrainSettings, "data", "", "given, but empty"),
         (TrainSettings, "recipe", "x", "one of default, sample, quick"),
         (TrainSettings, "backend", "x", "one of tensorflow, jax, torch; found 'x'"),
         (EvaluateSettings, "tta", "x", "one of none, flip, ten-crop; found 'x'"),
@@ -88,8 +90,12 @@ def test_a_whole_number_is_a_float():
 
 
 def test_keywords_take_paths_and_leave_out_none():
-    given = {"data": Path("a/b"), "weights": None, "seed": 3}
+    given = {"data": Path("a/b"), "weights": None, "seed": np.int64(3)}
     assert from_keywords((TrainSettings,), given) == {"data": "a/b", "seed": 3}
+    # A path is never the name of the drawn faces.
+    given = from_keywords((TrainSettings,), {"data": Path("sample")})
+    assert Path(given["data"]) == Path("sample")
+    assert given["data"] != SAMPLE_DATA
 
 
 def test_an_unknown_keyword_is_met_with_the_nearest_one():

@@ -9,8 +9,6 @@ Examples of settings:
 """
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,13 +61,13 @@ def run(**keywords: Any) -> Path:
     from emotion_cnn.data.folders import Survey, survey
     from emotion_cnn.data.near_duplicates import AUDIT_FILE, FORMAT, KIND
     from emotion_cnn.data.votes import find_votes
-    from emotion_cnn.files import write_json, write_text
+    from emotion_cnn.files import removed_if_empty, write_json, write_text
 
     source = find_source(settings.data)
     votes = None
     now = datetime.now(UTC)
     # Before the work, so that nobody waits for results that have no place.
-    with _output_folder(settings, now) as output:
+    with removed_if_empty(_output_folder(settings, now)) as output:
         if source == SAMPLE_DATA:
             found = Survey(*sample_splits(), {}, {}, (), ())
         else:
@@ -91,19 +89,10 @@ def run(**keywords: Any) -> Path:
     return output
 
 
-@contextmanager
-def _output_folder(settings: AuditSettings, now: datetime) -> Iterator[Path]:
-    """Creates a folder for results; it goes again if the block leaves it empty."""
+def _output_folder(settings: AuditSettings, now: datetime) -> Path:
     from emotion_cnn.files import create_folder, open_output
 
+    if settings.output:
+        return open_output(Path(settings.output))
     name = f"{now.astimezone():%Y%m%d-%H%M%S}-audit"
-    output = (
-        open_output(Path(settings.output))
-        if settings.output
-        else create_folder(Path(settings.runs), name, setting="runs")
-    )
-    try:
-        yield output
-    finally:
-        with suppress(OSError):  # There are results in it.
-            output.rmdir()
+    return create_folder(Path(settings.runs), name, setting="runs")

@@ -99,6 +99,7 @@ def evaluate(**keywords: Any) -> "Evaluation":
     from emotion_cnn.data.loading import load_test_data
     from emotion_cnn.data.votes import find_votes
     from emotion_cnn.evaluation.evaluator import evaluate_network
+    from emotion_cnn.files import removed_if_empty
     from emotion_cnn.models.pair import read_pair
 
     folder, is_run = _find_network(settings, drawn_faces=source == SAMPLE_DATA)
@@ -111,26 +112,28 @@ def evaluate(**keywords: Any) -> "Evaluation":
         classes=network.description.classes,
         size=network.description.input_size,
     )
-    output = _output_folder(settings, folder if is_run else None)
-    _log.info(
-        "Evaluating %s on %s images (%s), test-time augmentation: %s.",
-        folder,
-        f"{len(test):,}",
-        source_name(source),
-        settings.tta,
-    )
-    evaluation = evaluate_network(
-        network,
-        test,
-        labels=settings.labels,
-        tta=settings.tta,
-        data=source,
-        weights=str(folder),
-        folder=output,
-        votes=find_votes(Path(source)) if settings.labels == "ferplus" else None,
-        near_duplicates=near_duplicates,
-    )
-    evaluation.write()
+    with removed_if_empty(
+        _output_folder(settings, folder if is_run else None)
+    ) as output:
+        _log.info(
+            "Evaluating %s on %s images (%s), test-time augmentation: %s.",
+            folder,
+            f"{len(test):,}",
+            source_name(source),
+            settings.tta,
+        )
+        evaluation = evaluate_network(
+            network,
+            test,
+            labels=settings.labels,
+            tta=settings.tta,
+            data=source,
+            weights=str(folder),
+            folder=output,
+            votes=find_votes(Path(source)) if settings.labels == "ferplus" else None,
+            near_duplicates=near_duplicates,
+        )
+        evaluation.write()
     return evaluation
 
 

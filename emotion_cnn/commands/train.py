@@ -12,6 +12,7 @@ Examples of settings:
 """
 
 import dataclasses
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -391,7 +392,10 @@ def _read_run(run: "RunFolder") -> tuple[TrainSettings, dict[str, Any]]:
     environment = run.read_json(run.environment)
     try:
         settings = TrainSettings(**run.read_json(run.config))
-        environment["data"]["fingerprint"]
+        if not isinstance(environment["data"]["fingerprint"], str) or not isinstance(
+            environment.get("resumed", []), list
+        ):
+            raise TypeError("fingerprint or resumed is of another type")
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(
             f"{run.config} or {run.environment} is damaged ({first_line(error)}), so "
@@ -417,10 +421,15 @@ def _describe(data: "Dataset") -> dict[str, Any]:
 
 def _check_writable(folder: Path) -> None:
     """Finds out before hours of training whether the network can be written."""
-    probe = folder / ".writable"
+    if (folder / "model.json").is_file() != (folder / "model_weights.h5").is_file():
+        raise RunError(
+            f"Expected both or neither of model.json and model_weights.h5 in {folder}, "
+            "which the finished network replaces, found one of them. Choose another "
+            "folder with `publish`, or move it away."
+        )
     try:
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise RunError(
             f"Expected a folder for the finished model.json and model_weights.h5, but "

@@ -3,6 +3,8 @@
 import logging
 from pathlib import Path
 
+from emotion_cnn.errors import DataError
+
 SAMPLE_DATA = "sample"
 """The value of the setting `data` that stands for the built-in drawn faces."""
 
@@ -30,7 +32,12 @@ def find_source(data: str) -> str:
     Raises:
         DataError: The working folder cannot be listed.
     """
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError as error:
+        raise DataError(
+            "The working folder no longer exists. Change to another one."
+        ) from error
     if data == SAMPLE_DATA:
         reason = f"`data={SAMPLE_DATA}` asks for them."
     elif Path(data).resolve() == here and not _has_images(here):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from emotion_cnn.data.images import image_from_array
 from emotion_cnn.errors import ConfigError, DataError
@@ -69,10 +70,10 @@ class Classifier:
             faces: uint8, one image (height, width), (height, width, 1) or (height,
                 width, 3), or several of one size (n, height, width), (n, height,
                 width, 1) or (n, height, width, 3), or a sequence of single images of
-                any sizes. Gray levels from 0 to 255, or RGB. Each should show one
-                face, cropped as FER2013's are. Other sizes are cut to the middle
-                square and resized, colors converted to grayscale, as the tool
-                converts image files.
+                any sizes, arrays or Pillow images. Gray levels from 0 to 255, or RGB.
+                Each should show one face, cropped as FER2013's are. Other sizes are cut
+                to the middle square and resized, colors converted to grayscale, as the
+                tool converts image files.
             labels: One of `label_sets`; None for the first.
             tta: Test-time augmentation: `none`, `flip`, or `ten-crop`.
 
@@ -104,6 +105,8 @@ class Classifier:
 
 def _single_images(faces: Any) -> Sequence[np.ndarray]:
     """Returns arrays of one image each, not yet checked."""
+    if isinstance(faces, Image.Image):
+        faces = [faces]
     if isinstance(faces, np.ndarray):
         _check_dtype(faces)
         # (n, height, width) and (height, width, channels) are told apart by the last.
@@ -121,7 +124,7 @@ def _single_images(faces: Any) -> Sequence[np.ndarray]:
             f"found {type(faces).__name__}. Read images into arrays first, for example "
             "with numpy.asarray(PIL.Image.open(path).convert('L'))."
         )
-    images = [np.asarray(face) for face in faces]
+    images = [_array_of(face) for face in faces]
     for image in images:
         _check_dtype(image)
         if image.ndim not in (2, 3):
@@ -130,6 +133,13 @@ def _single_images(faces: Any) -> Sequence[np.ndarray]:
                 f"width, channels), found one of shape {image.shape}."
             )
     return [_checked(image) for image in images]
+
+
+def _array_of(face: Any) -> np.ndarray:
+    """Returns an array, of a Pillow image in colors rather than palette positions."""
+    if isinstance(face, Image.Image) and face.mode not in ("L", "RGB", "RGBA"):
+        face = face.convert("RGBA")
+    return np.asarray(face)
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

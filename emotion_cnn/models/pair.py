@@ -24,7 +24,7 @@ import numpy as np
 from emotion_cnn import __version__
 from emotion_cnn.data.classes import LABELS
 from emotion_cnn.errors import ModelError
-from emotion_cnn.files import first_line, replacing, write_text
+from emotion_cnn.files import first_line, replacing, shown, write_text
 from emotion_cnn.models.description import (
     Network,
     NetworkDescription,
@@ -207,7 +207,7 @@ def _read_architecture(path: Path) -> Network:
                 f"`{_DESCRIPTION_KEY}` in {path} does not describe a network. {error}"
             ) from error
         if "keras" in described.versions:
-            writer = f"Keras {described.versions['keras']}"
+            writer = f"Keras {shown(described.versions['keras'])}"
     try:
         model = keras.models.model_from_json(text)
         shapes = model.input_shape, model.output_shape

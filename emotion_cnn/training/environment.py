@@ -72,6 +72,9 @@ def _processor() -> str:
 
 def _git_commit() -> str | None:
     """Returns the commit of the code that runs, `-dirty` if it was changed."""
+    if not (Path(__file__).resolve().parents[2] / "pyproject.toml").is_file():
+        # Installed: the repository around, if there is one, is another project's.
+        return None
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
