@@ -167,15 +167,16 @@ def _flag_name(name: str) -> str:
 def _log_to_stdout(settings: Mapping[str, dataclasses.Field[Any]]) -> Iterator[None]:
     """Shows what the package logs, as plain lines."""
 
-    class Formatter(logging.Formatter):
+    class Handler(logging.StreamHandler[Any]):
         def format(self, record: logging.LogRecord) -> str:
-            return with_flags(super().format(record), settings)
+            return with_flags(record.getMessage(), settings)
 
-    logger, handler = (
-        logging.getLogger("emotion_cnn"),
-        logging.StreamHandler(sys.stdout),
-    )
-    handler.setFormatter(Formatter("%(message)s"))
+        def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+            # Work goes on where nobody reads its log, as after `| head`.
+            if not isinstance(sys.exception(), BrokenPipeError):
+                super().handleError(record)
+
+    logger, handler = logging.getLogger("emotion_cnn"), Handler(sys.stdout)
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
