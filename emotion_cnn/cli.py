@@ -126,7 +126,9 @@ def _resume_message(
     mode: str,
     settings: Mapping[str, dataclasses.Field[Any]],
 ) -> str:
-    command = f"{_program()} {_with_mode(mode)} --resume"
+    # To be pasted: main.py as it was called, from another folder perhaps.
+    program = f"python {shlex.quote(sys.argv[0])}" if _is_script() else _program()
+    command = f"{program} {_with_mode(mode)} --resume"
     how = f"Continue with: {command} {shlex.quote(str(stopped.folder))}"
     return f"{with_flags(stopped.fact, settings)} {how}"
 

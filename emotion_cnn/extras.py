@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 from emotion_cnn.errors import MissingPackageError
@@ -41,10 +40,7 @@ def check_installed(package: str, *, extra: str) -> None:
 
 
 def _missing(package: str, extra: str, reason: str) -> MissingPackageError:
-    # In a clone the project has no other name than its folder.
-    is_clone = (Path(__file__).resolve().parent.parent / "pyproject.toml").is_file()
-    project = "." if is_clone else "emotion-cnn"
     return MissingPackageError(
-        f"Expected the package {package} to be installed, found {reason}. Install it "
-        f'with: pip install "{project}[{extra}]"'
+        f"Expected the package {package} to be installed, found {reason}. Install it: "
+        f"pip install {package} (emotion-cnn's extra `[{extra}]`)."
     )

@@ -254,7 +254,7 @@ def test_a_backend_that_is_not_installed(fails, monkeypatch, tmp_path, faces):
     flags = ("--data", faces, "--runs", tmp_path, "--publish", tmp_path)
     message = fails("--mode=train", "--backend=jax", *flags)
     assert "Expected the package jax to be installed" in message
-    assert 'pip install ".[jax]"' in message
+    assert "pip install jax (emotion-cnn's extra `[jax]`)" in message
 
 
 def test_the_backend_of_a_run_is_unknown(fails, tmp_path):

@@ -24,5 +24,5 @@ def test_a_package_that_cannot_be_imported_is_named(monkeypatch, tmp_path, state
         require("some_package", extra="some")
     message = str(caught.value)
     assert message.startswith("Expected the package some_package to be installed")
-    assert message.endswith('pip install ".[some]"')
+    assert message.endswith("pip install some_package (emotion-cnn's extra `[some]`).")
     assert ("no libfoo.so" in message) == (state == "broken")

@@ -14,7 +14,7 @@ from emotion_cnn.errors import DataError
 def smooth_labels(split: Split, votes: Mapping[str, Votes], *, share: float) -> Split:
     """Mixes each original label with soft labels predicted from the image's votes.
 
-    An original label is the judgement of one person, and a network that trains for
+    An original label is the opinion of one person, and a network that trains for
     long memorises its errors. A logistic regression of the labels on the votes, with
     its few dozen weights, cannot.
 
