@@ -588,7 +588,7 @@ def test_damaged_text_in_parquet(tmp_path):
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):
     path = hugging_face(tmp_path / "any")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingPackageError, match=r'"emotion-cnn\[parquet\]"'):
+    with pytest.raises(MissingPackageError, match=r"extra `\[parquet\]`"):
         read(path)
 
 
