@@ -42,12 +42,12 @@ class TrainingError(EmotionCnnError):
     """Training that cannot go on, such as a loss that is not a number."""
 
 
-class ResumableError(RunError):
-    """A run that stopped before its end; finished epochs are kept.
+class _StoppedRun(BaseException):
+    """What the two ways have in common in which a run stops before its end.
 
     Attributes:
         fact: What happened.
-        folder: The run folder.
+        folder: The run folder, with the finished epochs.
     """
 
     def __init__(self, fact: str, folder: Path) -> None:
@@ -57,18 +57,12 @@ class ResumableError(RunError):
         self.folder = folder
 
 
-class RunInterruptedError(KeyboardInterrupt):
-    """Ctrl-C during a run; finished epochs are kept.
+class ResumableError(_StoppedRun, RunError):
+    """A run that stopped before its end, such as on a full disk."""
 
-    Not an error, so that `except EmotionCnnError` does not go on after it.
 
-    Attributes:
-        fact: What happened.
-        folder: The run folder.
+class RunInterruptedError(_StoppedRun, KeyboardInterrupt):
+    """Ctrl-C during a run.
+
+    No `EmotionCnnError`, so that a loop that catches those ends too.
     """
-
-    def __init__(self, fact: str, folder: Path) -> None:
-        """Takes what happened, and the run folder."""
-        super().__init__(f"{fact} Continue with train(resume={str(folder)!r}).")
-        self.fact = fact
-        self.folder = folder
