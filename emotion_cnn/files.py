@@ -1,12 +1,14 @@
-"""Writing files whole or not at all, and creating folders for results."""
+"""Writing files whole or not at all, reading them within bounds, creating folders."""
 
 import csv
 import json
 import os
+import secrets
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from emotion_cnn.errors import RunError
 
@@ -15,20 +17,29 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+TEMPORARY_PREFIX = ".writing-"
+"""What the name of a file begins with that a killed command left half written."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Writes a file so that it is either the old one whole or the new one whole.
+
+    A link at `path` is replaced, and what it points to stays as it is.
 
     Args:
         path: File to write or replace.
 
     Yields:
-        A path in the same folder to write to. It takes the place of `path`
-        when the block ends well, and is removed when it does not.
+        The path of a new, empty file in the same folder to write to. It takes the
+        place of `path` when the block ends well, and is removed when it does not.
     """
+    # Nobody can have put a link there: the name cannot be known, and has to be free.
     # Keras and Matplotlib take the format from the suffix, so it stays last.
-    temporary = path.with_name(f".writing-{path.name}")
+    name = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{path.name}"
+    temporary = path.with_name(name)
     try:
+        temporary.touch(exist_ok=False)
         yield temporary
         force_to_disk(temporary)
         temporary.replace(path)
@@ -77,6 +88,72 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+# The latter is Windows', which else translates the ends of lines.
+_NEITHER_WAIT_NOR_CHANGE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[IO[bytes]]:
+    """Opens an existing file for reading that may be a stranger's.
+
+    Args:
+        path: The file, or a link to it.
+
+    Yields:
+        The file, open for reading bytes.
+
+    Raises:
+        ValueError: It is a pipe, a device or a folder: reading could wait for ever.
+        OSError: It cannot be opened.
+    """
+    # Opening a device can already have an effect, and waits at a pipe.
+    _check_regular(path.stat())
+    with os.fdopen(os.open(path, os.O_RDONLY | _NEITHER_WAIT_NOR_CHANGE), "rb") as file:
+        # It may have been replaced since.
+        _check_regular(os.fstat(file.fileno()))
+        yield file
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("not a regular file")
+
+
+def read_limited(path: Path, *, megabytes: int) -> bytes:
+    """Reads a whole file that may be a stranger's.
+
+    Args:
+        path: The file.
+        megabytes: The most that it may hold.
+
+    Raises:
+        ValueError: It is larger, or no regular file.
+        OSError: It cannot be read.
+    """
+    with open_regular(path) as file:
+        content = file.read(megabytes * 1_000_000 + 1)
+    if len(content) > megabytes * 1_000_000:
+        raise ValueError(f"more than {megabytes} MB")
+    return content
+
+
+def read_json(path: Path, *, megabytes: int) -> Any:
+    """Reads a JSON file that may be a stranger's.
+
+    Args:
+        path: The file, in UTF-8.
+        megabytes: The most that it may hold; parsed, it can take ten times as much.
+
+    Raises:
+        ValueError: It is larger, no regular file, no JSON, or nested too deeply.
+        OSError: It cannot be read.
+    """
+    try:
+        return json.loads(read_limited(path, megabytes=megabytes))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def create_folder(parent: Path, name: str, *, setting: str) -> Path:

@@ -1,7 +1,5 @@
 """The near-duplicates that an earlier audit wrote down."""
 
-import json
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ import numpy as np
 
 from emotion_cnn.data.splits import Split, class_counts, fingerprint
 from emotion_cnn.errors import DataError
-from emotion_cnn.files import first_line, shown
+from emotion_cnn.files import first_line, read_json, shown
 
 AUDIT_FILE = "audit.json"
 KIND = "emotion-cnn audit"
@@ -97,8 +95,8 @@ def read_known_near_duplicates(path: Path) -> KnownNearDuplicates:
     """
     path = path / AUDIT_FILE if path.is_dir() else path
     try:
-        values = json.loads(_read_limited(path))
-    except (OSError, ValueError, RecursionError) as error:
+        values = read_json(path, megabytes=_MEGABYTE_LIMIT)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise DataError(
             f"Expected a readable {AUDIT_FILE} at {shown(str(path))}, found: {reason}. "
@@ -129,18 +127,6 @@ def read_known_near_duplicates(path: Path) -> KnownNearDuplicates:
             f"Expected a complete audit at {shown(str(path))}, found "
             f"{f'no {error}' if missing else error}. Run `emotion-cnn audit` again."
         ) from error
-
-
-def _read_limited(path: Path) -> bytes:
-    # Checked first: opening a pipe would wait for somebody to write to it.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("not a regular file")
-    limit = _MEGABYTE_LIMIT * 1_000_000
-    with path.open("rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise ValueError(f"more than {_MEGABYTE_LIMIT} MB")
-    return content
 
 
 def _checked(value: Any, kind: type) -> Any:

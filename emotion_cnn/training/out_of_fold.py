@@ -1,10 +1,10 @@
 """The file with what a network predicts for the fold that it was not trained on."""
 
 import json
-import stat
+import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from emotion_cnn.data.folds import parse_fold
 from emotion_cnn.data.soft_labels import OutOfFold
 from emotion_cnn.data.splits import Dataset
 from emotion_cnn.errors import ConfigError, RunError
-from emotion_cnn.files import first_line, replacing, shown
+from emotion_cnn.files import first_line, open_regular, replacing, shown
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.models.description import Network
 from emotion_cnn.training.run_folder import OUT_OF_FOLD_NAME
@@ -74,10 +74,11 @@ def read_out_of_fold(path: Path) -> OutOfFold:
         RunError: The file is missing, damaged or not such a file.
     """
     try:
-        _check_size(path)
-        with np.load(path, allow_pickle=False) as file:
-            described = json.loads(str(file["description"]))
-            return _checked(described, file["labels"], file["probabilities"])
+        with open_regular(path) as stream:
+            _check_size(stream)
+            with np.load(stream, allow_pickle=False) as file:
+                described = json.loads(str(file["description"]))
+                return _checked(described, file["labels"], file["probabilities"])
     # A damaged file can make zipfile and NumPy raise almost anything.
     except Exception as error:
         raise RunError(
@@ -103,16 +104,12 @@ def read_teachers(folder: Path) -> dict[str, OutOfFold]:
     return {shown(str(path)): read_out_of_fold(path) for path in paths}
 
 
-def _check_size(path: Path) -> None:
-    # Checked first: opening a pipe would wait for somebody to write to it.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("not a regular file")
-    limit = _MEGABYTE_LIMIT * 1_000_000
-    with zipfile.ZipFile(path) as archive:
-        # Unpacked, whatever the file itself takes.
-        size = sum(member.file_size for member in archive.infolist())
-    if max(size, path.stat().st_size) > limit:
+def _check_size(file: IO[bytes]) -> None:
+    """Checks how much a file would unpack to, whatever it takes itself."""
+    size = sum(member.file_size for member in zipfile.ZipFile(file).infolist())
+    if max(size, file.seek(0, os.SEEK_END)) > _MEGABYTE_LIMIT * 1_000_000:
         raise ValueError(f"more than {_MEGABYTE_LIMIT} MB")
+    file.seek(0)
 
 
 def _checked(

@@ -1,0 +1,70 @@
+"""Files: written whole or not at all, never through a link; read within bounds."""
+
+import os
+
+import pytest
+
+from emotion_cnn.files import open_regular, read_json, read_limited, replacing
+
+
+def test_a_file_is_replaced_only_when_the_block_ends_well(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(KeyError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert path.read_text() == "old"
+    with replacing(path) as temporary:
+        assert temporary.suffix == ".txt"
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    victim, link = tmp_path / "victim", tmp_path / "a.json"
+    victim.write_text("precious")
+    link.symlink_to(victim)
+    with replacing(link) as temporary:
+        temporary.write_text("new")
+    assert victim.read_text() == "precious"
+    assert link.read_text() == "new"
+    assert not link.is_symlink()
+
+
+def test_temporary_names_cannot_be_known_before(tmp_path):
+    names = set()
+    for _ in range(3):
+        with replacing(tmp_path / "a.json") as temporary:
+            names.add(temporary.name)
+    assert len(names) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link", "."):
+        with pytest.raises(ValueError, match="not a regular file"):
+            read_limited(tmp_path / name, megabytes=1)
+    with pytest.raises(FileNotFoundError), open_regular(tmp_path / "none"):
+        pass
+
+
+def test_reading_is_bounded(tmp_path):
+    path = tmp_path / "large"
+    path.write_bytes(bytes(1_000_000))
+    assert len(read_limited(path, megabytes=1)) == 1_000_000
+    path.write_bytes(bytes(1_000_001))
+    with pytest.raises(ValueError, match="more than 1 MB"):
+        read_limited(path, megabytes=1)
+
+
+def test_what_is_no_json_is_a_value_error(tmp_path):
+    path = tmp_path / "a.json"
+    for content in (b"{", b"[" * 100_000, b"\xff", b"9" * 5_000):
+        path.write_bytes(content)
+        with pytest.raises(ValueError):
+            read_json(path, megabytes=1)
+    path.write_bytes(b'{"a": [1]}')
+    assert read_json(path, megabytes=1) == {"a": [1]}
