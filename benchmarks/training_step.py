@@ -20,10 +20,9 @@ from benchmarks.steps import (
     time_bare_steps,
     time_fit,
 )
-from emotion_cnn.data.batches import targets
 from emotion_cnn.data.folders import read_splits
 from emotion_cnn.data.source import SAMPLE_DATA
-from emotion_cnn.data.splits import Dataset, split_dataset
+from emotion_cnn.data.splits import Dataset, split_dataset, targets
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.training.environment import describe_environment
 from emotion_cnn.training.recipes import RECIPES

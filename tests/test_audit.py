@@ -544,7 +544,7 @@ def test_training_and_evaluation_take_an_audit(
     # An audit beside train/ and test/ is at hand without a flag, if it is of them.
     def at_hand():
         options = {"labels": "original", "audit": None, "skip_bad": False}
-        return load_test_data(str(folder), **options)[1]
+        return load_test_data(str(folder), **options)[1].near_duplicates
 
     assert at_hand() is None
     beside = folder / "audit.json"

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from keras._tf_keras.keras.preprocessing import image as keras_image
 
 from emotion_cnn.data import batches
-from emotion_cnn.data.batches import TrainingBatches, one_hot, targets
-from emotion_cnn.data.splits import Split
+from emotion_cnn.data.batches import TrainingBatches
+from emotion_cnn.data.splits import Split, one_hot, targets
 
 
 def numbered_images(count: int) -> Split:

@@ -14,10 +14,10 @@ from emotion_cnn.cli import main
 from emotion_cnn.commands import train
 from emotion_cnn.commands.train import TrainSettings
 from emotion_cnn.data import loading
-from emotion_cnn.data.batches import TrainingBatches, one_hot, targets
+from emotion_cnn.data.batches import TrainingBatches
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import read_splits, read_test
-from emotion_cnn.data.splits import Split, fingerprint, official_parts
+from emotion_cnn.data.splits import Split, fingerprint, official_parts, one_hot, targets
 from emotion_cnn.data.vote_smoothing import smooth_labels
 from emotion_cnn.data.votes import (
     VOTE_COLUMNS,

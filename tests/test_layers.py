@@ -56,3 +56,11 @@ def test_only_the_command_line_prints():
         ]
         if path.name != "cli.py" and path.parent.name != "commands":
             assert "print" not in calls, path
+
+
+def test_data_are_read_without_keras():
+    """So `prepare` and `audit` start at once, and need no backend."""
+    for owner in ("data", "importing", "audit"):
+        for path in (PACKAGE / owner).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert "import keras" not in text or path.name == "batches.py", path

@@ -24,9 +24,9 @@ import pytest
 from PIL import Image
 
 from emotion_cnn import cli
-from emotion_cnn.data.batches import TrainingBatches, targets
+from emotion_cnn.data.batches import TrainingBatches
 from emotion_cnn.data.classes import EMOTIONS
-from emotion_cnn.data.splits import Split
+from emotion_cnn.data.splits import Split, targets
 from emotion_cnn.errors import RunError, TrainingError
 from emotion_cnn.evaluation.evaluator import Evaluation
 from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convolution

@@ -97,14 +97,13 @@ def evaluate(**keywords: Any) -> "Evaluation":
     source = find_source(settings.data)
     use_backend(settings.backend)
     from emotion_cnn.data.loading import load_test_data
-    from emotion_cnn.data.votes import find_votes
     from emotion_cnn.evaluation.evaluator import evaluate_network
     from emotion_cnn.files import removed_if_empty
     from emotion_cnn.models.pair import read_pair
 
     folder, is_run = _find_network(settings, drawn_faces=source == SAMPLE_DATA)
     network = read_pair(folder)
-    test, near_duplicates = load_test_data(
+    test, annotations = load_test_data(
         source,
         labels=settings.labels,
         audit=settings.audit,
@@ -130,8 +129,7 @@ def evaluate(**keywords: Any) -> "Evaluation":
             data=source,
             weights=str(folder),
             folder=output,
-            votes=find_votes(Path(source)) if settings.labels == "ferplus" else None,
-            near_duplicates=near_duplicates,
+            annotations=annotations,
         )
         evaluation.write()
     return evaluation

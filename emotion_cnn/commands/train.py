@@ -30,6 +30,7 @@ from emotion_cnn.settings import check_settings, from_keywords, setting, setting
 from emotion_cnn.training.recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:
+    from emotion_cnn.data.annotations import Annotations
     from emotion_cnn.data.splits import Dataset
     from emotion_cnn.training.experiment import TrainingRun
     from emotion_cnn.training.run_folder import RunFolder
@@ -279,12 +280,12 @@ def _start(settings: TrainSettings) -> "TrainingRun":
         settings = dataclasses.replace(settings, weights=str(folder))
         start = read_initial_weights(folder, recipe, settings.label_sets)
         environment = {_INITIAL_WEIGHTS: start.sha256}
-    data, near_duplicates = _read_data(settings, recipe)
+    data, annotations = _read_data(settings, recipe)
     new = create_run(Path(settings.runs), str(settings.recipe))
     write_json(new.config, dataclasses.asdict(settings.with_whole_paths()))
     described = describe_environment() | environment | {"data": _describe(data)}
     write_json(new.environment, described)
-    return _fit_and_evaluate(new, settings, recipe, data, near_duplicates, start)
+    return _fit_and_evaluate(new, settings, recipe, data, annotations, start)
 
 
 def _resume(given: ResumeSettings) -> "TrainingRun":
@@ -319,7 +320,7 @@ def _resume(given: ResumeSettings) -> "TrainingRun":
                 f"Expected the weights that {run.path} was started from, found others "
                 f"in {folder}. Restore them, or start a new run."
             )
-    data, near_duplicates = _read_data(settings, recipe)
+    data, annotations = _read_data(settings, recipe)
     before = environment["data"]["fingerprint"]
     if data.fingerprint != before:
         raise RunError(
@@ -330,10 +331,12 @@ def _resume(given: ResumeSettings) -> "TrainingRun":
         )
     resumed = [*environment.get("resumed", []), describe_environment()]
     write_json(run.environment, environment | {"resumed": resumed})
-    return _fit_and_evaluate(run, settings, recipe, data, near_duplicates, start)
+    return _fit_and_evaluate(run, settings, recipe, data, annotations, start)
 
 
-def _read_data(settings: TrainSettings, recipe: Recipe) -> Any:
+def _read_data(
+    settings: TrainSettings, recipe: Recipe
+) -> "tuple[Dataset, Annotations]":
     from emotion_cnn.data.loading import load_training_data
     from emotion_cnn.training.out_of_fold import read_teachers
 
@@ -358,13 +361,11 @@ def _fit_and_evaluate(
     settings: TrainSettings,
     recipe: Recipe,
     data: "Dataset",
-    near_duplicates: Any,
+    annotations: "Annotations",
     start: Any,
 ) -> "TrainingRun":
-    from emotion_cnn.data.votes import find_votes
     from emotion_cnn.training.experiment import fit_and_evaluate
 
-    labels = settings.label_sets[0]
     return fit_and_evaluate(
         run,
         data,
@@ -373,8 +374,7 @@ def _fit_and_evaluate(
         seed=settings.seed,
         source=settings.data,
         initial_weights=start,
-        votes=find_votes(Path(settings.data)) if labels == "ferplus" else None,
-        near_duplicates=near_duplicates,
+        annotations=annotations,
         publish=Path(settings.publish) if settings.publishes else None,
         fold=settings.fold,
         tensorboard=settings.tensorboard,

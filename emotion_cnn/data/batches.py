@@ -6,24 +6,7 @@ import keras
 import numpy as np
 from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
 
-from emotion_cnn.data.splits import Split
-
-
-def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Returns labels, int (n,), as float32 (n, classes) with a one at each label."""
-    return keras.utils.to_categorical(labels, classes).astype("float32")
-
-
-def targets(split: Split) -> np.ndarray:
-    """Returns what a network is trained to predict.
-
-    Returns:
-        float32 (n, label sets, classes): the images' `targets`, or their one-hot
-        labels as a single label set.
-    """
-    if split.targets is not None:
-        return split.targets
-    return one_hot(split.labels, len(split.classes))[:, np.newaxis]
+from emotion_cnn.data.splits import Split, targets
 
 
 def _smoothed(y_true: np.ndarray, share: float) -> np.ndarray:

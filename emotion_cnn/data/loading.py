@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from emotion_cnn.data.annotations import Annotations
 from emotion_cnn.data.classes import BOTH_LABELS, EMOTIONS, LABEL_NAMES, LABELS
 from emotion_cnn.data.drawn_faces import sample_splits
 from emotion_cnn.data.folders import read_splits, read_test
@@ -57,7 +58,7 @@ def load_training_data(
     fold: str | None = None,
     teachers: Mapping[str, OutOfFold] | None = None,
     soft_share: float = 0.5,
-) -> tuple[Dataset, KnownNearDuplicates | None]:
+) -> tuple[Dataset, Annotations]:
     """Reads what a network is trained, validated and tested on.
 
     Args:
@@ -79,7 +80,8 @@ def load_training_data(
         soft_share: Share of each original label that they replace.
 
     Returns:
-        The data, and the known near-duplicates, if an audit of them is at hand.
+        The data; the near-duplicates, if an audit of them is at hand; and the votes, if
+        they are the first labels.
 
     Raises:
         DataError: Images, votes or the audit are missing or damaged.
@@ -149,7 +151,7 @@ def load_training_data(
         f"{len(data.test):,}",
         data.validation_source,
     )
-    return data, near_duplicates
+    return data, _annotations(labels, votes, near_duplicates)
 
 
 def load_test_data(
@@ -160,7 +162,7 @@ def load_test_data(
     skip_bad: bool,
     classes: tuple[str, ...] = EMOTIONS,
     size: int = IMAGE_SIZE,
-) -> tuple[Split, KnownNearDuplicates | None]:
+) -> tuple[Split, Annotations]:
     """Reads what a network is evaluated on.
 
     Args:
@@ -172,7 +174,8 @@ def load_test_data(
         size: Height and width, in pixels, that images are converted to.
 
     Returns:
-        The images of test, and the known near-duplicates, if an audit is at hand.
+        The images of test; the near-duplicates, if an audit of them is at hand; and
+        the votes, if they are the labels.
 
     Raises:
         DataError: Images, votes or the audit are missing or damaged.
@@ -192,7 +195,16 @@ def load_test_data(
         (test,), notes = _relabelled({"test": test}, votes, distribution=False)
         for note in notes:
             _log.info("%s", note)
-    return test, near_duplicates
+    return test, _annotations(labels, votes, near_duplicates)
+
+
+def _annotations(
+    labels: str,
+    votes: Mapping[str, Votes],
+    near_duplicates: KnownNearDuplicates | None,
+) -> Annotations:
+    # Where votes are the labels, figures are given by how far they agree, too.
+    return Annotations(votes if labels == "ferplus" else None, near_duplicates)
 
 
 def _without_fold(

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from emotion_cnn.data.batches import targets
 from emotion_cnn.data.folds import parse_fold
-from emotion_cnn.data.splits import Split
+from emotion_cnn.data.splits import Split, targets
 from emotion_cnn.errors import DataError
 
 _FERPLUS_SHARE = 5 / (10 + 5)

@@ -163,6 +163,23 @@ def official_parts(test: Split) -> dict[str, np.ndarray]:
     return parts if all(sizes) and sum(sizes) == len(test) else {}
 
 
+def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Returns labels, int (n,), as float32 (n, classes) with a one at each label."""
+    return np.eye(classes, dtype=np.float32)[labels]
+
+
+def targets(split: Split) -> np.ndarray:
+    """Returns what a network is trained to predict.
+
+    Returns:
+        float32 (n, label sets, classes): the images' `targets`, or their one-hot
+        labels as a single label set.
+    """
+    if split.targets is not None:
+        return split.targets
+    return one_hot(split.labels, len(split.classes))[:, np.newaxis]
+
+
 def class_counts(split: Split) -> dict[str, int]:
     """Returns the number of images of each of the split's classes, in their order."""
     counts = np.bincount(split.labels, minlength=len(split.classes))

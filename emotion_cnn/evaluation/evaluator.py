@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emotion_cnn.data.annotations import NOTHING_KNOWN, Annotations
 from emotion_cnn.data.classes import LABEL_NAMES
-from emotion_cnn.data.near_duplicates import KnownNearDuplicates
 from emotion_cnn.data.source import source_name
 from emotion_cnn.data.splits import Split, official_parts
-from emotion_cnn.data.votes import Votes, over_half_of_all_votes
+from emotion_cnn.data.votes import over_half_of_all_votes
 from emotion_cnn.errors import ModelError
 from emotion_cnn.evaluation.metrics import Metrics, compute_metrics
 from emotion_cnn.evaluation.plotting import (
@@ -133,8 +133,7 @@ def evaluate_network(
     weights: str,
     folder: Path,
     part: str = "test",
-    votes: Mapping[str, Votes] | None = None,
-    near_duplicates: KnownNearDuplicates | None = None,
+    annotations: Annotations = NOTHING_KNOWN,
 ) -> Evaluation:
     """Predicts every image of test, and computes the metrics of each part of it.
 
@@ -147,10 +146,9 @@ def evaluate_network(
         weights: Where the network is from, for the record.
         folder: Where `Evaluation.write` writes to.
         part: What the images are called in the report.
-        votes: FER+ votes by the image's name: figures where over half of all votes
-            agree are reported too.
-        near_duplicates: Figures without the test images that have a near-duplicate in
-            train are reported too.
+        annotations: With votes, figures where over half of all votes agree are reported
+            too; with near-duplicates, figures without the test images that have one in
+            train.
 
     Raises:
         ModelError: The network is of other classes, or of images of another size.
@@ -179,10 +177,10 @@ def evaluate_network(
     # FER2013's figures are published on PrivateTest: the plots show that.
     shown = list(parts)[-1]
     places = parts[shown]
-    if votes is not None:
-        agreed = np.flatnonzero(over_half_of_all_votes(test.names, votes))
+    if annotations.votes is not None:
+        agreed = np.flatnonzero(over_half_of_all_votes(test.names, annotations.votes))
         parts |= _narrowed(parts, agreed, ", over half of all votes")
-    if near_duplicates:
+    if near_duplicates := annotations.near_duplicates:
         record["audit"] = str(near_duplicates.path)
         without = near_duplicates.clean_positions(test)
         parts |= _narrowed(parts, without, " without near-duplicates in train")

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import logging
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,9 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from emotion_cnn.data.batches import targets
+from emotion_cnn.data.annotations import Annotations
 from emotion_cnn.data.classes import LABEL_NAMES
-from emotion_cnn.data.near_duplicates import KnownNearDuplicates
-from emotion_cnn.data.splits import Dataset, Split
-from emotion_cnn.data.votes import Votes
+from emotion_cnn.data.splits import Dataset, Split, targets
 from emotion_cnn.errors import ResumableError, RunInterruptedError, TrainingError
 from emotion_cnn.evaluation.calibration import TEMPERATURES, fit_temperature
 from emotion_cnn.evaluation.evaluator import Evaluation, evaluate_network
@@ -110,8 +108,7 @@ def fit_and_evaluate(
     seed: int,
     source: str,
     initial_weights: InitialWeights | None = None,
-    votes: Mapping[str, Votes] | None = None,
-    near_duplicates: KnownNearDuplicates | None = None,
+    annotations: Annotations,
     publish: Path | None = None,
     fold: str | None = None,
     tensorboard: bool = False,
@@ -126,8 +123,7 @@ def fit_and_evaluate(
         seed: Fixes every random choice.
         source: Where the data are from, for the record.
         initial_weights: What to start from; None for random weights.
-        votes: As for `evaluate_network`.
-        near_duplicates: As for `evaluate_network`.
+        annotations: Of the data.
         publish: Folder whose network the finished one replaces.
         fold: The fold that `data.validation` is, such as `1/4`: the network is
             evaluated on it in place of test, and its predictions are written too.
@@ -191,8 +187,10 @@ def fit_and_evaluate(
             data=source,
             weights=str(run.path),
             folder=run.path,
-            votes=votes,
-            near_duplicates=None if fold else near_duplicates,
+            # Near-duplicates of test say nothing about a fold of train.
+            annotations=dataclasses.replace(annotations, near_duplicates=None)
+            if fold
+            else annotations,
         )
         evaluation.write()
         if publish:

@@ -13,8 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from emotion_cnn.data.batches import TrainingBatches, targets
-from emotion_cnn.data.splits import Split
+from emotion_cnn.data.batches import TrainingBatches
+from emotion_cnn.data.splits import Split, targets
 from emotion_cnn.errors import RunError
 from emotion_cnn.files import first_line
 from emotion_cnn.training.callbacks import (

@@ -8,10 +8,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from emotion_cnn.data.batches import targets
 from emotion_cnn.data.folds import parse_fold
 from emotion_cnn.data.soft_labels import OutOfFold
-from emotion_cnn.data.splits import Dataset
+from emotion_cnn.data.splits import Dataset, targets
 from emotion_cnn.errors import ConfigError, RunError
 from emotion_cnn.files import first_line, open_regular, replacing, shown
 from emotion_cnn.inference.prediction import predict
