@@ -6,11 +6,14 @@ the public API a keyword argument, so that it is declared once.
 
 import dataclasses
 import difflib
+import inspect
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from emotion_cnn.errors import ConfigError
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def setting(
@@ -113,6 +116,31 @@ def from_keywords(owners: tuple[type, ...], given: Mapping[str, Any]) -> dict[st
                 + (f"; did you mean `{close[0]}`?" if close else ".")
             )
     return {name: _plain(value) for name, value in given.items() if value is not None}
+
+
+def takes_settings(owners: tuple[type, ...]) -> Callable[[_Function], _Function]:
+    """Gives a function of `**keywords` the signature that `help` and editors show.
+
+    Args:
+        owners: The dataclasses of its settings; of a name declared twice, the first
+            counts.
+    """
+    parameters: dict[str, inspect.Parameter] = {}
+    for owner in owners:
+        for name, declared in settings_of(owner).items():
+            parameters.setdefault(
+                name,
+                inspect.Parameter(
+                    name, inspect.Parameter.KEYWORD_ONLY, default=declared.default
+                ),
+            )
+
+    def decorate(function: _Function) -> _Function:
+        described: Any = function
+        described.__signature__ = inspect.Signature(list(parameters.values()))
+        return function
+
+    return decorate
 
 
 def _plain(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The public API: what a notebook imports, calls and gets back."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -55,6 +56,17 @@ def test_every_public_name_is_there():
         assert name in dir(emotion_cnn)
     with pytest.raises(AttributeError, match="no attribute 'other'"):
         emotion_cnn.other  # noqa: B018
+
+
+def test_help_shows_the_settings():
+    for function in (emotion_cnn.train, emotion_cnn.evaluate):
+        shown = inspect.signature(function).parameters
+        assert shown["data"].default == "."
+        assert shown["labels"].default == "original"
+        assert {each.kind for each in shown.values()} == {
+            inspect.Parameter.KEYWORD_ONLY
+        }
+    assert inspect.signature(emotion_cnn.train).parameters["batch_size"].default == 64
 
 
 @pytest.mark.slow

@@ -20,7 +20,12 @@ from emotion_cnn.data.classes import LABELS
 from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
 from emotion_cnn.errors import ModelError, RunError
 from emotion_cnn.inference.test_time_augmentation import VIEWS
-from emotion_cnn.settings import check_settings, from_keywords, setting
+from emotion_cnn.settings import (
+    check_settings,
+    from_keywords,
+    setting,
+    takes_settings,
+)
 
 if TYPE_CHECKING:
     from emotion_cnn.evaluation.evaluator import Evaluation
@@ -80,6 +85,7 @@ def run(**keywords: Any) -> None:
     print(f"{result.report}\nResults: {result.folder}")
 
 
+@takes_settings(SETTINGS)
 def evaluate(**keywords: Any) -> "Evaluation":
     """Evaluates a network on the images of `test/`, and writes the results.
 

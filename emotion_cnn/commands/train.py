@@ -26,7 +26,13 @@ from emotion_cnn.data.source import SAMPLE_DATA, find_source
 from emotion_cnn.errors import ConfigError, RunError
 from emotion_cnn.extras import check_installed
 from emotion_cnn.models.architectures import ARCHITECTURES
-from emotion_cnn.settings import check_settings, from_keywords, setting, settings_of
+from emotion_cnn.settings import (
+    check_settings,
+    from_keywords,
+    setting,
+    settings_of,
+    takes_settings,
+)
 from emotion_cnn.training.recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:
@@ -228,6 +234,7 @@ def run(**keywords: Any) -> None:
     print(f"{result.report}\nResults: {result.folder}")
 
 
+@takes_settings(SETTINGS)
 def train(**keywords: Any) -> "TrainingRun":
     """Trains a network, or continues an interrupted run.
 
