@@ -64,6 +64,30 @@ def fails(capsys, own_environment):
     return message
 
 
+@pytest.fixture(scope="session")
+def jax_environment(tmp_path_factory):
+    """For processes on JAX, which compiles far longer than it runs what is small."""
+    return {
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("jax_cache")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+    }
+
+
+@pytest.fixture
+def without_charts(monkeypatch):
+    """Leaves out the charts, which take longer than a tiny network."""
+    # Imported here, as tests of the command line do without Keras.
+    import keras
+
+    from emotion_cnn.evaluation.evaluator import Evaluation
+    from emotion_cnn.training import fitting
+
+    monkeypatch.setattr(fitting, "LiveChart", lambda *_: keras.callbacks.Callback())
+    monkeypatch.setattr(Evaluation, "figures", lambda _: {})
+
+
 @pytest.fixture
 def faces(tmp_path):
     """A data folder: two images of each emotion to train on, one to test on."""

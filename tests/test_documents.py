@@ -302,7 +302,7 @@ def test_the_readme_is_short_and_begins_with_the_two_set_up_commands():
     assert text.count("\n") < 250
     assert [line for line in text.splitlines() if "&&" in line and "pip" in line] == [
         "python -m pip install -r requirements.txt && python main.py --mode train",
-        "python -m pip install -r requirements-dev.txt && python -m pytest",
+        "python -m pip install -r requirements-dev.txt && python -m pytest -n 2",
     ]
 
 

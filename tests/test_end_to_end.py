@@ -5,7 +5,6 @@ A clone is a copy of the code: the tool keeps its results in the folder of
 """
 
 import csv
-import importlib.util
 import json
 import os
 import shlex
@@ -70,12 +69,6 @@ for arguments in json.loads(sys.argv[1]):
     results.append((code, output.getvalue(), error.getvalue()))
 pathlib.Path(sys.argv[2]).write_text(json.dumps(results))
 """
-# Compiling takes JAX far longer than running what is this small.
-JAX_QUICKLY = {
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-}
 # A shell that starts pytest in the background makes it ignore Ctrl-C, and that
 # is inherited.
 HEEDING_CTRL_C = """
@@ -179,7 +172,7 @@ def clone(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def jax_results(clone, tmp_path_factory):
+def jax_results(clone, jax_environment, tmp_path_factory):
     """Training and evaluation on JAX where TensorFlow cannot be imported."""
     folder = tmp_path_factory.mktemp("jax")
     (folder / "tensorflow").mkdir()
@@ -193,7 +186,7 @@ def jax_results(clone, tmp_path_factory):
     ten_crop = [*evaluate, "--tta", "ten-crop", "--output", str(folder / "ten_crop")]
     evaluate += ["--output", str(folder / "of_tensorflow")]
     commands = (train, evaluate, ten_crop)
-    results = clone.several(*commands, PYTHONPATH=str(folder), **JAX_QUICKLY)
+    results = clone.several(*commands, PYTHONPATH=str(folder), **jax_environment)
     assert [code for code, _, _ in results] == [0, 0, 0], results
     return folder
 
@@ -400,34 +393,6 @@ def test_both_backends_find_the_same(
         assert one[part]["n"] == other[part]["n"]
         for metric in ("accuracy", "macro_f1", "log_loss", "top2_accuracy"):
             assert one[part][metric] == pytest.approx(other[part][metric], abs=1e-4)
-
-
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_resume_and_nan_on_other_backends(tmp_path, backend):
-    """The same tests of training as on TensorFlow, a few of them."""
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
-    chosen = "resumed_equals or counters_of or stops_at_its_batch or statistics_are"
-    tests = [
-        str(Path(__file__).with_name(name))
-        for name in ("test_training.py", "test_recipes.py")
-    ]
-    finished = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-            *(*tests, "-k", chosen),
-        ],
-        cwd=CHECKOUT,
-        env=os.environ
-        | {"KERAS_BACKEND": backend, "PYTHONDONTWRITEBYTECODE": "1"}
-        | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
-        | JAX_QUICKLY,
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT,
-    )
-    assert finished.returncode == 0, finished.stdout
-    assert "9 passed" in finished.stdout
 
 
 # Interrupted, and continued

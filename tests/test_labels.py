@@ -117,7 +117,7 @@ def write_data(folder: Path) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, own_environment):
+def folder(tmp_path, monkeypatch, own_environment, without_charts):
     """A folder with `data/`, for runs of a tiny network."""
     monkeypatch.setitem(ARCHITECTURES, "compact", TINY)
     write_data(tmp_path / "data")

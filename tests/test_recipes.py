@@ -1,6 +1,6 @@
 """The settings of a recipe: schedules, optimisers, averages, sizes.
 
-Passes on every backend: `test_end_to_end.py` runs a part of it once more on JAX.
+Passes on every backend: `test_other_backends.py` runs a part of it once more on JAX.
 """
 
 import json
@@ -83,10 +83,7 @@ def noise(count: int, seed: int) -> Split:
 TRAIN, VALIDATION = noise(28, 0), noise(14, 1)
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Leaves out the charts, which take longer than the tiny network."""
-    monkeypatch.setattr(fitting, "LiveChart", lambda *_: keras.callbacks.Callback())
+pytestmark = pytest.mark.usefixtures("without_charts")
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Training: what is fitted, kept, stopped, and continued, with a tiny network.
 
-Passes on every backend: `test_end_to_end.py` runs it once more on JAX.
+Passes on every backend: `test_other_backends.py` runs a part of it once more on JAX.
 """
 
 import contextlib
