@@ -33,7 +33,7 @@ def rows(images: Path) -> Iterator[tuple[str, str, str]]:
         images: Folder with train/ and test/, file names as in FER2013.
     """
     numbers = {emotion: number for number, emotion in CLASS_NUMBERS.items()}
-    paths = sorted(images.glob("*/*/*.jpg"), key=lambda path: path.name)
+    paths = sorted(images.glob("*/*/*.[jp][pn]g"), key=lambda path: path.name)
     for part in PARTS:
         for path in paths:
             if path.name.startswith(part) and path.parent.name in EMOTIONS:
