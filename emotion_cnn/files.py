@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -36,7 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     # Nobody can have put a link there: the name cannot be known, and has to be free.
     # Keras and Matplotlib take the format from the suffix, so it stays last.
-    name = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{path.name}"
+    name = f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}-{path.name}"
     temporary = path.with_name(name)
     try:
         temporary.touch(exist_ok=False)
