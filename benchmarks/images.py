@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from emotion_cnn.data.drawn_faces import sample_splits
+from emotion_cnn.data.drawn_faces import sample_test, sample_train
 from emotion_cnn.data.source import SAMPLE_DATA
 
 DATA_HELP = (
@@ -33,7 +33,7 @@ def data_folder(data: str) -> Iterator[Path]:
         "FER2013,\nwhich the targets are for, and a target may be missed."
     )
     with TemporaryDirectory() as temporary:
-        for split in sample_splits():
+        for split in (sample_train(), sample_test()):
             for image, name in zip(split.images, split.names, strict=True):
                 path = Path(temporary, name).with_suffix(".jpg")
                 path.parent.mkdir(parents=True, exist_ok=True)

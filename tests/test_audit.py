@@ -445,7 +445,7 @@ def test_a_file_that_is_an_audit(tmp_path):
     [
         (None, "at {}, found: No such file or directory."),
         ("{", "at {}, found: Expecting property name"),
-        ("[" * 100_000, "at {}, found: maximum recursion depth"),
+        ("[" * 100_000, "at {}, found: nested too deeply"),
         ("[]", "at {}, found another JSON file."),
         ("{}", "at {}, found another JSON file."),
         ('{"kind": "x", "format": 1}', "at {}, found another JSON file."),

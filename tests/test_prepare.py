@@ -120,7 +120,7 @@ def test_a_table_becomes_a_data_folder(table, tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.err == ""
     lines = captured.out.splitlines()
-    assert max(map(len, lines[1:])) <= 80
+    assert max(len(line.replace(str(tmp_path), "")) for line in lines[1:]) <= 80
     assert lines[3].split() == ["train", "PublicTest", "PrivateTest", "total"]
     assert lines[4].split() == ["angry", "4", "2", "2", "8"]
     assert lines[11].split() == ["total", "28", "14", "14", "56"]
@@ -187,7 +187,8 @@ def test_a_table_without_test_images_says_so(tmp_path, monkeypatch, capsys):
     assert prepare("--source", table, "--data", tmp_path / "data") == 0
     out = capsys.readouterr().out
     assert "\nno images for test/: training needs some. A table without" in out
-    assert max(map(len, out.splitlines()[1:])) <= 80
+    shown = out.replace(str(tmp_path), "").splitlines()
+    assert max(map(len, shown[1:])) <= 80
 
 
 def test_a_tree_without_a_split(tmp_path, capsys):

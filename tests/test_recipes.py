@@ -134,18 +134,18 @@ def test_resumed_equals_uninterrupted(monkeypatch, tmp_path, recipe):
     expected, other = new_run(tmp_path, "whole"), new_run(tmp_path, "resumed")
     network, _, _ = train(expected, recipe)
     on_train_batch_end = StopAtNonFiniteLoss.on_train_batch_end
-    presses = [(2, 2), (3, 1)]
+    # In the middle of an epoch, and before the images change their size.
+    presses = [(2, 2)]
 
     def hooked(self, index, logs=None):
         on_train_batch_end(self, index, logs)
-        if (self._epoch, index + 1) in presses[:1]:
+        if (self._epoch, index + 1) in presses:
             presses.pop(0)
             raise KeyboardInterrupt
 
     monkeypatch.setattr(StopAtNonFiniteLoss, "on_train_batch_end", hooked)
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            train(other, recipe)
+    with pytest.raises(KeyboardInterrupt):
+        train(other, recipe)
     again, _, _ = train(other, recipe)
     assert not presses
     assert other.history.read_bytes() == expected.history.read_bytes()

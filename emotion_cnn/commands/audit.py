@@ -57,7 +57,7 @@ def run(**keywords: Any) -> Path:
     from emotion_cnn.audit.facts import audit_images
     from emotion_cnn.audit.page import render_page
     from emotion_cnn.audit.text import format_audit
-    from emotion_cnn.data.drawn_faces import sample_splits
+    from emotion_cnn.data.drawn_faces import sample_test, sample_train
     from emotion_cnn.data.folders import Survey, survey
     from emotion_cnn.data.near_duplicates import AUDIT_FILE, FORMAT, KIND
     from emotion_cnn.data.votes import find_votes
@@ -69,7 +69,7 @@ def run(**keywords: Any) -> Path:
     # Before the work, so that nobody waits for results that have no place.
     with removed_if_empty(_output_folder(settings, now)) as output:
         if source == SAMPLE_DATA:
-            found = Survey(*sample_splits(), {}, {}, (), ())
+            found = Survey(sample_train(), sample_test(), {}, {}, (), ())
         else:
             votes = find_votes(Path(source))
             found = survey(Path(source))

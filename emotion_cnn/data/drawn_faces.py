@@ -173,13 +173,14 @@ class Face:
     jaw_drop: float = 0.0
 
 
-def sample_splits() -> tuple[Split, Split]:
-    """Draws the built-in data set, which never changes.
+def sample_train() -> Split:
+    """Draws the built-in train: 250 images of each emotion, always the same."""
+    return _sample_split("train", 250, seed=0)
 
-    Returns:
-        The train part, 250 images of each emotion, and the test part, 60.
-    """
-    return _sample_split("train", 250, seed=0), _sample_split("test", 60, seed=1)
+
+def sample_test() -> Split:
+    """Draws the built-in test: 60 images of each emotion, always the same."""
+    return _sample_split("test", 60, seed=1)
 
 
 def _sample_split(part: str, count_per_emotion: int, seed: int) -> Split:

@@ -13,7 +13,7 @@ import numpy as np
 
 from emotion_cnn.data.annotations import Annotations
 from emotion_cnn.data.classes import BOTH_LABELS, EMOTIONS, LABEL_NAMES, LABELS
-from emotion_cnn.data.drawn_faces import sample_splits
+from emotion_cnn.data.drawn_faces import sample_test, sample_train
 from emotion_cnn.data.folders import read_splits, read_test
 from emotion_cnn.data.folds import divide_into_folds, parse_fold
 from emotion_cnn.data.images import IMAGE_SIZE
@@ -90,7 +90,7 @@ def load_training_data(
     votes = {} if labels == "original" else _read_votes(source, labels)
     notes: tuple[str, ...] = ()
     if source == SAMPLE_DATA:
-        train, test = sample_splits()
+        train, test = sample_train(), sample_test()
     else:
         train, test, notes = read_splits(
             Path(source), skip_bad=skip_bad, classes=classes, size=size
@@ -183,7 +183,7 @@ def load_test_data(
     votes = {} if labels == "original" else _read_votes(source, labels)
     notes: tuple[str, ...] = ()
     if source == SAMPLE_DATA:
-        test = sample_splits()[1]
+        test = sample_test()
     else:
         test, notes = read_test(
             Path(source), skip_bad=skip_bad, classes=classes, size=size
