@@ -24,18 +24,30 @@ import numpy as np
 from emotion_cnn import __version__
 from emotion_cnn.data.classes import LABELS
 from emotion_cnn.errors import ModelError
-from emotion_cnn.files import first_line, replacing, shown, write_text
+from emotion_cnn.files import (
+    first_line,
+    read_json,
+    read_limited,
+    replacing,
+    shown,
+    write_text,
+)
+from emotion_cnn.models.architecture_file import build_from_json, check_nesting
 from emotion_cnn.models.description import (
     Network,
     NetworkDescription,
     parse_description,
 )
+from emotion_cnn.models.probabilities import check_probabilities
+from emotion_cnn.models.weights_file import load_weights, most_megabytes
 
 MODEL_NAME = "model.json"
 WEIGHTS_NAME = "model_weights.h5"
 _PAIR = (MODEL_NAME, WEIGHTS_NAME)
 _STAGED_PAIR = ".pair-complete"
 _DESCRIPTION_KEY = "emotion_cnn"
+_MOST_MEGABYTES = 5
+"""How large `model.json` may be: the largest of Keras' own networks has 1 MB."""
 _DEFAULTS_OF_NEWEST_KERAS = {
     "input_axes": None,
     "output_axes": None,
@@ -131,8 +143,8 @@ def complete_published_pair(folder: Path) -> None:
 def read_pair(folder: Path) -> Network:
     """Loads a network from `model.json` and `model_weights.h5`.
 
-    Keras' safe mode refuses serialised Python code, but `model.json` can name what
-    Keras exports: load only files that you trust.
+    The files may be a stranger's: only layers that `known_layers` names are built, and
+    only plain arrays are read.
 
     Args:
         folder: Folder that holds both files.
@@ -157,46 +169,49 @@ def read_pair(folder: Path) -> Network:
     network = _read_architecture(folder / MODEL_NAME)
     weights = folder / WEIGHTS_NAME
     try:
-        with weights.open("rb") as file:
-            if file.read(8) != b"\x89HDF\r\n\x1a\n":
-                raise ValueError("it does not begin as an HDF5 file")
-        network.model.load_weights(weights)
-        if not all(np.isfinite(array).all() for array in network.model.get_weights()):
-            raise ValueError("some weights are not finite numbers")
-    # A stranger's file can make h5py and Keras raise almost anything.
-    except Exception as error:
+        content = read_limited(weights, megabytes=most_megabytes(network.model))
+        load_weights(network.model, content)
+    except (ModelError, OSError, ValueError) as error:
         raise ModelError(
             f"{weights} could not be loaded into the network of {MODEL_NAME}: it is "
             f"damaged, or of another network or class count. Expected the pair that "
-            f"one run wrote. ({first_line(error)}; Keras {keras.__version__} runs here)"
+            f"one run wrote. ({first_line(error)})"
         ) from error
     size = network.description.input_size
     gray = np.full((1, size, size, 1), 128, "float32")
-    outputs = keras.ops.convert_to_numpy(network.model(gray, training=False))
-    if (outputs < 0).any() or not (abs(outputs.sum(axis=-1) - 1) < 1e-3).all():
+    try:
+        outputs = network.model(gray, training=False)
+    # Layers that do not fit each other can make the backend raise almost anything.
+    except Exception as error:
         raise ModelError(
-            f"Expected {folder / MODEL_NAME} to end in probabilities, numbers from 0 "
-            f"that sum to 1 over the {outputs.shape[-1]} classes of each label set; "
-            f"found {outputs[0].tolist()} for a gray image."
-        )
+            f"The network of {folder / MODEL_NAME} fails on a gray image "
+            f"({_cause(error)}). Choose another network."
+        ) from error
+    try:
+        check_probabilities(outputs, network.description, images=1)
+    except ModelError as error:
+        raise ModelError(f"{folder / MODEL_NAME}, on a gray image: {error}") from error
     return network
 
 
 def _read_architecture(path: Path) -> Network:
     """Returns a network whose weights are not loaded yet."""
     try:
-        text = path.read_text(encoding="utf-8")
-        config = json.loads(text)
+        config = read_json(path, megabytes=_MOST_MEGABYTES)
+        if not isinstance(config, dict):
+            raise ValueError(f"found a {type(config).__name__}")
+        check_nesting(config)
         keras_version = str(config.get("keras_version", "3"))
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, ModelError) as error:
         raise ModelError(
-            f"{path} is damaged: expected the JSON that a run writes ({error})."
+            f"{path} is damaged: expected the JSON that a run writes "
+            f"({first_line(error)})."
         ) from error
     if keras_version.split(".")[0] in ("1", "2"):
         raise ModelError(
-            f"{path} was written by Keras {keras_version}; expected Keras 3. Train "
-            "the network again with this tool, or rebuild it in Keras 3 and save it "
-            "again."
+            f"{path} was written by Keras {shown(keras_version[:20])}; expected Keras "
+            "3. Train the network again with this tool, or rebuild it in Keras 3 and "
+            "save it again."
         )
     described, writer = None, "an unknown version of Keras"
     if _DESCRIPTION_KEY in config:
@@ -209,14 +224,15 @@ def _read_architecture(path: Path) -> Network:
         if "keras" in described.versions:
             writer = f"Keras {shown(described.versions['keras'])}"
     try:
-        model = keras.models.model_from_json(text)
+        model = build_from_json(config)
         shapes = model.input_shape, model.output_shape
-    # A stranger's file can make Keras raise almost anything.
+    # Layers that do not fit each other can make Keras raise almost anything.
     except Exception as error:
         raise ModelError(
-            f"{path} does not describe a network that Keras {keras.__version__}, which "
-            f"runs here, can build without running code from the file; it was written "
-            f"by {writer} ({_cause(error)}). Install that version, or train again."
+            f"{path} does not describe a network that can be built without running "
+            f"code from the file. {_cause(error)} (Written by {writer}; Keras "
+            f"{keras.__version__} runs here.) Choose another network, or build it of "
+            "Keras' own layers for images."
         ) from error
     of_fer2013 = NetworkDescription(), NetworkDescription(label_sets=LABELS)
     candidates = of_fer2013 if described is None else (described,)
@@ -235,4 +251,7 @@ def _read_architecture(path: Path) -> Network:
 
 def _cause(error: BaseException) -> str:
     """Returns, on one line, what went wrong first, which Keras puts last."""
-    return first_line(ValueError(str(error).rpartition("Exception encountered: ")[2]))
+    if isinstance(error, ModelError):
+        return str(error)
+    text = str(error).rpartition("Exception encountered: ")[2]
+    return shown(first_line(ValueError(text or type(error).__name__)))
