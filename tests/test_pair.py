@@ -17,6 +17,7 @@ import pytest
 from keras import layers
 
 import emotion_cnn
+from benchmarks.faults import networks as attacks
 from emotion_cnn.cli import main
 from emotion_cnn.data.classes import EMOTIONS, LABELS
 from emotion_cnn.errors import ModelError
@@ -25,6 +26,7 @@ from emotion_cnn.models.description import (
     NetworkDescription,
     parse_description,
 )
+from emotion_cnn.models.known_layers import KNOWN_LAYERS
 from emotion_cnn.models.pair import publish_pair, read_pair, write_pair
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -541,17 +543,16 @@ def test_a_description_by_keras_2(network):
     assert "Train the network again" in message
 
 
-def test_a_layer_that_this_keras_does_not_know_names_cause_and_versions(network):
+def test_a_setting_that_is_not_known_names_cause_and_versions(network):
     path = network / "model.json"
     values = json.loads(path.read_text())
     values["emotion_cnn"]["versions"]["keras"] = "3.99.0"
-    convolution = values["config"]["layers"][2]["config"]
-    convolution["kernel_initializer"]["config"]["of_the_future"] = None
+    values["config"]["layers"][2]["config"]["of_the_future"] = 1
     path.write_text(json.dumps(values))
     message = refusal(network)
-    assert f"Keras {keras.__version__}, which runs here" in message
-    assert "written by Keras 3.99.0" in message
-    assert "unexpected keyword argument 'of_the_future'" in message
+    assert f"Keras {keras.__version__} runs here" in message
+    assert "Written by Keras 3.99.0" in message
+    assert "no setting 'of_the_future' of Conv2D, layer 2; found 1" in message
 
 
 # --- Networks of another kind ---
@@ -624,59 +625,116 @@ def test_a_network_whose_outputs_are_no_probabilities(tmp_path, fails, faces):
     assert not (tmp_path / "runs").exists()
 
 
-# --- Code in a model.json ---
+# --- Strangers' files ---
 
 
-def test_code_of_a_lambda_layer_is_refused_and_not_run(tmp_path):
-    marker = tmp_path / "the code was run"
-    code = layers.Lambda(
-        lambda pixels, path=str(marker): (
-            __import__("pathlib").Path(path).touch() or pixels
-        ),
-    )
-    folder = tmp_path / "pair"
-    folder.mkdir()
-    write_plain(folder, network_of(layers.Flatten(), code, layers.Dense(7)))
-    marker.unlink()  # Building the network ran it, so it would tell.
-    message = refusal(folder)
-    assert f"{folder / 'model.json'} does not describe a network" in message
-    assert "without running code from the file" in message
-    assert "Lambda" in message
-    assert not marker.exists()
+@pytest.mark.parametrize("kind", ["named", "sizes", "json", "weights", "arrays"])
+def test_an_attack_is_refused_and_does_nothing(kind, shared_networks, tmp_path):
+    """Of every kind that benchmarks/faults/networks.py knows."""
+    (tmp_path / attacks.PRIVATE).write_bytes(bytes(100_000))
+    wrong = {}
+    for name in attacks.KINDS[kind]:
+        folder = tmp_path / "pair"
+        attacks.write_attack(kind, name, folder, shared_networks[0])
+        wrong[name] = attacks.reads(folder, tmp_path / attacks.MARKER, refused=True)
+        shutil.rmtree(folder)
+    assert not {name: each for name, each in wrong.items() if each}
+    assert len(wrong) >= 7
 
 
-@pytest.mark.parametrize(
-    ("module", "name"), [("os", "mkdir"), ("subprocess", "Popen"), ("shutil", "rmtree")]
-)
-def test_a_function_named_in_the_description_is_not_called(network, module, name):
-    victim = network.parent / "victim"
-    victim.mkdir()
-    values = json.loads((network / "model.json").read_text())
-    rescaling = values["config"]["layers"][1]
-    assert rescaling["class_name"] == "Rescaling"
-    called = {"module": module, "class_name": "function", "config": name}
-    rescaling["module"], rescaling["class_name"] = "keras.layers", "Lambda"
-    rescaling["config"] = {
-        "name": "code",
-        "function": called | {"registered_name": "function"},
-        "arguments": {"path": str(victim), "args": ["rmdir", str(victim)]},
-    }
-    (network / "model.json").write_text(json.dumps(values))
-    assert "does not describe a network" in refusal(network)
-    assert victim.is_dir()
+def test_what_is_for_training_alone_is_not_read(shared_networks, tmp_path):
+    expected = predictions(read_pair(shared_networks[0]))
+    for name in attacks.IGNORED:
+        folder = tmp_path / name
+        attacks.write_attack("ignored", name, folder, shared_networks[0])
+        assert np.array_equal(predictions(read_pair(folder)), expected)
+    assert keras.config.floatx() == "float32"
 
 
-def test_a_class_that_is_no_part_of_keras_is_not_made(network):
-    marker = network.parent / "marker"
-    values = {
-        "module": "subprocess",
-        "class_name": "Popen",
-        "config": {"args": ["touch", str(marker)]},
-        "registered_name": None,
-    }
-    (network / "model.json").write_text(json.dumps(values))
-    assert "does not describe a network" in refusal(network)
-    assert not marker.exists()
+@pytest.mark.parametrize("name", attacks.ANSWERS)
+def test_answers_that_are_no_probabilities_are_an_error(tmp_path, name):
+    """For a gray image they are, so the network can be read."""
+    attacks.ANSWERS[name](tmp_path)
+    classifier = emotion_cnn.load(tmp_path)
+    with pytest.raises(ModelError, match="Expected a network that ends in probabil"):
+        classifier.predict(np.zeros((3, 48, 48), np.uint8))
+
+
+def test_a_network_that_runs_out_of_memory_is_an_error(network, monkeypatch):
+    classifier = emotion_cnn.load(network)
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise MemoryError("of 4 GB")
+
+    monkeypatch.setattr(keras.Model, "predict_on_batch", fail)
+    with pytest.raises(ModelError, match=r"predicts 3 images at a time.*of 4 GB"):
+        classifier.predict(np.zeros((3, 48, 48), np.uint8))
+
+
+def every_layer() -> keras.Model:
+    """A network of all known layers, as users build them."""
+    inputs = keras.Input((48, 48, 1))
+    outputs = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
+    outputs = layers.Resizing(40, 36)(outputs)
+    outputs = layers.Cropping2D(((2, 2), 0))(outputs)
+    outputs = layers.ZeroPadding2D(2)(outputs)
+    relu = layers.ReLU(max_value=6)
+    outputs = relu(layers.Conv2D(4, 3, strides=2, padding="same")(outputs))
+    branches = [
+        layers.SeparableConv2D(4, 3, padding="same", activation="swish")(outputs),
+        layers.DepthwiseConv2D(3, padding="same", use_bias=False)(outputs),
+        layers.PReLU(shared_axes=[1, 2])(outputs),
+        # A layer that is called again, further on.
+        relu(layers.Conv2D(4, (1, 3), groups=2, padding="same")(outputs)),
+    ]
+    merged = [
+        getattr(layers, name)()(branches)
+        for name in ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply")
+    ]
+    outputs = layers.Concatenate(axis=-1)(merged)
+    outputs = layers.BatchNormalization(momentum=0.9)(outputs, training=False)
+    outputs = layers.LayerNormalization()(outputs)
+    outputs = layers.GroupNormalization(groups=4)(outputs)
+    outputs = layers.LeakyReLU(negative_slope=0.1)(outputs)
+    outputs = layers.ELU()(outputs)
+    outputs = layers.Activation("gelu")(outputs)
+    outputs = layers.AveragePooling2D()(outputs)
+    outputs = layers.UpSampling2D(2, interpolation="bilinear")(outputs)
+    outputs = layers.MaxPooling2D(pool_size=3, strides=2, padding="same")(outputs)
+    outputs = layers.GaussianNoise(0.1)(outputs)
+    outputs = layers.GaussianDropout(0.1)(outputs)
+    outputs = layers.AlphaDropout(0.1)(outputs)
+    outputs = layers.SpatialDropout2D(0.1)(outputs)
+    outputs = layers.Permute((2, 1, 3))(outputs)
+    pooled = [
+        layers.GlobalAveragePooling2D()(outputs),
+        layers.GlobalMaxPooling2D()(outputs),
+        layers.Flatten()(outputs),
+    ]
+    outputs = layers.Concatenate()(pooled)
+    outputs = layers.Dense(7, kernel_regularizer="l2", trainable=False)(outputs)
+    outputs = layers.Dropout(0.5)(layers.Reshape((7,))(outputs))
+    return keras.Model([inputs], [layers.Softmax()(outputs)])
+
+
+def test_every_known_layer_is_read_as_keras_builds_it(tmp_path):
+    model = every_layer()
+    assert {type(layer).__name__ for layer in model.layers} == set(KNOWN_LAYERS)
+    generator = np.random.default_rng(5)
+    model.set_weights([generator.uniform(0.1, 1, w.shape) for w in model.get_weights()])
+    write_plain(tmp_path, model)
+    found = predictions(read_pair(tmp_path))
+    assert np.array_equal(found, predictions_of(model)[0])
+    assert len(np.unique(found)) > 7
+
+
+def test_layers_may_stand_in_any_order(network):
+    expected = predictions(read_pair(network))
+    path = network / "model.json"
+    values = json.loads(path.read_text())
+    values["config"]["layers"].reverse()
+    path.write_text(json.dumps(values))
+    assert np.array_equal(predictions(read_pair(network)), expected)
 
 
 def test_a_whole_pair_is_evaluated(tmp_path, faces, network, own_environment, capsys):

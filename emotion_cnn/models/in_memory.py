@@ -1,8 +1,7 @@
 """Keras' HDF5 files by way of memory.
 
 Where the disk is full, HDF5 ends the process with a segmentation fault. So Keras writes
-to memory, and the bytes go to the disk as every other file does; files that may be a
-stranger's are read in the same way, after their size was looked at.
+to memory, and the bytes go to the disk as those of every other file do.
 """
 
 import io
@@ -15,7 +14,7 @@ import absl.logging
 import h5py
 import keras
 
-from emotion_cnn.files import read_limited, replacing
+from emotion_cnn.files import replacing
 
 
 class _WeightsFile(io.BytesIO):
@@ -23,13 +22,6 @@ class _WeightsFile(io.BytesIO):
 
     def __str__(self) -> str:
         return "memory.weights.h5"
-
-
-class _NetworkContent(io.BytesIO):
-    """The same, of a whole network."""
-
-    def __str__(self) -> str:
-        return "memory.h5"
 
 
 class _NetworkFile(h5py.File):
@@ -47,35 +39,12 @@ def network_bytes(model: keras.Model) -> bytes:
     return memory.getvalue()
 
 
-def load_network(model: keras.Model, content: bytes) -> None:
-    """Gives a network the weights in what `network_bytes` returned.
-
-    Raises:
-        Exception: Almost anything, where the content is damaged.
-    """
-    model.load_weights(_NetworkContent(content))
-
-
 def save_weights(model: keras.Model, path: Path) -> None:
     """Does what `model.save_weights` does, but whole or not at all."""
     memory = _WeightsFile()
     model.save_weights(memory)
     with replacing(path) as temporary:
         temporary.write_bytes(memory.getbuffer())
-
-
-def load_weights(model: keras.Model, path: Path, *, megabytes: int) -> None:
-    """Does what `model.load_weights` does with what `save_weights` wrote.
-
-    Args:
-        model: The network.
-        path: The file.
-        megabytes: The most that it may hold.
-
-    Raises:
-        Exception: Almost anything, where the file is damaged.
-    """
-    model.load_weights(_WeightsFile(read_limited(path, megabytes=megabytes)))
 
 
 @contextmanager

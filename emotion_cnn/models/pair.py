@@ -17,24 +17,25 @@ import numpy as np
 from emotion_cnn import __version__
 from emotion_cnn.data.classes import LABELS
 from emotion_cnn.errors import ModelError
-from emotion_cnn.files import first_line, locked, shown
+from emotion_cnn.files import first_line, shown
+from emotion_cnn.models.architecture_file import build_from_json, check_nesting
 from emotion_cnn.models.description import (
     Network,
     NetworkDescription,
     parse_description,
 )
-from emotion_cnn.models.in_memory import load_network, network_bytes
+from emotion_cnn.models.in_memory import network_bytes
 from emotion_cnn.models.pair_files import (
     DESCRIPTION_KEY,
     MODEL_NAME,
     PairFiles,
     open_pair,
-    remove_leftovers,
+    publish,
     replace_pair,
 )
+from emotion_cnn.models.probabilities import check_probabilities
+from emotion_cnn.models.weights_file import load_weights, most_megabytes
 
-# Another publisher takes well under a second.
-_SECONDS_TO_WAIT = 10
 _DEFAULTS_OF_NEWEST_KERAS = {
     "input_axes": None,
     "output_axes": None,
@@ -69,9 +70,7 @@ def publish_pair(folder: Path, network: Network) -> None:
         FolderError: Others have been publishing there for seconds, or the folder
             cannot be written to.
     """
-    with locked(folder, "publishing", seconds=_SECONDS_TO_WAIT):
-        write_pair(folder, network)
-        remove_leftovers(folder)
+    publish(folder, _architecture(network), network_bytes(network.model))
 
 
 def _architecture(network: Network) -> dict[str, Any]:
@@ -98,8 +97,8 @@ def _without_defaults(config: Any) -> Any:
 def read_pair(folder: Path) -> Network:
     """Loads a network from `model.json` and `model_weights.h5`.
 
-    Keras' safe mode refuses serialised Python code, but `model.json` can name what
-    Keras exports: load only files that you trust.
+    The files may be a stranger's: only layers that `known_layers` names are built, and
+    only plain arrays are read.
 
     Args:
         folder: Folder that holds both files.
@@ -126,39 +125,46 @@ def load_pair(files: PairFiles) -> Network:
     path = files.path.with_name(MODEL_NAME)
     network = _build(path, files.architecture)
     try:
-        content = files.read_weights(megabytes=1_000)
-        if not content.startswith(b"\x89HDF\r\n\x1a\n"):
-            raise ValueError("it does not begin as an HDF5 file")
-        load_network(network.model, content)
-        if not all(np.isfinite(array).all() for array in network.model.get_weights()):
-            raise ValueError("some weights are not finite numbers")
-    # A stranger's file can make h5py and Keras raise almost anything.
-    except Exception as error:
+        content = files.read_weights(megabytes=most_megabytes(network.model))
+        load_weights(network.model, content)
+    except (ModelError, OSError, ValueError) as error:
         raise ModelError(
             f"{files.path} could not be loaded into the network of {MODEL_NAME}: it is "
             f"damaged, or of another network or class count. Expected the pair that "
-            f"one run wrote. ({first_line(error)}; Keras {keras.__version__} runs here)"
+            f"one run wrote. ({first_line(error)})"
         ) from error
     size = network.description.input_size
     gray = np.full((1, size, size, 1), 128, "float32")
-    outputs = keras.ops.convert_to_numpy(network.model(gray, training=False))
-    if (outputs < 0).any() or not (abs(outputs.sum(axis=-1) - 1) < 1e-3).all():
+    try:
+        outputs = network.model(gray, training=False)
+    # Layers that do not fit each other can make the backend raise almost anything.
+    except Exception as error:
         raise ModelError(
-            f"Expected {path} to end in probabilities, numbers from 0 "
-            f"that sum to 1 over the {outputs.shape[-1]} classes of each label set; "
-            f"found {outputs[0].tolist()} for a gray image."
-        )
+            f"The network of {path} fails on a gray image ({_cause(error)}). Choose "
+            "another network."
+        ) from error
+    try:
+        check_probabilities(outputs, network.description, images=1)
+    except ModelError as error:
+        raise ModelError(f"{path}, on a gray image: {error}") from error
     return network
 
 
 def _build(path: Path, config: dict[str, Any]) -> Network:
     """Returns a network whose weights are not loaded yet."""
-    keras_version = str(config.get("keras_version", "3"))
+    try:
+        check_nesting(config)
+        keras_version = str(config.get("keras_version", "3"))
+    except ModelError as error:
+        raise ModelError(
+            f"{path} is damaged: expected the JSON that a run writes "
+            f"({first_line(error)})."
+        ) from error
     if keras_version.split(".")[0] in ("1", "2"):
         raise ModelError(
-            f"{path} was written by Keras {keras_version}; expected Keras 3. Train "
-            "the network again with this tool, or rebuild it in Keras 3 and save it "
-            "again."
+            f"{path} was written by Keras {shown(keras_version[:20])}; expected Keras "
+            "3. Train the network again with this tool, or rebuild it in Keras 3 and "
+            "save it again."
         )
     described, writer = None, "an unknown version of Keras"
     if DESCRIPTION_KEY in config:
@@ -171,14 +177,15 @@ def _build(path: Path, config: dict[str, Any]) -> Network:
         if "keras" in described.versions:
             writer = f"Keras {shown(described.versions['keras'])}"
     try:
-        model = keras.models.model_from_json(json.dumps(config))
+        model = build_from_json(config)
         shapes = model.input_shape, model.output_shape
-    # A stranger's file can make Keras raise almost anything.
+    # Layers that do not fit each other can make Keras raise almost anything.
     except Exception as error:
         raise ModelError(
-            f"{path} does not describe a network that Keras {keras.__version__}, which "
-            f"runs here, can build without running code from the file; it was written "
-            f"by {writer} ({_cause(error)}). Install that version, or train again."
+            f"{path} does not describe a network that can be built without running "
+            f"code from the file. {_cause(error)} (Written by {writer}; Keras "
+            f"{keras.__version__} runs here.) Choose another network, or build it of "
+            "Keras' own layers for images."
         ) from error
     of_fer2013 = NetworkDescription(), NetworkDescription(label_sets=LABELS)
     candidates = of_fer2013 if described is None else (described,)
@@ -197,4 +204,7 @@ def _build(path: Path, config: dict[str, Any]) -> Network:
 
 def _cause(error: BaseException) -> str:
     """Returns, on one line, what went wrong first, which Keras puts last."""
-    return first_line(ValueError(str(error).rpartition("Exception encountered: ")[2]))
+    if isinstance(error, ModelError):
+        return str(error)
+    text = str(error).rpartition("Exception encountered: ")[2]
+    return shown(first_line(ValueError(text or type(error).__name__)))

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,7 @@ from emotion_cnn.files import (
     TEMPORARY_PREFIX,
     first_line,
     folder_to_disk,
+    locked,
     open_regular,
     read_limited,
     read_open,
@@ -40,14 +42,17 @@ DESCRIPTION_KEY = "emotion_cnn"
 DIGEST_KEY = "weights_sha256"
 
 # The shipped pair takes 0.1 MB and 13 MB.
-_MODEL_MEGABYTES = 10
+_MODEL_MEGABYTES = 5
 _WEIGHTS_MEGABYTES = 1_000
 _DIGEST = re.compile("[0-9a-f]{64}")
 _HIDDEN_WEIGHTS = re.compile(r"\.model_weights-[0-9a-f]{16}\.h5")
-_HALF_WRITTEN = re.compile(
-    rf"{re.escape(TEMPORARY_PREFIX)}[0-9a-f]{{16}}-"
+# What killed publishers leave: such weights, and files that were not whole yet.
+_LEFT = re.compile(
+    rf"{_HIDDEN_WEIGHTS.pattern}|{re.escape(TEMPORARY_PREFIX)}[0-9a-f]{{16}}-"
     rf"({re.escape(MODEL_NAME)}|{_HIDDEN_WEIGHTS.pattern})"
 )
+# Another publisher takes well under a second.
+_SECONDS_TO_WAIT = 10
 # The steps of a publisher, between which a reader can come, take milliseconds.
 _PATIENCE = 0.5
 
@@ -110,17 +115,22 @@ def replace_pair(folder: Path, architecture: Mapping[str, Any], weights: bytes) 
     hidden.replace(folder / WEIGHTS_NAME)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes what killed publishers have left, once there is a new pair.
+def publish(folder: Path, architecture: Mapping[str, Any], weights: bytes) -> None:
+    """Replaces a pair, as `replace_pair` does, where others may publish theirs too.
 
-    Nobody else may write a pair there at the same time.
+    What killed publishers have left in the folder is removed.
+
+    Raises:
+        FolderError: Others have been publishing there for seconds, or the folder
+            cannot be written to.
+        OSError: As for `replace_pair`.
     """
-    for path in folder.glob(".*"):
-        ours = _HIDDEN_WEIGHTS.fullmatch(path.name) or _HALF_WRITTEN.fullmatch(
-            path.name
-        )
-        if ours and path.is_file() and not path.is_symlink():
-            path.unlink()
+    with locked(folder, "publishing", seconds=_SECONDS_TO_WAIT):
+        replace_pair(folder, architecture, weights)
+        # Not before: hidden weights can be those of the old pair.
+        for path in folder.glob(".*"):
+            if _LEFT.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):
+                path.unlink()
 
 
 def holds_weights(folder: Path) -> bool:

@@ -15,9 +15,9 @@ import numpy as np
 from emotion_cnn.ctrl_c import noticing_ctrl_c
 from emotion_cnn.data.batches import TrainingBatches, targets
 from emotion_cnn.data.splits import Split
-from emotion_cnn.errors import RunError
+from emotion_cnn.errors import ModelError, RunError
 from emotion_cnn.files import first_line, shown
-from emotion_cnn.models.in_memory import load_weights
+from emotion_cnn.models.weights_file import load_kept_weights
 from emotion_cnn.training.callbacks import (
     EpochLog,
     LearningRateLog,
@@ -274,9 +274,8 @@ def _load_kept_weights(
     model: keras.Model, run: RunFolder, state: "TrainingState"
 ) -> None:
     try:
-        load_weights(model, run.kept_weights(state.kept_epoch), megabytes=1_000)
-    # A damaged file can make h5py and Keras raise almost anything.
-    except Exception as error:
+        load_kept_weights(model, run.kept_weights(state.kept_epoch))
+    except ModelError as error:
         raise RunError(
             f"Expected the weights of epoch {state.kept_epoch} in "
             f"{shown(str(run.path))}, but they cannot be read "
