@@ -7,6 +7,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -111,8 +112,8 @@ LOCK_NAME = ".emotion-cnn.lock"
 def locked(folder: Path, what: str, *, seconds: float = 0) -> Iterator[None]:
     """Keeps other commands of this tool out of a folder while the block runs.
 
-    The lock is on a hidden file. It ends with the process, however that ends: the file
-    that a killed command leaves does no harm.
+    The lock is on a hidden file. It ends with the process, however that ends; the file
+    stays, and does no harm.
 
     Args:
         folder: Existing folder.
@@ -123,11 +124,13 @@ def locked(folder: Path, what: str, *, seconds: float = 0) -> Iterator[None]:
         FolderError: Another command is at work there, the folder cannot be written to,
             or something else has the name of the hidden file.
     """
-    # Not at the top: it imports asyncio, which `--help` need not wait for.
+    # Not at the top: what asks for help alone need not wait for it.
     from filelock import FileLock, Timeout
 
     path = folder / LOCK_NAME
     try:
+        if not folder.is_dir():  # filelock would create it.
+            raise ValueError("there is no such folder")
         # A stranger's folder may hold a link, which filelock refuses too, or a file
         # with something in it, which it would empty.
         with suppress(FileNotFoundError):
@@ -158,7 +161,7 @@ _NEITHER_WAIT_NOR_CHANGE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY"
 
 
 @contextmanager
-def open_regular(path: Path) -> Iterator[IO[bytes]]:
+def open_regular(path: Path) -> Iterator[BufferedReader]:
     """Opens an existing file for reading that may be a stranger's.
 
     Args:

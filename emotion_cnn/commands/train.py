@@ -27,7 +27,7 @@ from emotion_cnn.errors import ConfigError, RunError
 from emotion_cnn.extras import check_installed
 from emotion_cnn.files import locked, shown
 from emotion_cnn.models.architectures import ARCHITECTURES
-from emotion_cnn.models.pair_files import MODEL_NAME, WEIGHTS_NAME, holds_weights
+from emotion_cnn.models.pair_files import MODEL_NAME, WEIGHTS_NAME, holds_half_a_pair
 from emotion_cnn.settings import check_settings, from_keywords, setting, settings_of
 from emotion_cnn.training.recipes import RECIPES, Recipe
 
@@ -467,7 +467,7 @@ def _check_possible(settings: TrainSettings) -> None:
 
 
 def _check_writable(folder: Path) -> None:
-    if (folder / MODEL_NAME).is_file() != holds_weights(folder):
+    if holds_half_a_pair(folder):
         raise RunError(
             f"Expected both or neither of {MODEL_NAME} and {WEIGHTS_NAME} in "
             f"{shown(str(folder))}, which the finished network replaces, found one of "

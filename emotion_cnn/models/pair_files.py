@@ -19,8 +19,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from emotion_cnn.errors import ModelError
 from emotion_cnn.files import (
@@ -54,7 +55,7 @@ _LEFT = re.compile(
 # Another publisher takes well under a second.
 _SECONDS_TO_WAIT = 10
 # The steps of a publisher, between which a reader can come, take milliseconds.
-_PATIENCE = 0.5
+_PATIENCE = 0.2
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class PairFiles:
     architecture: dict[str, Any]
     path: Path
     digest: str
-    _file: IO[bytes]
+    _file: BufferedReader
 
     def read_weights(self, *, megabytes: int) -> bytes:
         """Reads the weights, which no publisher changes meanwhile.
@@ -133,11 +134,16 @@ def publish(folder: Path, architecture: Mapping[str, Any], weights: bytes) -> No
                 path.unlink()
 
 
-def holds_weights(folder: Path) -> bool:
-    """Returns whether there are weights, published whole or almost."""
-    return (folder / WEIGHTS_NAME).is_file() or any(
+def holds_half_a_pair(folder: Path) -> bool:
+    """Returns whether one of the files is there alone, as no publisher leaves it."""
+    has_model, has_weights = (
+        (folder / name).is_file() for name in (MODEL_NAME, WEIGHTS_NAME)
+    )
+    # The first publisher there may have been killed before its last step.
+    almost = has_model and any(
         _HIDDEN_WEIGHTS.fullmatch(path.name) for path in folder.glob(".model_weights-*")
     )
+    return has_model != has_weights and not almost
 
 
 @contextmanager
@@ -231,7 +237,7 @@ def _digest_in(architecture: Mapping[str, Any], folder: Path) -> str | None:
     return digest
 
 
-def _digest_of(file: IO[bytes]) -> str:
+def _digest_of(file: BufferedReader) -> str:
     if os.fstat(file.fileno()).st_size > _WEIGHTS_MEGABYTES * 1_000_000:
         raise ValueError(f"more than {_WEIGHTS_MEGABYTES} MB")
     digest = hashlib.file_digest(file, "sha256").hexdigest()
