@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.faults import Tally
 from benchmarks.faults.publishing import remove_digest
 
-MARKER = "code-was-run"
+MARKER = "code-was-run.png"
 """Name of the file, beside a network's folder, that an attack tries to write."""
 PRIVATE = "private"
 """Name of a file beside it that an attack tries to read."""
@@ -100,12 +100,17 @@ def layer(kind: str, *nodes: Json, name: str = "added", **config: Any) -> Json:
 
 
 def _append(values: Json, *layers: Json) -> None:
+    """Adds layers, the last of which leads to the network's first one."""
+    rescaling = next(
+        each for each in values["config"]["layers"] if each["class_name"] == "Rescaling"
+    )
+    rescaling["inbound_nodes"] = [node(tensor(layers[-1]["name"]))]
     values["config"]["layers"] += layers
 
 
 def _insert(values: Json, *layers: Json) -> None:
     """Puts layers between the network's last one and its output."""
-    _append(values, *layers)
+    values["config"]["layers"] += layers
     values["config"]["output_layers"] = [layers[-1]["name"], 0, 0]
 
 
@@ -122,15 +127,16 @@ def _last(values: Json) -> str:
     return str(values["config"]["output_layers"][0])
 
 
-def _called(name: str, module: str, **arguments: Any) -> Mapping[str, Any]:
+def _called(name: str, module: str, inputs: Any, **options: Any) -> Mapping[str, Any]:
     """Attacks in which a layer calls a function that Keras exports."""
     called = function(module, name)
 
     def by_lambda(values: Json) -> None:
-        _append(values, layer("Lambda", node(**arguments), function=called))
+        added = layer("Lambda", node(inputs=inputs), function=called, arguments=options)
+        _append(values, added)
 
     def by_activation(values: Json) -> None:
-        _append(values, layer("Activation", node(**arguments), activation=called))
+        _append(values, layer("Activation", node(inputs=inputs), activation=called))
 
     def by_dense(values: Json) -> None:
         _config_of(values, "Dense")["activation"] = called
@@ -191,13 +197,24 @@ def _nested_list(depth: int) -> Any:
 
 
 NAMED: Mapping[str, Callable[[Json], object]] = {
-    **_called("TFSMLayer", "keras.layers", inputs=SAVED),
-    **_called("plot_image_gallery", "keras.visualization", path=MARKER, images=[[0]]),
-    **_called("set_floatx", "keras.config", value="float16"),
-    **_called("set_dtype_policy", "keras.config", policy="float16"),
-    **_called("set_max_epochs", "keras.config", max_epochs=1),
-    **_called("set_random_seed", "keras.utils", seed=1),
-    **_called("get_file", "keras.utils", fname=MARKER, origin="file:///etc/hostname"),
+    **_called("TFSMLayer", "keras.layers", SAVED),
+    **_called(
+        "plot_image_gallery",
+        "keras.visualization",
+        {
+            "class_name": "__numpy__",
+            "config": {"value": [[[[0.0]]]], "dtype": "float32"},
+        },
+        path=MARKER,
+        value_range=[0, 1],
+        rows=1,
+        cols=1,
+    ),
+    **_called("set_floatx", "keras.config", "float16"),
+    **_called("set_dtype_policy", "keras.config", "float16"),
+    **_called("set_max_epochs", "keras.config", 1),
+    **_called("set_random_seed", "keras.utils", 1),
+    **_called("get_file", "keras.utils", MARKER, origin="file:///etc/hostname"),
     "TFSMLayer": lambda values: _append(
         values, layer("TFSMLayer", filepath=SAVED, call_endpoint="serve")
     ),
@@ -246,9 +263,9 @@ NAMED: Mapping[str, Callable[[Json], object]] = {
     ),
     "argument deep list": _argument(_nested_list(300)),
     "argument very deep list": _argument(_nested_list(900)),
-    "training in use": lambda values: values["config"]["layers"][-1]["inbound_nodes"][
-        0
-    ]["kwargs"].update(training=True),
+    "training in use": lambda values: _append(
+        values, layer("Dropout", node(tensor("pixels"), training=True), rate=0.5)
+    ),
 }
 """Attacks that would have Keras call or make something, and are refused."""
 
@@ -274,7 +291,7 @@ IGNORED: Mapping[str, Callable[[Json], object]] = {
 
 
 def _added(*layers: Json) -> Callable[[Json], object]:
-    """Returns an attack that adds layers, the first of which follows the input."""
+    """Returns an attack that adds layers between the input and the network."""
 
     def change(values: Json) -> None:
         _append(values, *layers)
@@ -289,8 +306,9 @@ def _chain(count: int, *, backwards: bool) -> Callable[[Json], object]:
             layer("ReLU", node(tensor(before)), name=name)
             for before, name in itertools.pairwise(names)
         ]
-        _append(values, *(layers[::-1] if backwards else layers))
-        values["config"]["output_layers"] = [names[-1], 0, 0]
+        _insert(values, *layers)
+        if backwards:
+            values["config"]["layers"].reverse()
 
     return change
 
@@ -363,11 +381,15 @@ SIZES: Mapping[str, Callable[[Json], object]] = {
     "input twice": _argument(tensor("pixels"), tensor("pixels")),
     "sum of one": _added(layer("Add", node([tensor("pixels")]))),
     "sum of none": _added(layer("Add", node([]))),
-    "sum that does not fit": lambda values: _append(
-        values,
-        layer(
-            "Add", node([tensor("pixels"), tensor(_config_of(values, "Dense")["name"])])
-        ),
+    "sum that does not fit": _added(
+        layer("Cropping2D", node(tensor("pixels")), name="less", cropping=2),
+        layer("Add", node([tensor("pixels"), tensor("less")])),
+    ),
+    "layer that leads nowhere": lambda values: values["config"]["layers"].append(
+        layer("ReLU", node(tensor("pixels")))
+    ),
+    "layer that is not called": lambda values: values["config"]["layers"].append(
+        layer("ReLU")
     ),
     "inputs of an input": lambda values: values["config"]["layers"][0].update(
         inbound_nodes=[node(tensor(_last(values)))]

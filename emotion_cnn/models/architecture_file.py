@@ -16,7 +16,7 @@ import keras
 from emotion_cnn.errors import ModelError
 from emotion_cnn.models import known_layers
 from emotion_cnn.models.description import shortened
-from emotion_cnn.models.known_layers import KNOWN_LAYERS, MERGING
+from emotion_cnn.models.known_layers import KNOWN_LAYERS, MERGING, OTHERWISE_IN_TRAINING
 
 _DEEPEST = 20
 _MOST_CALLS = 1_000
@@ -199,6 +199,8 @@ def _parse_graph(given: Sequence[Any]) -> dict[str, _Layer]:
             inputs: list[list[Tensor]] = [[]]
         else:
             inputs = [_parse_call(node, kind, place) for node in nodes]
+            if not inputs:
+                raise ModelError(f"Expected layer {place} to be called.")
         calls += len(inputs)
         tensors += sum(map(len, inputs))
         if calls > _MOST_CALLS or tensors > _MOST_TENSORS:
@@ -221,13 +223,13 @@ def _parse_call(node: Any, kind: str, place: int) -> list[Tensor]:
     of = f"a call of layer {place}"
     arguments = _field(node, "args", list, of)
     options = _field(node, "kwargs", dict, of)
-    if any(
-        not (value is None or (option == "training" and value is False))
-        for option, value in options.items()
-    ):
-        raise ModelError(
-            f"Expected tensors alone as arguments of {of}, found {shortened(options)}."
-        )
+    for option, value in options.items():
+        flag = option == "training" and isinstance(value, bool)
+        if not (value is None or flag) or (value and kind in OTHERWISE_IN_TRAINING):
+            raise ModelError(
+                f"Expected a call as for prediction, without other arguments than "
+                f"tensors, in {of}; found {shortened(options)}."
+            )
     if len(arguments) == 1 and kind in MERGING and isinstance(arguments[0], list):
         arguments = arguments[0]
         if len(arguments) < 2:
@@ -274,6 +276,8 @@ def _references(values: Any, of: str) -> list[Tensor]:
 def _build(
     layers: Mapping[str, _Layer], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
 ) -> keras.Model:
+    if any(name in layers and layers[name].kind != "InputLayer" for name, _ in inputs):
+        raise ModelError("Expected every input to be an InputLayer.")
     built: dict[str, keras.Layer] = {}
     tensors: dict[Tensor, Any] = {}
     size = _Size()
@@ -308,18 +312,32 @@ def _input_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _in_order(layers: Mapping[str, _Layer], ends: Sequence[Tensor]) -> list[Tensor]:
-    """Returns all calls, each after those that it takes the outputs of."""
+    """Returns all calls, each after those that it takes the outputs of.
+
+    Raises:
+        ModelError: There is no such order, or a call does not lead to `ends`.
+    """
     before: dict[Tensor, list[Tensor]] = {}
     for name, layer in layers.items():
         for call, given in enumerate(layer.calls):
             # Calls are numbered in the order in which they happen.
             before[name, call] = [*given, *([(name, call - 1)] if call else [])]
-    for tensor in [*ends, *(each for given in before.values() for each in given)]:
+    needed, left = set(), [*ends]
+    while left:
+        tensor = left.pop()
         if tensor not in before:
             raise ModelError(
                 f"Expected inputs and outputs of layers in the file, found call "
                 f"{tensor[1]} of {shortened(tensor[0])}."
             )
+        if tensor not in needed:
+            needed.add(tensor)
+            left += before[tensor]
+    if unused := before.keys() - needed:
+        raise ModelError(
+            f"Expected every layer to lead to the outputs, found {min(unused)[0]}, "
+            "which does not."
+        )
     try:
         return list(graphlib.TopologicalSorter(before).static_order())
     except graphlib.CycleError:

@@ -161,6 +161,12 @@ _DEPTH = whole(1, 65_536)
 MERGING = ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply")
 """The layers that take several tensors."""
 
+OTHERWISE_IN_TRAINING = (
+    *("BatchNormalization", "Dropout", "SpatialDropout2D", "GaussianDropout"),
+    *("AlphaDropout", "GaussianNoise"),
+)
+"""The layers that can be told to do in prediction what they do in training."""
+
 KNOWN_LAYERS: Mapping[str, Mapping[str, Check]] = {
     "InputLayer": {
         "batch_shape": several(either(choice(None), _DEPTH), least=2, most=6),

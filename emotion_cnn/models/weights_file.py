@@ -181,11 +181,12 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
         values = group.attrs.get_id(part)
         if values.shape == (0,):
             continue
-        kind = values.get_type()
-        # Others would be read from a heap in the file, which may be damaged.
-        if not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str():
+        if not isinstance(values.get_type(), h5py.h5t.TypeStringID):
             raise ModelError(f"{_place(group, part)} holds no names.")
-        names += [name.decode() for name in np.asarray(group.attrs[part]).flat]
+        names += [
+            name.decode() if isinstance(name, bytes) else str(name)
+            for name in np.atleast_1d(group.attrs[part])
+        ]
     return names
 
 
