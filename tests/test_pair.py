@@ -22,6 +22,7 @@ from benchmarks.faults.publishing import remove_digest
 from emotion_cnn.cli import main
 from emotion_cnn.data.classes import EMOTIONS, LABELS
 from emotion_cnn.errors import ModelError
+from emotion_cnn.files import LOCK_NAME
 from emotion_cnn.models.description import (
     Network,
     NetworkDescription,
@@ -278,7 +279,7 @@ def test_publishing_replaces_both_files_and_nothing_else(network, other_network)
     (network / "README.md").write_text("mine")
     other = read_pair(other_network)
     publish_pair(network, other)
-    assert sorted(contents(network)) == ["README.md", *PAIR]
+    assert sorted(contents(network)) == [LOCK_NAME, "README.md", *PAIR]
     assert (network / "README.md").read_text() == "mine"
     assert np.array_equal(predictions(read_pair(network)), predictions(other))
 
