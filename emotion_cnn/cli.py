@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,9 @@ from typing import Any, NoReturn
 
 from emotion_cnn import __version__
 from emotion_cnn.commands import MODES
+from emotion_cnn.ctrl_c import noticing_ctrl_c
 from emotion_cnn.errors import EmotionCnnError, ResumableError, RunInterruptedError
+from emotion_cnn.files import first_line, shown
 from emotion_cnn.settings import settings_of
 
 _DESCRIPTION = "Train and evaluate networks for facial-expression recognition."
@@ -42,6 +45,8 @@ faces step in, so that every command can be tried at once.
 Exit codes: 0 done, 2 something to fix (the message says what), 130 Ctrl-C.
 """
 
+_STOPPED = 130
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -60,7 +65,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         A wrong argument ends the process with 2 at once, as argparse does.
     """
     _prepare_streams()
-    mode, arguments = _split_mode(list(sys.argv[1:] if argv is None else argv))
+    with noticing_ctrl_c() as pressed:
+        try:
+            code = _run(list(sys.argv[1:] if argv is None else argv))
+        except BaseException as error:
+            # Others too: an import that is interrupted can end with any error.
+            if not (isinstance(error, KeyboardInterrupt) or pressed.is_set()):
+                raise
+            print("\nStopped.", file=sys.stderr)
+            code = _STOPPED
+    if argv is None and code == _STOPPED:
+        # The process ends now; Ctrl-C would interrupt that with a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    mode, arguments = _split_mode(argv)
     if mode is None:
         _overview_parser().parse_args(arguments)
         raise AssertionError("the overview always ends the process")
@@ -70,35 +91,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = {
         name: each for c in command.SETTINGS for name, each in settings_of(c).items()
     }
-    with _log_to_stdout(flags):
+    with _log_to_stdout(flags), noticing_ctrl_c() as pressed:
         try:
             command.run(**given)
-        except EmotionCnnError as error:
-            if debug:
-                traceback.print_exc()
-            print(f"error: {_message(error, mode, flags)}", file=sys.stderr)
-            return error.exit_code
+        except RunInterruptedError as error:
+            print(f"\n{_resume_message(error, mode, flags)}", file=sys.stderr)
+            return _STOPPED
         except BrokenPipeError:
             # Whoever read the output has gone, such as `head`; no disk is full.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
-        except OSError as error:
-            # What a full or locked disk refuses, where no command knows more to say.
+        except (EmotionCnnError, OSError) as error:
+            if pressed.is_set():
+                raise KeyboardInterrupt from error
             if debug:
                 traceback.print_exc()
-            print(
-                f"error: {error.filename or 'a file'} cannot be used: "
-                f"{error.strerror or error}. Make room, fix it, or choose another "
-                "place.",
-                file=sys.stderr,
-            )
+            print(f"error: {_message(error, mode, flags)}", file=sys.stderr)
             return EmotionCnnError.exit_code
-        except RunInterruptedError as error:
-            print(f"\n{_resume_message(error, mode, flags)}", file=sys.stderr)
-            return 130
-        except KeyboardInterrupt:
-            print("\nStopped.", file=sys.stderr)
-            return 130
     return 0
 
 
@@ -114,10 +123,17 @@ def _prepare_streams() -> None:
 
 
 def _message(
-    error: EmotionCnnError, mode: str, settings: Mapping[str, dataclasses.Field[Any]]
+    error: Exception, mode: str, settings: Mapping[str, dataclasses.Field[Any]]
 ) -> str:
     if isinstance(error, ResumableError):
         return _resume_message(error, mode, settings)
+    if isinstance(error, OSError):
+        # What a full or locked disk refuses, where no command knows more to say.
+        return (
+            f"{shown(str(error.filename or 'a file'))} cannot be used: "
+            f"{error.strerror or first_line(error)}. Make room, fix it, or choose "
+            "another place."
+        )
     return with_flags(str(error), settings)
 
 
@@ -128,9 +144,13 @@ def _resume_message(
 ) -> str:
     # To be pasted: main.py as it was called, from another folder perhaps.
     program = f"python {shlex.quote(sys.argv[0])}" if _is_script() else _program()
-    command = f"{program} {_with_mode(mode)} --resume"
-    how = f"Continue with: {command} {shlex.quote(str(stopped.folder))}"
-    return f"{with_flags(stopped.fact, settings)} {how}"
+    flags = [
+        word
+        for name, value in stopped.settings.items()
+        for word in (_flag_name(name), shlex.quote(value))
+    ]
+    command = " ".join([program, _with_mode(mode), *flags])
+    return f"{with_flags(stopped.fact, settings)} Continue with: {command}"
 
 
 def with_flags(text: str, settings: Mapping[str, dataclasses.Field[Any]]) -> str:
@@ -154,11 +174,18 @@ def with_flags(text: str, settings: Mapping[str, dataclasses.Field[Any]]) -> str
             "" if value in (None, "True") else f" {shlex.quote(value)}"
         )
 
-    text = re.sub(r"`(?P<name>[a-z_]+)(?:=(?P<value>[^`]*))?`", flag, text)
+    text = re.sub(_words("`(?P<name>[a-z_]+)(?:=(?P<value>[^`]*))?`"), flag, text)
     # The library names a command as it is called where the package is installed.
     return re.sub(
-        r"`emotion-cnn (\w+)`", lambda m: f"{_program()} {_with_mode(m[1])}", text
+        _words(r"`emotion-cnn (\w+)`"),
+        lambda match: f"{_program()} {_with_mode(match[1])}",
+        text,
     )
+
+
+def _words(pattern: str) -> str:
+    """Returns a pattern that fits between words, not inside a path."""
+    return rf"(?<![^\s(]){pattern}(?![^\s.,;:)])"
 
 
 def _flag_name(name: str) -> str:
@@ -196,13 +223,22 @@ def _split_mode(argv: list[str]) -> tuple[str | None, list[str]]:
     if argv and argv[0] in MODES:
         return argv[0], argv[1:]
     parser = _Parser(prog=_program(), add_help=False, allow_abbrev=False)
-    parser.add_argument("--mode", choices=tuple(MODES))
+    parser.add_argument("--mode", action="append", default=[])
     known, others = parser.parse_known_args(argv)
-    if known.mode is None and argv and not argv[0].startswith("-"):
-        close = difflib.get_close_matches(argv[0], MODES, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        parser.error(f"expected a mode ({', '.join(MODES)}), found {argv[0]!r}{hint}")
-    return known.mode, others
+    modes = known.mode
+    if not modes and argv and not argv[0].startswith("-"):
+        modes = [argv[0]]
+    if len(modes) > 1:
+        parser.error(f"expected --mode once, found it {len(modes)} times")
+    for mode in modes:
+        if mode not in MODES:
+            close = difflib.get_close_matches(mode, MODES, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            parser.error(
+                f"expected a mode ({', '.join(MODES)}), first or in --mode, found "
+                f"{mode!r}{hint}"
+            )
+    return modes[0] if modes else None, others
 
 
 def _is_script() -> bool:

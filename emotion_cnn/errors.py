@@ -34,6 +34,10 @@ class ModelError(EmotionCnnError):
     """A model file that is missing, damaged, or does not fit."""
 
 
+class FolderError(EmotionCnnError):
+    """A folder to write to that another command uses, or that cannot be locked."""
+
+
 class RunError(EmotionCnnError):
     """A run folder that is missing, damaged, or cannot be continued."""
 
@@ -47,14 +51,19 @@ class _StoppedRun(BaseException):
 
     Attributes:
         fact: What happened.
-        folder: The run folder, with the finished epochs.
+        settings: What continues the run: `resume`, and `runs` where that is needed.
     """
 
     def __init__(self, fact: str, folder: Path) -> None:
         """Takes what happened, and the run folder."""
-        super().__init__(f"{fact} Continue with train(resume={str(folder)!r}).")
         self.fact = fact
-        self.folder = folder
+        self.settings = {"resume": str(folder)}
+        if folder.parent != Path("runs"):  # The default.
+            self.settings["runs"] = str(folder.parent)
+        arguments = ", ".join(
+            f"{name}={value!r}" for name, value in self.settings.items()
+        )
+        super().__init__(f"{fact} Continue with train({arguments}).")
 
 
 class ResumableError(_StoppedRun, RunError):

@@ -6,10 +6,11 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from emotion_cnn.errors import RunError
+from emotion_cnn.errors import FolderError, RunError
 
 if TYPE_CHECKING:
     # Modes that draw nothing start seconds sooner without it.
@@ -57,6 +58,19 @@ def force_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def folder_to_disk(folder: Path) -> None:
+    """Returns once new names in a folder would outlast a power cut, where that can be.
+
+    Windows opens no folders, and some file systems refuse.
+    """
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file, whole or not at all."""
     with replacing(path) as temporary:
@@ -89,12 +103,64 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
         writer.writerows(rows)
 
 
+LOCK_NAME = ".emotion-cnn.lock"
+"""The hidden, empty file of `locked`."""
+
+
+@contextmanager
+def locked(folder: Path, what: str, *, seconds: float = 0) -> Iterator[None]:
+    """Keeps other commands of this tool out of a folder while the block runs.
+
+    The lock is on a hidden file. It ends with the process, however that ends; the file
+    stays, and does no harm.
+
+    Args:
+        folder: Existing folder.
+        what: What goes on there, for the message: it "is locked for" this.
+        seconds: How long to wait for another command to end.
+
+    Raises:
+        FolderError: Another command is at work there, the folder cannot be written to,
+            or something else has the name of the hidden file.
+    """
+    # Not at the top: what asks for help alone need not wait for it.
+    from filelock import FileLock, Timeout
+
+    path = folder / LOCK_NAME
+    try:
+        if not folder.is_dir():  # filelock would create it.
+            raise ValueError("there is no such folder")
+        # A stranger's folder may hold a link, which filelock refuses too, or a file
+        # with something in it, which it would empty.
+        with suppress(FileNotFoundError):
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size:
+                raise ValueError(f"{LOCK_NAME} in it is no lock of this tool")
+        lock = FileLock(path, timeout=seconds)
+        lock.acquire()
+    except Timeout:
+        raise FolderError(
+            f"Expected no other command at work in {shown(str(folder))}, but one is: "
+            f"the folder is locked for {what}. Wait until it ends."
+        ) from None
+    except (OSError, ValueError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise FolderError(
+            f"Expected a folder that can be locked for {what}, but "
+            f"{shown(str(folder))} cannot: {reason}. Fix it, or choose another."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 # The latter is Windows', which else translates the ends of lines.
 _NEITHER_WAIT_NOR_CHANGE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 @contextmanager
-def open_regular(path: Path) -> Iterator[IO[bytes]]:
+def open_regular(path: Path) -> Iterator[BufferedReader]:
     """Opens an existing file for reading that may be a stranger's.
 
     Args:
@@ -132,7 +198,17 @@ def read_limited(path: Path, *, megabytes: int) -> bytes:
         OSError: It cannot be read.
     """
     with open_regular(path) as file:
-        content = file.read(megabytes * 1_000_000 + 1)
+        return read_open(file, megabytes=megabytes)
+
+
+def read_open(file: IO[bytes], *, megabytes: int) -> bytes:
+    """Reads the rest of an open file, as `read_limited` does.
+
+    Raises:
+        ValueError: It is larger.
+        OSError: It cannot be read.
+    """
+    content = file.read(megabytes * 1_000_000 + 1)
     if len(content) > megabytes * 1_000_000:
         raise ValueError(f"more than {megabytes} MB")
     return content

@@ -9,11 +9,15 @@ import difflib
 import inspect
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from emotion_cnn.errors import ConfigError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+# Of Linux and, but for the first, macOS and Windows.
+_LONGEST_PATH = 4095
+_LONGEST_NAME = 255
 
 
 def setting(
@@ -90,10 +94,29 @@ def _check(name: str, declared: dataclasses.Field[Any], value: Any) -> None:
         raise ConfigError(
             f"`{name}` is one of {', '.join(rules['choices'])}; found {value!r}."
         )
+    if kind is str:
+        _check_text(name, value)
     low, high = rules["minimum"], rules["maximum"]
     if low is not None and not low <= value <= high:
         raise ConfigError(
             f"`{name}` is a number from {low:.10g} to {high:.10g}; found {value}."
+        )
+
+
+def _check_text(name: str, text: str) -> None:
+    """Checks that a text can be a path: some cannot even be looked for."""
+    try:
+        longest = max((len(os.fsencode(part)) for part in Path(text).parts), default=0)
+        if "\0" in text:
+            raise ValueError("a null character")
+    except ValueError:
+        raise ConfigError(
+            f"`{name}` holds a character that no path can have; found {text!a}."
+        ) from None
+    if longest > _LONGEST_NAME or len(os.fsencode(text)) > _LONGEST_PATH:
+        raise ConfigError(
+            f"`{name}` is longer than a path can be, {_LONGEST_PATH:,} bytes with at "
+            f"most {_LONGEST_NAME} between slashes; found {text[:50]!a}..."
         )
 
 

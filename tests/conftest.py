@@ -110,8 +110,12 @@ def places(tmp_path):
 
 
 def write_network(folder: Path, *, seed: int, dense: tuple[int, ...]) -> Path:
-    """Writes the pair of a small network whose every variable is drawn anew."""
+    """Writes the pair of a small network whose every variable is drawn anew.
+
+    Its `model.json` names no SHA-256, so that tests can change the files one by one.
+    """
     # Imported here, as tests of the command line do without Keras.
+    from benchmarks.faults.publishing import remove_digest
     from emotion_cnn.models.architectures import Architecture, Convolution
     from emotion_cnn.models.builder import build_model
     from emotion_cnn.models.description import Network, NetworkDescription
@@ -122,6 +126,7 @@ def write_network(folder: Path, *, seed: int, dense: tuple[int, ...]) -> Path:
     generator = np.random.default_rng(seed)
     model.set_weights([generator.uniform(0.1, 1, w.shape) for w in model.get_weights()])
     write_pair(folder, Network(model, description))
+    remove_digest(folder)
     return folder
 
 

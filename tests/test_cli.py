@@ -1,5 +1,6 @@
 """The command line: modes, help, flags, exit codes, and one message for every error."""
 
+import dataclasses
 import json
 import os
 import re
@@ -193,6 +194,9 @@ def test_a_switch_can_be_asked_for(run):
         ([], ("--mode", "required")),
         (["--mode", "x"], ("--mode", "'x'", *MODES)),
         (["trian"], ("expected a mode", "'trian'", "did you mean train?")),
+        (["--mode", "trian"], ("expected a mode", "'trian'", "did you mean train?")),
+        (["--mode=train", "--mode=audit"], ("--mode once", "found it 2 times")),
+        (["train", "--mode=audit"], ("unrecognized", "--mode=audit")),
         (["train", "evaluate"], ("unrecognized", "evaluate")),
         (["--mode=train", "--recipe=x"], ("--recipe", "'x'", "default", "sample")),
         (["--mode=train", "--model=x"], ("--model", "'x'", "baseline", "compact")),
@@ -224,6 +228,9 @@ def test_arguments_that_cannot_be_read(run, capsys, arguments, words):
         (["--learning-rate=nan"], "--learning-rate is a number from 1e-09 to 10"),
         (["--epochs=" + "9" * 400], "--epochs is a number"),
         (["--weights="], "--weights is given, but empty"),
+        (["--weights=a\0b"], "--weights holds a character that no path can have"),
+        (["--data=" + "a/" * 3000], "--data is longer than a path can be"),
+        (["--runs=" + "a" * 256], "--runs is longer than a path can be"),
         (
             ["--learning-rate=1e-6"],
             "--minimum-learning-rate (1e-05) is above --learning-rate (1e-06)",
@@ -260,9 +267,10 @@ def test_a_backend_that_is_not_installed(fails, monkeypatch, tmp_path, faces):
 def test_the_backend_of_a_run_is_unknown(fails, tmp_path):
     run = tmp_path / "runs" / "a-run"
     run.mkdir(parents=True)
-    (run / "config.json").write_text(json.dumps({"backend": "os"}))
+    config = dataclasses.asdict(train.TrainSettings()) | {"backend": "os"}
+    (run / "config.json").write_text(json.dumps(config))
     (run / "environment.json").write_text('{"data": {"fingerprint": ""}}')
-    message = fails("--mode=train", "--resume", run)
+    message = fails("--mode=train", "--resume", run, "--runs", run.parent)
     assert "--backend is one of tensorflow, jax, torch; found 'os'" in message
 
 
@@ -290,6 +298,7 @@ def test_names_of_settings_become_flags():
         "`flip=False`": "--no-flip",
         "Continue with: `resume=a b`": "Continue with: --resume 'a b'",
         "`emotion-cnn audit`, `other`": "emotion-cnn audit, other",
+        "in /a/`data`, `data`/x (`data`)": "in /a/`data`, `data`/x (--data)",
     }.items():
         assert cli.with_flags(text, settings) == expected
 
@@ -333,7 +342,8 @@ def test_ctrl_c_in_a_run_says_how_to_go_on(run, capsys, monkeypatch, program):
     run.error = RunInterruptedError("Stopped.", Path("my runs/a"))
     assert cli.main(["--mode", "train"]) == 130
     call = "python main.py --mode train" if program == "main.py" else f"{program} train"
-    expected = f"\nStopped. Continue with: {call} --resume 'my runs/a'\n"
+    where = "--resume 'my runs/a' --runs 'my runs'"
+    expected = f"\nStopped. Continue with: {call} {where}\n"
     assert capsys.readouterr().err == expected
 
 

@@ -191,8 +191,13 @@ def interrupted(tmp_path, faces, places):
     return run
 
 
+def own(run):
+    """Flags that say that a run is the user's own."""
+    return ("--runs", run.parent)
+
+
 def test_resuming_with_other_images(fails, interrupted, faces):
-    message = fails("--mode", "train", "--resume", interrupted)
+    message = fails("--mode", "train", "--resume", interrupted, *own(interrupted))
     assert f"the images and targets that {interrupted} was started with" in message
     assert f"found others in {faces}" in message
     assert "--data" in message
@@ -200,7 +205,7 @@ def test_resuming_with_other_images(fails, interrupted, faces):
 
 def test_resuming_a_finished_run(fails, interrupted):
     (interrupted / "metrics.json").write_text("{}")
-    message = fails("--mode", "train", "--resume", interrupted)
+    message = fails("--mode", "train", "--resume", interrupted, *own(interrupted))
     assert f"{interrupted} is finished" in message
 
 
@@ -214,6 +219,13 @@ def test_resuming_a_finished_run(fails, interrupted):
         ("config.json", {"seed": "a"}),
         ("config.json", {"data": 5}),
         ("config.json", {"colour": "red"}),
+        ("config.json", {"data": "\0"}),
+        ("config.json", {"publish": "\ud800"}),
+        ("config.json", {"weights": "a/" + "b" * 256}),
+        ("config.json", {"soft_labels": "a/" * 3000}),
+        ("config.json", {"validation_share": float("nan")}),
+        ("config.json", {"seed": 1e400}),
+        ("environment.json", {"resumed": {}}),
         ("environment.json", {"data": 3}),
         ("environment.json", {"data": {}}),
     ],
@@ -221,22 +233,57 @@ def test_resuming_a_finished_run(fails, interrupted):
 def test_resuming_a_run_whose_files_were_changed(fails, interrupted, file, change):
     values = json.loads((interrupted / file).read_text())
     (interrupted / file).write_text(json.dumps(values | change))
-    message = fails("--mode", "train", "--resume", interrupted)
+    message = fails("--mode", "train", "--resume", interrupted, *own(interrupted))
     assert file in message
     assert "damaged" in message
+
+
+@pytest.mark.parametrize("missing", ["data", "publish", "settings"])
+def test_resuming_a_run_without_a_setting(fails, interrupted, missing):
+    values = json.loads((interrupted / "config.json").read_text())
+    del values[missing]
+    (interrupted / "config.json").write_text(json.dumps(values))
+    message = fails("--mode", "train", "--resume", interrupted, *own(interrupted))
+    assert "config.json" in message
+    assert "damaged" in message
+
+
+def test_a_run_elsewhere_does_not_say_what_is_read_and_written(
+    fails, interrupted, faces, tmp_path
+):
+    """It may be a stranger's. Where the user's runs are is said by `--runs`."""
+    link = tmp_path / "other" / "link"
+    link.parent.mkdir()
+    link.symlink_to(interrupted)
+    for run, runs in ((interrupted, "none"), (interrupted, link.parent), (link, link)):
+        message = fails("--mode", "train", "--resume", run, "--runs", runs)
+        assert (
+            "may be a stranger's: its config.json says --data and --publish" in message
+        )
+        assert "name the folder that it is in with --runs" in message
+    flags = ("--resume", interrupted, "--data", faces)
+    message = fails("--mode", "train", *flags)
+    assert "its config.json says --publish." in message
+    message = fails("--mode", "train", *flags, "--publish", tmp_path)
+    assert "the images and targets" in message
+    values = json.loads((interrupted / "config.json").read_text())
+    values |= {"soft_labels": "teachers", "weights": "foundation"}
+    (interrupted / "config.json").write_text(json.dumps(values))
+    message = fails("--mode", "train", *flags, "--publish", tmp_path)
+    assert "its config.json says --soft-labels and --weights." in message
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, "\udcff"])
 @pytest.mark.parametrize("file", ["config.json", "environment.json"])
 def test_resuming_a_run_with_a_damaged_file(fails, interrupted, file, content):
     (interrupted / file).write_text(content, errors="surrogateescape")
-    message = fails("--mode", "train", "--resume", interrupted)
+    message = fails("--mode", "train", "--resume", interrupted, *own(interrupted))
     assert file in message
 
 
 def test_resuming_a_run_without_its_environment(fails, interrupted):
     (interrupted / "environment.json").unlink()
-    message = fails("--mode", "train", "--resume", interrupted)
+    message = fails("--mode", "train", "--resume", interrupted, *own(interrupted))
     assert "environment.json" in message
 
 
@@ -261,7 +308,8 @@ def test_an_unknown_run_where_there_is_none(fails, tmp_path):
 
 def test_a_name_of_a_run_that_no_file_system_takes(fails, tmp_path):
     name = "a" * 400
-    assert name in fails("--mode=train", "--resume", name, "--runs", tmp_path)
+    message = fails("--mode=train", "--resume", name, "--runs", tmp_path)
+    assert "--resume is longer than a path can be" in message
 
 
 def test_nothing_of_the_users_is_touched_where_the_network_is_published(

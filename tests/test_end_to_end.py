@@ -25,6 +25,7 @@ from PIL import Image
 import emotion_cnn
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.drawn_faces import draw_faces
+from emotion_cnn.files import LOCK_NAME
 from emotion_cnn.training.recipes import RECIPES
 from emotion_cnn.training.run_folder import read_history
 
@@ -47,6 +48,7 @@ RUN_FILES = EVALUATION_FILES | {
     "environment.json",
     "history.csv",
     "live_chart.png",
+    LOCK_NAME,
     "loss_curves.png",
     *PAIR,
 }
@@ -226,7 +228,7 @@ def test_files_of_a_run(clone):
 def test_files_of_the_clone(clone):
     assert files_of(clone.folder) == {
         *("main.py", "emotion_cnn", "train", "test", "runs"),
-        *PAIR,
+        *(*PAIR, LOCK_NAME),
     }
 
 
@@ -440,7 +442,7 @@ def story(clone, tmp_path_factory):
     run, *first = stop(
         process, signal.SIGKILL, lambda: list(runs.glob("*/environment.json"))
     )
-    resume = ("main.py", "--mode", "train", "--resume", str(run))
+    resume = ("main.py", "--mode", "train", "--resume", str(run), *places[:2])
     _, *second = stop(
         clone.start(*resume), signal.SIGKILL, lambda: epochs_done(run) > 0
     )
@@ -482,14 +484,16 @@ def test_files_of_a_resumed_run(story):
 def test_only_the_finished_run_is_published(story):
     assert story["pairs"] == 3 * [2 * [b"published before"]]
     assert pair_of(story["folder"]) == pair_of(story["run"])
-    assert files_of(story["folder"]) == {"runs", *PAIR}
+    assert files_of(story["folder"]) == {"runs", *PAIR, LOCK_NAME}
 
 
 def test_ctrl_c_says_how_to_go_on(story):
-    quoted = shlex.quote(str(story["run"]))
+    quoted, runs = (
+        shlex.quote(str(path)) for path in (story["run"], story["run"].parent)
+    )
     assert (
         "\nStopped; finished epochs are kept. Continue with: "
-        f"python main.py --mode train --resume {quoted}\n"
+        f"python main.py --mode train --resume {quoted} --runs {runs}\n"
     ) in story["error"]
 
 

@@ -1,10 +1,19 @@
 """Files: written whole or not at all, never through a link; read within bounds."""
 
 import os
+import threading
 
 import pytest
 
-from emotion_cnn.files import open_regular, read_json, read_limited, replacing
+from emotion_cnn.errors import FolderError
+from emotion_cnn.files import (
+    LOCK_NAME,
+    locked,
+    open_regular,
+    read_json,
+    read_limited,
+    replacing,
+)
 
 
 def test_a_file_is_replaced_only_when_the_block_ends_well(tmp_path):
@@ -68,3 +77,57 @@ def test_what_is_no_json_is_a_value_error(tmp_path):
             read_json(path, megabytes=1)
     path.write_bytes(b'{"a": [1]}')
     assert read_json(path, megabytes=1) == {"a": [1]}
+
+
+def in_another_thread(work):
+    """Returns the error that work ends with; a thread of its own has its own lock."""
+    errors = []
+
+    def run():
+        try:
+            work()
+        except FolderError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return errors
+
+
+def test_a_folder_is_locked_for_one_at_a_time(tmp_path):
+    def lock(seconds=0):
+        with locked(tmp_path, "a test", seconds=seconds):
+            pass
+
+    with locked(tmp_path, "a test"):
+        [error] = in_another_thread(lock)
+        assert f"no other command at work in {tmp_path}" in str(error)
+        assert "locked for a test" in str(error)
+        waiting = threading.Thread(target=lock, args=(60,))
+        waiting.start()
+    waiting.join()
+    # What a killed command leaves does no harm.
+    (tmp_path / LOCK_NAME).touch()
+    assert in_another_thread(lock) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "folder", "pipe"])
+def test_what_is_no_lock_is_left_alone(tmp_path, kind):
+    victim, path = tmp_path / "victim", tmp_path / LOCK_NAME
+    victim.write_text("precious")
+    plant = {
+        "link": lambda: path.symlink_to(victim),
+        "file": lambda: path.write_text("precious"),
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+    }
+    plant[kind]()
+    with pytest.raises(FolderError, match="is no lock"), locked(tmp_path, "a test"):
+        pass
+    assert victim.read_text() == "precious"
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path):
+    with pytest.raises(FolderError, match="cannot: "), locked(tmp_path / "none", "x"):
+        pass

@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -29,6 +30,7 @@ from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.splits import Split, targets
 from emotion_cnn.errors import RunError, TrainingError
 from emotion_cnn.evaluation.evaluator import Evaluation
+from emotion_cnn.files import locked
 from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convolution
 from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import Network, NetworkDescription
@@ -39,12 +41,11 @@ from emotion_cnn.training.fitting import compile_model, fit, fix_randomness
 from emotion_cnn.training.live_chart import LiveChart
 from emotion_cnn.training.losses import crossentropy_of_label_sets
 from emotion_cnn.training.recipes import Recipe
-from emotion_cnn.training.resuming import TrainingState
+from emotion_cnn.training.resuming import KeptWeights, TrainingState
 from emotion_cnn.training.run_folder import (
     HISTORY_COLUMNS,
     RunFolder,
     read_history,
-    read_training_state,
     write_training_state,
 )
 
@@ -137,6 +138,13 @@ def weights_after_each_epoch(monkeypatch) -> list:
     return weights
 
 
+def saved(run: RunFolder) -> tuple[dict, dict]:
+    """The arrays and the counters in the state of a run."""
+    with np.load(run.state) as file:
+        arrays = dict(file)
+    return arrays, json.loads(str(arrays.pop("counters")))
+
+
 def same(one: list, other: list) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
@@ -209,7 +217,8 @@ def test_plateau_parameters(handed_to_keras):
 
 
 def test_checkpoint_parameters(handed_to_keras):
-    checkpoint = callback_of(handed_to_keras, keras.callbacks.ModelCheckpoint)
+    checkpoint = callback_of(handed_to_keras, KeptWeights)
+    assert isinstance(checkpoint, keras.callbacks.ModelCheckpoint)
     assert checkpoint.monitor == "val_accuracy"
     assert checkpoint.save_best_only
     assert checkpoint.save_weights_only
@@ -440,9 +449,7 @@ def test_resumed_equals_uninterrupted(monkeypatch, run, uninterrupted, epoch, ba
     assert run.history.read_bytes() == expected.history.read_bytes()
     assert same(model.get_weights(), other.get_weights())
     assert files_of(run.path) == files_of(expected.path)
-    for one, other in zip(
-        read_training_state(run.state), read_training_state(expected.state), strict=True
-    ):
+    for one, other in zip(saved(run), saved(expected), strict=True):
         assert one.keys() == other.keys()
         assert all(np.array_equal(one[name], other[name]) for name in one)
 
@@ -465,7 +472,6 @@ def test_best_value_survives(monkeypatch, run):
         train(run)
     model, _ = train(run)
     assert same(model.get_weights(), after_epoch[0])
-    assert read_training_state(run.state)[1]["checkpoint_best"] == 0.6
     assert [path.name for path in run.path.glob("epoch-*")] == ["epoch-0001.weights.h5"]
 
 
@@ -501,11 +507,136 @@ def test_damaged_state_is_refused(finished):
 
 
 def test_state_of_another_network_is_refused(finished):
-    arrays, counters = read_training_state(finished.state)
+    arrays, counters = saved(finished)
     arrays.popitem()
     write_training_state(finished.state, arrays, counters)
     with pytest.raises(RunError, match="state of another network"):
         train(finished)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["history"], {}),
+        (["history"], [1]),
+        (["history", "epoch"], [1, 2, 4, 3]),
+        (["history", "epoch"], []),
+        (["history", "loss"], [0.5]),
+        (["history", "val_loss"], [float("nan")] * 4),
+        (["history", "val_loss"], [10**400] * 4),
+        (["history", "val_accuracy"], [0.1, 0.2, 0.3, 7]),
+        (["history", "val_accuracy"], ["a"] * 4),
+        (["history", "val_accuracy"], 5),
+        (["plateau"], None),
+        (["plateau", "best"], float("inf")),
+        (["plateau", "best"], True),
+        (["plateau", "wait"], -1),
+        (["plateau", "wait"], 5),
+        (["plateau", "wait"], 0.5),
+    ],
+)
+def test_counters_that_cannot_be_are_refused(finished, path, value):
+    arrays, counters = saved(finished)
+    *parents, name = path
+    for parent in parents:
+        counters = counters[parent]
+    counters[name] = value
+    if parents:
+        counters = saved(finished)[1] | {parents[0]: counters}
+    write_training_state(finished.state, arrays, counters)
+    with pytest.raises(
+        RunError, match=r"training_state\.npz is damaged .* Start a new"
+    ):
+        train(finished)
+
+
+def test_counters_set_no_attributes_that_a_file_names(finished):
+    arrays, counters = saved(finished)
+    counters["plateau"] |= {"factor": 0.9, "__class__": 5, "patience": 100}
+    write_training_state(finished.state, arrays, counters | {"more": 1})
+    _, history = train(finished)
+    assert len(history["epoch"]) == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda array: array.astype("float64"),
+        lambda array: array[..., np.newaxis],
+        lambda array: np.array([{"a": array}], dtype=object),
+        lambda array: array.astype(str),
+    ],
+    ids=["dtype", "shape", "object", "text"],
+)
+def test_arrays_of_a_state_are_looked_at_before_they_are_read(
+    monkeypatch, finished, change
+):
+    arrays, counters = saved(finished)
+    arrays["0000"] = change(arrays["0000"])
+    with finished.state.open("wb") as file:
+        np.savez(file, counters=json.dumps(counters), **arrays)
+    read = np.lib.format.read_array
+
+    def read_small(file, **options):
+        array = read(file, **options)
+        assert array.dtype.kind in "fiuU"
+        return array
+
+    monkeypatch.setattr(np.lib.format, "read_array", read_small)
+    with pytest.raises(RunError, match=r"state of another network"):
+        train(finished)
+
+
+def test_a_state_far_larger_than_the_network_is_not_read(monkeypatch, finished):
+    with finished.state.open("ab") as file:
+        file.truncate(10**9)
+    monkeypatch.setattr("zipfile.ZipFile", None)
+    with pytest.raises(RunError, match="more than"):
+        train(finished)
+
+
+def test_a_bit_that_flips_in_a_state_is_noticed(finished):
+    content = bytearray(finished.state.read_bytes())
+    content[len(content) // 2] ^= 1
+    finished.state.write_bytes(content)
+    with pytest.raises(RunError, match="training_state"):
+        train(finished)
+
+
+def test_links_in_a_run_folder_are_replaced_and_not_followed(run, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for epoch in range(1, 5):
+        run.kept_weights(epoch).symlink_to(victim)
+    for path in (run.history, run.live_chart):
+        path.symlink_to(victim)
+    train(run)
+    assert victim.read_text() == "precious"
+    assert not run.history.is_symlink()
+    [kept] = run.path.glob("epoch-*")
+    assert not kept.is_symlink()
+
+
+def test_tensorboard_logs_are_not_written_through_links(run, tmp_path):
+    pytest.importorskip("tensorboard")
+    (tmp_path / "elsewhere").mkdir()
+    run.tensorboard.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="found the link tensorboard"):
+        train(run, tensorboard=True)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_braces_in_a_path_are_no_placeholders(tmp_path):
+    run = new_run(tmp_path, "{a} {epoch}{{")
+    train(run, replace(RECIPE, epochs=1))
+    assert run.kept_weights(1).is_file()
+
+
+def test_a_folder_that_is_gone_is_not_made_again(monkeypatch, run):
+    at_batch(monkeypatch, 2, 1, lambda: shutil.rmtree(run.path))
+    with pytest.raises(FileNotFoundError):
+        train(run)
+    assert not run.path.exists()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"nonsense"])
@@ -702,6 +833,39 @@ def test_changed_images_are_not_resumed_on(stopped_run, tmp_path, images, capsys
     # The same images elsewhere are welcome.
     shutil.copytree(images, moved, dirs_exist_ok=True)
     assert command(tmp_path, "--resume", run, "--data", moved) == 0
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_what_is_said_of_a_run_whose_folder_is_gone(
+    tmp_path, images, monkeypatch, capsys, epoch
+):
+    at_batch(monkeypatch, epoch, 1, lambda: shutil.rmtree(the_run(tmp_path)))
+    assert first_command(tmp_path, images) == 2
+    error = capsys.readouterr().err
+    assert "is gone, with the finished epochs. Train again." in error
+    assert "kept" not in error
+    assert "--resume" not in error
+
+
+def test_ctrl_c_before_the_first_epoch_says_how_to_go_on(
+    tmp_path, images, monkeypatch, capsys
+):
+    monkeypatch.setattr(experiment, "compile_model", lambda *_, **__: press_ctrl_c())
+    assert first_command(tmp_path, images) == 130
+    error = capsys.readouterr().err
+    assert error.startswith("\nStopped; no epoch was finished yet. Continue with: ")
+    assert f"--resume {the_run(tmp_path)}" in error
+
+
+def test_a_run_is_resumed_by_one_command_at_a_time(stopped_run, tmp_path, capsys):
+    run = stopped_run("early")
+    with locked(run, "a training"):
+        thread = threading.Thread(target=command, args=(tmp_path, "--resume", run))
+        thread.start()
+        thread.join()
+    error = capsys.readouterr().err
+    assert f"error: Expected no other command at work in {run}" in error
+    assert "locked for a training" in error
 
 
 def test_damaged_state_exits_with_2(stopped_run, tmp_path, capsys):

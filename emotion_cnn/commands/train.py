@@ -25,7 +25,9 @@ from emotion_cnn.data.folds import parse_fold
 from emotion_cnn.data.source import SAMPLE_DATA, find_source
 from emotion_cnn.errors import ConfigError, RunError
 from emotion_cnn.extras import check_installed
+from emotion_cnn.files import locked, shown
 from emotion_cnn.models.architectures import ARCHITECTURES
+from emotion_cnn.models.pair_files import MODEL_NAME, WEIGHTS_NAME, holds_half_a_pair
 from emotion_cnn.settings import (
     check_settings,
     from_keywords,
@@ -46,6 +48,9 @@ _PUBLISH_HELP = (
     "replaces"
 )
 _INITIAL_WEIGHTS = "initial_weights_sha256"
+_TRAINING = "a training"
+_PLACES = ("leave_out", "soft_labels", "weights")
+"""Settings that name what is read besides the data."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +196,7 @@ class TrainSettings:
         """Returns the settings as a run keeps them: it may be resumed elsewhere."""
         names = ["runs", "publish"]
         names += ["data"] if self.data != SAMPLE_DATA else []
-        optional = ("leave_out", "soft_labels", "weights")
-        names += [name for name in optional if getattr(self, name)]
+        names += [name for name in _PLACES if getattr(self, name)]
         whole: dict[str, Any] = {
             name: str(Path(getattr(self, name)).resolve()) for name in names
         }
@@ -265,18 +269,13 @@ def _start(settings: TrainSettings) -> "TrainingRun":
     settings = dataclasses.replace(settings, data=find_source(settings.data))
     drawn_faces = settings.data == SAMPLE_DATA
     recipe = settings.resolve_recipe(drawn_faces=drawn_faces)
-    if settings.publishes:
-        _check_writable(Path(settings.publish))
-    if settings.tensorboard:
-        for package in ("tensorflow", "tensorboard"):
-            check_installed(package, extra="tensorboard")
+    _check_possible(settings)
     settings = dataclasses.replace(
         settings,
         recipe=settings.recipe_name(drawn_faces=drawn_faces),
         settings=dataclasses.asdict(recipe),
         backend=use_backend(settings.backend),
     )
-    from emotion_cnn.files import write_json
     from emotion_cnn.training.environment import describe_environment
     from emotion_cnn.training.experiment import read_initial_weights
     from emotion_cnn.training.run_folder import create_run, run_or_folder
@@ -288,30 +287,39 @@ def _start(settings: TrainSettings) -> "TrainingRun":
         start = read_initial_weights(folder, recipe, settings.label_sets)
         environment = {_INITIAL_WEIGHTS: start.sha256}
     data, annotations = _read_data(settings, recipe)
-    new = create_run(Path(settings.runs), str(settings.recipe))
-    write_json(new.config, dataclasses.asdict(settings.with_whole_paths()))
-    described = describe_environment() | environment | {"data": _describe(data)}
-    write_json(new.environment, described)
-    return _fit_and_evaluate(new, settings, recipe, data, annotations, start)
+    run = create_run(
+        Path(settings.runs),
+        str(settings.recipe),
+        config=dataclasses.asdict(settings.with_whole_paths()),
+        environment=describe_environment() | environment | {"data": _describe(data)},
+    )
+    with locked(run.path, _TRAINING):
+        return _fit_and_evaluate(run, settings, recipe, data, annotations, start)
 
 
 def _resume(given: ResumeSettings) -> "TrainingRun":
     from emotion_cnn.training.run_folder import find_run
 
     run = find_run(given.resume, Path(given.runs))
+    # Two processes that continue one run would destroy it.
+    with locked(run.path, _TRAINING):
+        return _continue(run, given)
+
+
+def _continue(run: "RunFolder", given: ResumeSettings) -> "TrainingRun":
     if run.finished:
         raise RunError(
-            f"Expected an interrupted run, but {run.path} is finished: there is "
-            "nothing to resume. Train again for another run."
+            f"Expected an interrupted run, but {shown(str(run.path))} is finished: "
+            "there is nothing to resume. Train again for another run."
         )
     settings, environment = _read_run(run)
+    _check_own(run, settings, given)
     source = find_source(given.data or settings.data)
     settings = dataclasses.replace(
         settings, data=source, publish=given.publish or settings.publish
     )
     recipe = settings.resolve_recipe(drawn_faces=source == SAMPLE_DATA)
-    if settings.publishes:
-        _check_writable(Path(settings.publish))
+    _check_possible(settings)
     use_backend(settings.backend)
     from emotion_cnn.files import write_json
     from emotion_cnn.training.environment import describe_environment
@@ -324,17 +332,18 @@ def _resume(given: ResumeSettings) -> "TrainingRun":
         start = read_initial_weights(folder, recipe, settings.label_sets)
         if start.sha256 != environment.get(_INITIAL_WEIGHTS):
             raise RunError(
-                f"Expected the weights that {run.path} was started from, found others "
-                f"in {folder}. Restore them, or start a new run."
+                f"Expected the weights that {shown(str(run.path))} was started from, "
+                f"found others in {shown(str(folder))}. Restore them, or start a new "
+                "run."
             )
     data, annotations = _read_data(settings, recipe)
     before = environment["data"]["fingerprint"]
     if data.fingerprint != before:
         raise RunError(
-            f"Expected the images and targets that {run.path} was started with "
-            f"(fingerprint {before[:12]}), found others in {source} "
-            f"({data.fingerprint[:12]}). Restore them, name their folder with `data`, "
-            "or start a new run."
+            f"Expected the images and targets that {shown(str(run.path))} was started "
+            f"with (fingerprint {shown(before[:12])}), found others in "
+            f"{shown(source)} ({data.fingerprint[:12]}). Restore them, name their "
+            "folder with `data`, or start a new run."
         )
     resumed = [*environment.get("resumed", []), describe_environment()]
     write_json(run.environment, environment | {"resumed": resumed})
@@ -396,19 +405,48 @@ def _read_run(run: "RunFolder") -> tuple[TrainSettings, dict[str, Any]]:
     """
     from emotion_cnn.files import first_line
 
-    environment = run.read_json(run.environment)
+    environment, config = run.read_json(run.environment), run.read_json(run.config)
     try:
-        settings = TrainSettings(**run.read_json(run.config))
+        names = {declared.name for declared in dataclasses.fields(TrainSettings)}
+        if config.keys() != names:
+            raise TypeError("expected the settings of a run, found other names")
+        settings = TrainSettings(**config)
         if not isinstance(environment["data"]["fingerprint"], str) or not isinstance(
             environment.get("resumed", []), list
         ):
             raise TypeError("fingerprint or resumed is of another type")
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(
-            f"{run.config} or {run.environment} is damaged ({first_line(error)}), so "
-            "this run cannot be continued. Start a new one."
+            f"{shown(str(run.config))} or {run.environment.name} is damaged "
+            f"({shown(first_line(error))}), so this run cannot be continued. Start a "
+            "new one."
         ) from error
     return settings, environment
+
+
+def _check_own(
+    run: "RunFolder", settings: TrainSettings, given: ResumeSettings
+) -> None:
+    """Lets a run say what is read and written only where the user's own runs are.
+
+    Raises:
+        RunError: It is elsewhere, and names places that the user does not name.
+    """
+    if run.path.resolve().parent == Path(given.runs).resolve():
+        return
+    named = {
+        "data": given.data is None and settings.data != SAMPLE_DATA,
+        "publish": given.publish is None and settings.publishes,
+        **{name: getattr(settings, name) is not None for name in _PLACES},
+    }
+    if any(named.values()):
+        names = " and ".join(f"`{name}`" for name in named if named[name])
+        raise RunError(
+            f"Expected a run in {shown(given.runs)}, found {shown(str(run.path))}, "
+            f"which may be a stranger's: its config.json says {names}. If the run is "
+            "yours, name the folder that it is in with `runs`. If not, name `data` and "
+            "`publish` yourself; other places are not read."
+        )
 
 
 def _describe(data: "Dataset") -> dict[str, Any]:
@@ -426,20 +464,28 @@ def _describe(data: "Dataset") -> dict[str, Any]:
     }
 
 
+def _check_possible(settings: TrainSettings) -> None:
+    """Finds out before hours of training what would stop it at the end."""
+    if settings.tensorboard:
+        for package in ("tensorflow", "tensorboard"):
+            check_installed(package, extra="tensorboard")
+    if settings.publishes:
+        _check_writable(Path(settings.publish))
+
+
 def _check_writable(folder: Path) -> None:
-    """Finds out before hours of training whether the network can be written."""
-    if (folder / "model.json").is_file() != (folder / "model_weights.h5").is_file():
+    if holds_half_a_pair(folder):
         raise RunError(
-            f"Expected both or neither of model.json and model_weights.h5 in {folder}, "
-            "which the finished network replaces, found one of them. Choose another "
-            "folder with `publish`, or move it away."
+            f"Expected both or neither of {MODEL_NAME} and {WEIGHTS_NAME} in "
+            f"{shown(str(folder))}, which the finished network replaces, found one of "
+            "them. Choose another folder with `publish`, or move it away."
         )
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise RunError(
-            f"Expected a folder for the finished model.json and model_weights.h5, but "
-            f"{folder} cannot be written to: {error.strerror}. Choose another with "
-            "`publish`."
+            f"Expected a folder for the finished {MODEL_NAME} and {WEIGHTS_NAME}, but "
+            f"{shown(str(folder))} cannot be written to: {error.strerror}. Choose "
+            "another with `publish`."
         ) from error

@@ -1,14 +1,22 @@
 """Images in, probabilities out."""
 
+import math
+
+import keras
 import numpy as np
 from keras import ops
 
 from emotion_cnn.errors import ModelError
+from emotion_cnn.files import first_line
 from emotion_cnn.inference.test_time_augmentation import VIEWS
 from emotion_cnn.models.description import Network
+from emotion_cnn.models.probabilities import check_probabilities
 
 BATCH_SIZE = 256
-"""Images, with test-time augmentation views of them, that are predicted at a time."""
+"""The most images, with test-time augmentation views of them, predicted at a time."""
+
+_MOST_VALUES = 1_000_000_000
+"""Outputs of all layers, for all images of a batch: 4 GB if none is given back."""
 
 
 def predict(
@@ -28,7 +36,8 @@ def predict(
         float32 `(n, classes)`, in the order of the network's classes; rows sum to 1.
 
     Raises:
-        ModelError: The network has several label sets, but not this one.
+        ModelError: The network has several label sets, but not this one; or it fails,
+            or answers with anything but probabilities.
     """
     label_sets = network.description.label_sets
     if len(label_sets) > 1 and labels not in label_sets:
@@ -39,10 +48,27 @@ def predict(
     head = label_sets.index(labels) if len(label_sets) > 1 else 0
     shape = (len(label_sets), len(network.description.classes))
     count, views_of = VIEWS[tta]
-    step = BATCH_SIZE // count
+    step = max(1, _batch_size(network.model) // count)
     batches = []
     for start in range(0, len(images), step):
-        batch = ops.convert_to_tensor(images[start : start + step], "float32")
-        outputs = network.model.predict_on_batch(views_of(batch))
-        batches.append(outputs.reshape(count, -1, *shape)[:, :, head].mean(axis=0))
+        batch = views_of(ops.convert_to_tensor(images[start : start + step], "float32"))
+        try:
+            outputs = network.model.predict_on_batch(batch)
+        # A network from a file can make the backend raise almost anything.
+        except Exception as error:
+            raise ModelError(
+                f"Expected a network that predicts {batch.shape[0]} images at a time, "
+                f"but it fails ({first_line(error)}). Choose another network."
+            ) from error
+        probabilities = check_probabilities(
+            outputs, network.description, images=batch.shape[0]
+        ).astype("float32", copy=False)
+        heads = probabilities.reshape(count, -1, *shape)
+        batches.append(heads[:, :, head].mean(axis=0))
     return np.concatenate(batches)
+
+
+def _batch_size(model: keras.Model) -> int:
+    """Returns how many images, or views, to predict at a time."""
+    values = sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
+    return max(1, min(BATCH_SIZE, _MOST_VALUES // values))

@@ -58,29 +58,29 @@ class NetworkDescription:
         if not isinstance(self.input_size, int) or self.input_size not in _SIZES:
             raise ModelError(
                 f"Expected an `input_size` from {_SIZES[0]} to {_SIZES[-1]} pixels, "
-                f"found {_shortened(self.input_size)}."
+                f"found {shortened(self.input_size)}."
             )
         if self.input_range != GRAY_LEVELS:
             raise ModelError(
                 f"Expected an `input_range` of {GRAY_LEVELS}, the gray levels of the "
-                f"images, found {_shortened(self.input_range)}."
+                f"images, found {shortened(self.input_range)}."
             )
         for name, temperature in self.temperatures.items():
             if name not in self.label_sets:
                 raise ModelError(
                     f"Expected `temperatures` of the label sets "
-                    f"{', '.join(self.label_sets)}, found one of {_shortened(name)}."
+                    f"{', '.join(self.label_sets)}, found one of {shortened(name)}."
                 )
             if not (_is_number(temperature) and 0 < temperature < _LARGEST):
                 raise ModelError(
                     f"Expected `temperatures` to be finite numbers above 0, found "
-                    f"{_shortened(temperature)} for {name}."
+                    f"{shortened(temperature)} for {name}."
                 )
         for name, version in self.versions.items():
             if not (isinstance(version, str) and len(version) <= _NAME_LENGTH):
                 raise ModelError(
                     f"Expected `versions` to be short texts, found "
-                    f"{_shortened(version)} for {_shortened(name)}."
+                    f"{shortened(version)} for {shortened(name)}."
                 )
         whole = {
             name: float(self.temperatures.get(name, 1)) for name in self.label_sets
@@ -130,13 +130,13 @@ def parse_description(values: Any) -> NetworkDescription:
     }
     if not isinstance(values, dict) or not fields.keys() <= values.keys():
         raise ModelError(
-            f"Expected an object with {', '.join(fields)}, found {_shortened(values)}."
+            f"Expected an object with {', '.join(fields)}, found {shortened(values)}."
         )
     for name, kind in fields.items():
         if not isinstance(values[name], kind):
             raise ModelError(
                 f"Expected `{name}` to be of type {kind.__name__}, found "
-                f"{_shortened(values[name])}."
+                f"{shortened(values[name])}."
             )
     given = {name: values[name] for name in fields}
     for name in ("classes", "label_sets", "input_range"):
@@ -154,7 +154,7 @@ def _check_names(name: str, names: tuple[str, ...], *, least: int) -> None:
     if not sound or not least <= len(set(names)) == len(names) <= _MOST_NAMES:
         raise ModelError(
             f"Expected `{name}` to be {least} or more different names, found "
-            f"{_shortened(list(names))}."
+            f"{shortened(list(names))}."
         )
 
 
@@ -162,6 +162,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _shortened(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """Returns a value from JSON as it is shown in a message, safe for a terminal."""
     text = ascii(value)
     return text if len(text) <= 100 else text[:100] + " ..."

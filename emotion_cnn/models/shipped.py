@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from emotion_cnn.models.pair import MODEL_NAME
+from emotion_cnn.models.pair_files import MODEL_NAME
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 

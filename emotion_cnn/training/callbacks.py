@@ -30,12 +30,9 @@ class StopAtNonFiniteLoss(keras.callbacks.Callback):
         Raises:
             TrainingError: It is not a finite number.
         """
-        if logs and not math.isfinite(logs["loss"]):
-            raise TrainingError(
-                f"Expected the training loss to be a number, found {logs['loss']} "
-                f"in epoch {self._epoch}, batch {batch + 1}. Train again with a lower "
-                "`learning_rate`."
-            )
+        if logs:
+            place = f"in epoch {self._epoch}, batch {batch + 1}"
+            self._check(logs["loss"], "training", place)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Checks the validation loss, as the last step may have spoilt the weights.
@@ -43,11 +40,14 @@ class StopAtNonFiniteLoss(keras.callbacks.Callback):
         Raises:
             TrainingError: It is not a finite number.
         """
-        if logs and not math.isfinite(logs["val_loss"]):
+        if logs:
+            self._check(logs["val_loss"], "validation", f"after epoch {self._epoch}")
+
+    def _check(self, loss: float, name: str, place: str) -> None:
+        if not math.isfinite(loss):
             raise TrainingError(
-                f"Expected the validation loss to be a number, found "
-                f"{logs['val_loss']} after epoch {self._epoch}. Train again with a "
-                "lower `learning_rate`."
+                f"Expected the {name} loss to be a number, found {loss} {place}. Train "
+                "again with a lower `learning_rate`."
             )
 
 

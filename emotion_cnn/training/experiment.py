@@ -1,9 +1,7 @@
 """The order of the stages: build, fit, calibrate, evaluate, publish."""
 
 import dataclasses
-import hashlib
 import logging
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,16 +14,23 @@ from matplotlib.figure import Figure
 from emotion_cnn.data.annotations import Annotations
 from emotion_cnn.data.classes import LABEL_NAMES
 from emotion_cnn.data.splits import Dataset, Split, targets
-from emotion_cnn.errors import ResumableError, RunInterruptedError, TrainingError
+from emotion_cnn.errors import (
+    FolderError,
+    ResumableError,
+    RunError,
+    RunInterruptedError,
+    TrainingError,
+)
 from emotion_cnn.evaluation.calibration import TEMPERATURES, fit_temperature
 from emotion_cnn.evaluation.evaluator import Evaluation, evaluate_network
 from emotion_cnn.evaluation.plotting import loss_curves_figure
-from emotion_cnn.files import first_line, write_figure
+from emotion_cnn.files import first_line, shown, write_figure
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import Network, NetworkDescription
-from emotion_cnn.models.pair import WEIGHTS_NAME, publish_pair, read_pair, write_pair
+from emotion_cnn.models.pair import load_pair, publish_pair, write_pair
+from emotion_cnn.models.pair_files import open_pair
 from emotion_cnn.models.weights import divide_logits, start_from
 from emotion_cnn.training.augmentation import with_augmentation
 from emotion_cnn.training.fitting import (
@@ -94,9 +99,9 @@ def read_initial_weights(
         ModelError: There is no network, or one with weights of other shapes.
     """
     network = _untrained(recipe, NetworkDescription(label_sets=tuple(label_sets)))
-    start_from(network, read_pair(folder))
-    digest = hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest()
-    return InitialWeights(network.model.get_weights(), digest)
+    with open_pair(folder) as files:
+        start_from(network, load_pair(files))
+        return InitialWeights(network.model.get_weights(), files.digest)
 
 
 def fit_and_evaluate(
@@ -134,30 +139,32 @@ def fit_and_evaluate(
         RunError: A file cannot be written; finished epochs are kept.
         TrainingError: The loss is no longer a number.
     """
-    fix_randomness(seed)
-    description = NetworkDescription(
-        classes=data.train.classes,
-        label_sets=tuple(label_sets),
-        input_size=data.train.images.shape[1],
-    )
-    finished = _untrained(recipe, description)
-    with computing_with(recipe.precision):
-        network = build_model(
-            ARCHITECTURES[recipe.model], description, for_training=True
-        )
-        model = with_augmentation(network, recipe, image_size=description.input_size)
-    compile_model(model, recipe, images=len(data.train))
-    if initial_weights:
-        network.set_weights(initial_weights.arrays)
-    _check_one_batch(model, data.train.images[: recipe.batch_size])
-    _log.info(
-        "Network: %s, %s parameters, on %s\nRun: %s",
-        recipe.model,
-        f"{network.count_params():,}",
-        keras.backend.backend(),
-        run.path,
-    )
     with _resumable(run):
+        fix_randomness(seed)
+        description = NetworkDescription(
+            classes=data.train.classes,
+            label_sets=tuple(label_sets),
+            input_size=data.train.images.shape[1],
+        )
+        finished = _untrained(recipe, description)
+        with computing_with(recipe.precision):
+            network = build_model(
+                ARCHITECTURES[recipe.model], description, for_training=True
+            )
+            model = with_augmentation(
+                network, recipe, image_size=description.input_size
+            )
+        compile_model(model, recipe, images=len(data.train))
+        if initial_weights:
+            network.set_weights(initial_weights.arrays)
+        _check_one_batch(model, data.train.images[: recipe.batch_size])
+        _log.info(
+            "Network: %s, %s parameters, on %s\nRun: %s",
+            recipe.model,
+            f"{network.count_params():,}",
+            keras.backend.backend(),
+            run.path,
+        )
         history = fit(
             model,
             data.train,
@@ -193,8 +200,8 @@ def fit_and_evaluate(
             else annotations,
         )
         evaluation.write()
-        if publish:
-            publish_pair(run.path, publish)
+        if publish and publish.resolve() != run.path.resolve():
+            publish_pair(publish, finished)
             _log.info("Published: model.json, model_weights.h5 in %s", publish)
         # Without its state the run counts as finished: the rest is tidying up.
         run.state.unlink()
@@ -204,24 +211,27 @@ def fit_and_evaluate(
 
 @contextmanager
 def _resumable(run: RunFolder) -> Iterator[None]:
-    """Turns what stops a run into an error that says that it can be continued."""
+    """Turns what stops a run into an error that says whether it can be continued."""
     try:
         yield
     except KeyboardInterrupt:
-        message = "Stopped; finished epochs are kept."
-        raise RunInterruptedError(message, run.path) from None
-    except (OSError, RuntimeError) as error:
-        # HDF5 meets a full disk with a RuntimeError when it closes its file.
-        origin = traceback.extract_tb(error.__traceback__)[-1].filename
-        if isinstance(error, RuntimeError) and "h5py" not in origin:
+        if run.finished or run.is_gone:
             raise
-        place = getattr(error, "filename", None) or run.path
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise ResumableError(
-            f"Writing to {place} failed: {reason}. Finished epochs are kept. Make room "
-            "or fix it.",
-            run.path,
-        ) from error
+        raise RunInterruptedError(f"Stopped; {run.kept}.", run.path) from None
+    except FolderError as error:
+        raise ResumableError(str(error), run.path) from error
+    except OSError as error:
+        if run.finished:
+            raise
+        place = shown(str(error.filename or run.path))
+        fact = f"Writing to {place} failed: {error.strerror or first_line(error)}."
+        if run.is_gone:
+            raise RunError(
+                f"{fact} The folder of the run, {shown(str(run.path))}, is gone, with "
+                "the finished epochs. Train again."
+            ) from error
+        fact += f" {run.kept.capitalize()}. Make room or fix it."
+        raise ResumableError(fact, run.path) from error
 
 
 def _untrained(recipe: Recipe, description: NetworkDescription) -> Network:

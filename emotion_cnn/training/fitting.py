@@ -2,21 +2,22 @@
 
 import logging
 import math
-import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from emotion_cnn.ctrl_c import noticing_ctrl_c
 from emotion_cnn.data.batches import TrainingBatches
 from emotion_cnn.data.splits import Split, targets
-from emotion_cnn.errors import RunError
-from emotion_cnn.files import first_line
+from emotion_cnn.errors import ModelError, RunError
+from emotion_cnn.files import first_line, shown
+from emotion_cnn.models.weights_file import load_kept_weights
 from emotion_cnn.training.callbacks import (
     EpochLog,
     LearningRateLog,
@@ -192,19 +193,20 @@ def fit(
             ),
         )
     if tensorboard:
+        _check_no_links(run.tensorboard)
         callbacks.append(keras.callbacks.TensorBoard(run.tensorboard))
     shows_bar = sys.stdout.isatty() and _log.isEnabledFor(logging.INFO)
     if not shows_bar:
         callbacks.append(EpochLog(recipe.epochs))
     if not state.done:
-        with _catching_ctrl_c() as stop_after_ctrl_c:
+        with noticing_ctrl_c() as pressed:
             model.fit(
                 batches,
                 validation_data=(validation.images, targets(validation)),
                 validation_batch_size=VALIDATION_BATCH_SIZE,
                 epochs=recipe.epochs,
                 initial_epoch=state.epochs_done,
-                callbacks=[stop_after_ctrl_c, *callbacks],
+                callbacks=[_stop_where(pressed), *callbacks],
                 # The batches are shuffled already. Keras would shuffle them again
                 # with a random state that a resumed run does not have.
                 shuffle=False,
@@ -248,46 +250,35 @@ def re_estimate_statistics(
         seen += len(places)
 
 
-@contextmanager
-def _catching_ctrl_c() -> Iterator[keras.callbacks.Callback]:
-    """Yields a callback that ends training after Ctrl-C, wherever that was raised.
+def _stop_where(pressed: threading.Event) -> keras.callbacks.Callback:
+    """Returns a callback that ends training at a batch after Ctrl-C."""
 
-    Python drops an exception that is raised while it collects garbage, and JAX
-    runs code there: without this, one Ctrl-C in many would be lost.
-    """
-    pressed = threading.Event()
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        pressed.set()
-        signal.default_int_handler(number, frame)
-
-    def raise_again(batch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def stop(batch: int, logs: Mapping[str, Any] | None = None) -> None:
         if pressed.is_set():
             raise KeyboardInterrupt
 
-    # Elsewhere, as in a notebook, the surroundings handle Ctrl-C.
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if ours:
-        signal.signal(signal.SIGINT, remember)
-    try:
-        yield keras.callbacks.LambdaCallback(on_train_batch_end=raise_again)
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+    return keras.callbacks.LambdaCallback(on_train_batch_end=stop)
+
+
+def _check_no_links(folder: Path) -> None:
+    """Makes sure that logs are written into this folder, which TensorBoard does not."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink():
+            raise RunError(
+                f"Expected files and folders in {shown(str(folder))}, found the link "
+                f"{shown(path.name)}. Remove it, and continue."
+            )
 
 
 def _load_kept_weights(
     model: keras.Model, run: RunFolder, state: "TrainingState"
 ) -> None:
     try:
-        model.load_weights(run.kept_weights(state.kept_epoch))
-    # A damaged file can make h5py and Keras raise almost anything.
-    except Exception as error:
+        load_kept_weights(model, run.kept_weights(state.kept_epoch))
+    except ModelError as error:
         raise RunError(
-            f"Expected the weights of epoch {state.kept_epoch} in {run.path}, but they "
-            f"cannot be read ({first_line(error)}), so this run cannot be continued. "
-            "Start a new one."
+            f"Expected the weights of epoch {state.kept_epoch} in "
+            f"{shown(str(run.path))}, but they cannot be read "
+            f"({shown(first_line(error))}), so this run cannot be continued. Start a "
+            "new one."
         ) from error

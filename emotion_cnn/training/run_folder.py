@@ -4,16 +4,33 @@ Imports no Keras: the backend a run was started with is read from its folder.
 """
 
 import csv
+import io
 import json
+import math
+import os
+import re
+import shutil
+import zipfile
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from emotion_cnn.errors import RunError
-from emotion_cnn.files import create_folder, first_line, replacing, write_csv
+from emotion_cnn.files import (
+    create_folder,
+    first_line,
+    open_regular,
+    read_json,
+    read_limited,
+    replacing,
+    shown,
+    write_csv,
+    write_json,
+)
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -25,6 +42,13 @@ HISTORY_COLUMNS = (
 )
 
 OUT_OF_FOLD_NAME = "out_of_fold.npz"
+KEPT_WEIGHTS_NAME = "epoch-{epoch:04d}.weights.h5"
+
+# A run of 1,000 epochs has a history of 0.1 MB.
+_MEGABYTE_LIMIT = 20
+_COUNTERS = "counters"
+_COUNTERS_LIMIT = 4 * 1_000_000 * _MEGABYTE_LIMIT  # NumPy takes four bytes a letter.
+_KEPT_WEIGHTS = re.compile(r"epoch-[0-9]{4,6}\.weights\.h5")
 
 History = dict[str, list[float]]
 """A list per column of `HISTORY_COLUMNS`, one entry an epoch, epochs from 1."""
@@ -43,18 +67,20 @@ def read_history(path: Path) -> History:
         RunError: The file is missing or is no history.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        content = read_limited(path, megabytes=_MEGABYTE_LIMIT)
+        text = io.StringIO(content.decode("utf-8"), newline="")
+        rows = list(csv.DictReader(text))
         history = {name: [float(row[name]) for row in rows] for name in HISTORY_COLUMNS}
     except FileNotFoundError:
         raise RunError(
-            f"Expected the history of a run in {path}, found no such file. A run "
-            "has one after its first epoch."
+            f"Expected the history of a run in {shown(str(path))}, found no such file. "
+            "A run has one after its first epoch."
         ) from None
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise RunError(
-            f"{path} is not the history of a run: expected the columns "
-            f"{', '.join(HISTORY_COLUMNS)} with numbers in every row ({error})."
+            f"{shown(str(path))} is not the history of a run: expected the columns "
+            f"{', '.join(HISTORY_COLUMNS)} with numbers in every row "
+            f"({shown(first_line(error))})."
         ) from error
     if not rows:
         raise RunError(f"{path} holds no epoch; a run has one after its first epoch.")
@@ -86,15 +112,29 @@ class RunFolder:
         """Whether the run ended well: its metrics are the last thing it writes."""
         return self.metrics.is_file() and not self.state.exists()
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the run cannot be continued, as its folder was removed."""
+        return not self.config.is_file()
+
+    @property
+    def kept(self) -> str:
+        """What there is of an interrupted run, for messages."""
+        return (
+            "finished epochs are kept"
+            if self.state.is_file()
+            else "no epoch was finished yet"
+        )
+
     def kept_weights(self, epoch: int) -> Path:
         """Returns where the weights after an epoch, from 1, are kept."""
-        return self.path / f"epoch-{epoch:04d}.weights.h5"
+        return self.path / KEPT_WEIGHTS_NAME.format(epoch=epoch)
 
     def remove_other_weights(self, epoch: int | None) -> None:
         """Removes kept weights that are not those of `epoch`, from 1."""
         kept = None if epoch is None else self.kept_weights(epoch)
         for path in self.path.glob("epoch-*.weights.h5"):
-            if path != kept:
+            if path != kept and _KEPT_WEIGHTS.fullmatch(path.name):
                 path.unlink()
 
     def read_json(self, path: Path) -> dict[str, Any]:
@@ -104,25 +144,47 @@ class RunFolder:
             RunError: It is missing or damaged.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            values = read_json(path, megabytes=_MEGABYTE_LIMIT)
+        except (OSError, ValueError) as error:
             raise RunError(
-                f"Expected a run with a readable {path.name} in {self.path}, found "
-                f"none ({error})."
+                f"Expected a run with a readable {path.name} in "
+                f"{shown(str(self.path))}, found none ({shown(first_line(error))})."
             ) from error
         if not isinstance(values, dict):
-            raise RunError(f"{path} is damaged: expected a JSON object in it.")
+            raise RunError(
+                f"{shown(str(path))} is damaged: expected a JSON object in it."
+            )
         return values
 
 
-def create_run(runs: Path, label: str) -> RunFolder:
+def create_run(
+    runs: Path,
+    label: str,
+    *,
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+) -> RunFolder:
     """Creates the folder of a new run, `<time>-<label>`, which no other run has.
+
+    Args:
+        runs: Folder to create it in.
+        label: The end of its name.
+        config: What the run is started with, as JSON takes it.
+        environment: What it is made with, and the fingerprint of its data.
 
     Raises:
         RunError: It cannot be created there.
     """
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
-    return RunFolder(create_folder(runs, name, setting="runs"))
+    run = RunFolder(create_folder(runs, name, setting="runs"))
+    try:
+        write_json(run.config, config)
+        write_json(run.environment, environment)
+    except BaseException:
+        # Without both it could not be resumed.
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    return run
 
 
 def find_runs(runs: Path) -> list[RunFolder]:
@@ -181,27 +243,104 @@ def write_training_state(
         counters: Everything else, as JSON takes it.
     """
     with replacing(path) as temporary:
-        everything: dict[str, Any] = {"counters": json.dumps(counters), **arrays}
+        everything: dict[str, Any] = {_COUNTERS: json.dumps(counters), **arrays}
         np.savez(temporary, **everything)
 
 
-def read_training_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_training_state(
+    path: Path, expected: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], Any]:
     """Reads what `write_training_state` wrote.
 
+    Args:
+        path: The file.
+        expected: Arrays or variables by name, whose shapes and dtypes those in the file
+            must have. No others are read.
+
     Returns:
-        The arrays by name, and the counters.
+        The arrays by name, and the counters: any JSON, in a stranger's file.
 
     Raises:
-        RunError: The file is damaged.
+        RunError: The file is damaged, or of another network.
     """
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        counters = json.loads(str(arrays.pop("counters")))
+        with open_regular(path) as stream:
+            specified = {
+                n: (tuple(e.shape), np.dtype(e.dtype)) for n, e in expected.items()
+            }
+            _check_size(stream, specified)
+            with zipfile.ZipFile(stream) as archive:
+                names = sorted(info.filename for info in archive.infolist())
+                if names != sorted(f"{name}.npy" for name in (*specified, _COUNTERS)):
+                    raise _OtherNetworkError
+                arrays = {
+                    name: _read_array(archive, name, *each)
+                    for name, each in specified.items()
+                }
+                counters = json.loads(_read_text(archive, _COUNTERS))
+    except _OtherNetworkError:
+        raise RunError(
+            f"{shown(str(path))} is the state of another network, or of another "
+            "version of Keras, so this run cannot be continued. Start a new one."
+        ) from None
     # A damaged file can make zipfile and NumPy raise almost anything.
     except Exception as error:
-        raise RunError(
-            f"{path} is damaged ({first_line(error)}), so this run cannot be "
-            "continued. Start a new one."
-        ) from error
+        raise damaged_state(path, first_line(error)) from error
     return arrays, counters
+
+
+def damaged_state(path: Path, reason: str) -> RunError:
+    """Returns the error of a training state in which something cannot be."""
+    return RunError(
+        f"{shown(str(path))} is damaged ({shown(reason)}), so this run cannot be "
+        "continued. Start a new one."
+    )
+
+
+class _OtherNetworkError(Exception):
+    pass
+
+
+def _check_size(
+    file: IO[bytes], specified: Mapping[str, tuple[tuple[int, ...], np.dtype]]
+) -> None:
+    arrays = sum(
+        math.prod(shape) * dtype.itemsize for shape, dtype in specified.values()
+    )
+    # An entry of the archive takes half a kilobyte besides its array.
+    limit = arrays + 1_000 * len(specified) + _COUNTERS_LIMIT
+    if os.fstat(file.fileno()).st_size > limit:
+        raise ValueError(f"more than {limit:,} bytes")
+
+
+def _read_array(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: np.dtype
+) -> np.ndarray:
+    with archive.open(f"{name}.npy") as file:
+        if _header(file) != (shape, dtype):
+            raise _OtherNetworkError
+        return _rest(file)
+
+
+def _read_text(archive: zipfile.ZipFile, name: str) -> str:
+    with archive.open(f"{name}.npy") as file:
+        shape, dtype = _header(file)
+        if shape or dtype.kind != "U" or dtype.itemsize > _COUNTERS_LIMIT:
+            raise ValueError(f"{name} is no text, or a very long one")
+        return str(_rest(file))
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Returns the shape and the dtype of an array before any of it is read."""
+    if npy.read_magic(file) != (1, 0):
+        raise ValueError("an array is in another format than this tool writes")
+    shape, _, dtype = npy.read_array_header_1_0(file)
+    return shape, dtype
+
+
+def _rest(file: IO[bytes]) -> np.ndarray:
+    file.seek(0)
+    array = npy.read_array(file, allow_pickle=False)
+    if file.read(1):  # The checksum is compared where the entry ends.
+        raise ValueError("an array is followed by something")
+    return array

@@ -1,0 +1,57 @@
+"""Ctrl-C: noticed wherever it is pressed, and heeded once."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SECONDS_TO_TIDY_UP = 5
+
+
+class _Handler:
+    """Raises `KeyboardInterrupt` at the first press, and remembers that there was one.
+
+    Pressed again, it would break into the tidying up that the first has begun. Where
+    the first has got lost, pressing it some seconds later helps.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = threading.Event()
+        self._heeded = -float("inf")
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.pressed.set()
+        if time.monotonic() - self._heeded > _SECONDS_TO_TIDY_UP:
+            self._heeded = time.monotonic()
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def noticing_ctrl_c() -> Iterator[threading.Event]:
+    """Notices Ctrl-C even where `KeyboardInterrupt` gets lost.
+
+    Python drops an exception that is raised while it collects garbage, and JAX runs
+    code there; libraries turn it into other errors while they are imported.
+
+    Yields:
+        An event that is set once Ctrl-C was pressed; never, where the surroundings
+        handle Ctrl-C themselves, as a notebook does.
+    """
+    current = signal.getsignal(signal.SIGINT)
+    if isinstance(current, _Handler):
+        yield current.pressed
+        return
+    handler = _Handler()
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and current is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, handler)
+    try:
+        yield handler.pressed
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, current)
