@@ -277,7 +277,7 @@ def bomb(path, side=60000):
 
 
 BAD = {
-    "truncated.jpg": (truncated_jpeg, "image file is truncated"),
+    "truncated.jpg": (truncated_jpeg, "corrupt JPEG data: the file ends early"),
     "empty.jpg": (lambda path: path.write_bytes(b""), "empty file"),
     "text.jpg": (
         lambda path: path.write_text("not an image"),
@@ -292,6 +292,8 @@ BAD = {
         lambda path: path.symlink_to("nowhere.png"),
         "No such file or directory",
     ),
+    "loop.png": (lambda path: path.symlink_to(path.name), "Too many levels of"),
+    "device.jpg": (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
 }
 
 
@@ -305,12 +307,12 @@ def bad_folder(folder):
 
 def test_all_bad_images_are_named_together(bad_folder):
     lines = message_of(bad_folder).splitlines()
-    assert lines[0] == "10 images cannot be read:"
+    assert lines[0] == "12 images cannot be read:"
     assert lines[1] == "  train/fear/bomb.png: larger than 32 megapixels"
     for line, (file, (_, reason)) in zip(lines[2:], sorted(BAD.items()), strict=False):
         assert line.startswith(f"  test/sad/{file}: {reason}")
         assert len(line) < 150
-    assert lines[11:] == ["Fix or remove them, or leave them out with `skip_bad=True`."]
+    assert lines[13:] == ["Fix or remove them, or leave them out with `skip_bad=True`."]
 
 
 def test_bad_images_are_skipped_on_request(bad_folder, recwarn):
@@ -319,7 +321,7 @@ def test_bad_images_are_skipped_on_request(bad_folder, recwarn):
     assert data.test.images[:, 0, 0, 0].tolist() == LEVELS
     (note,) = data.notes
     assert note.startswith(
-        "skipped: 10 bad images (train/fear/bomb.png: larger than 32 megapixels; "
+        "skipped: 12 bad images (train/fear/bomb.png: larger than 32 megapixels; "
     )
     for file, (_, reason) in BAD.items():
         assert f"test/sad/{file}: {reason}" in note
@@ -349,13 +351,56 @@ def test_anything_a_decoder_raises_is_a_bad_image(folder, monkeypatch):
     assert len(message.splitlines()) == 37
 
 
-def test_a_long_list_of_bad_images_is_cut(folder):
-    for number in range(107):
+def test_a_long_list_of_bad_images_goes_to_a_new_file(
+    folder, tmp_path_factory, monkeypatch
+):
+    working = tmp_path_factory.mktemp("working")
+    monkeypatch.chdir(working)
+    for number in range(100):
         (folder / f"test/sad/{number:03}.jpg").write_bytes(b"")
+    assert "more" not in message_of(folder)
+    assert list(working.iterdir()) == []
+    for number in range(100, 107):
+        (folder / f"test/sad/{number:03}.jpg").write_bytes(b"")
+    (working / "bad-images.txt").write_text("the user's")
+    (working / "bad-images-2.txt").symlink_to(working / "elsewhere")
     lines = message_of(folder).splitlines()
     assert lines[0] == "107 images cannot be read:"
-    assert lines[100:102] == ["  test/sad/099.jpg: empty file", "  ... and 7 more"]
+    listed = working / "bad-images-3.txt"
+    assert lines[100:102] == [
+        "  test/sad/099.jpg: empty file",
+        f"  ... and 7 more, listed in {listed}",
+    ]
     assert len(lines) == 103
+    expected = [f"test/sad/{number:03}.jpg: empty file" for number in range(107)]
+    assert listed.read_text().splitlines() == expected
+    assert (working / "bad-images.txt").read_text() == "the user's"
+    assert not (working / "elsewhere").exists()
+    (note,) = read(folder, skip_bad=True).notes
+    assert note.endswith(f"; ... and 7 more, listed in {working}/bad-images-4.txt)")
+
+
+def test_a_list_that_cannot_be_written_is_not_named(folder, monkeypatch):
+    for number in range(107):
+        (folder / f"test/sad/{number:03}.jpg").write_bytes(b"")
+
+    def refuse(path, *arguments, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert "\n  ... and 7 more\nFix or remove" in message_of(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_is_a_bad_image_and_nobody_waits_for_it(folder, linked):
+    path = folder / "test/sad/pipe.png"
+    pipe = path.with_suffix("") if linked else path
+    os.mkfifo(pipe)
+    if linked:
+        path.symlink_to(pipe)
+    assert "  test/sad/pipe.png: not a regular file\n" in message_of(folder)
+    assert "pipe.png: not a regular file" in read(folder, skip_bad=True).notes[-1]
 
 
 def test_a_class_without_a_good_image_is_missing(folder):
@@ -376,14 +421,14 @@ def test_an_image_without_read_permission(folder):
 
 
 def test_a_refused_image_is_bad(folder, monkeypatch):
-    path_open = Path.open
+    system_open = os.open
 
     def refuse(path, *arguments):
-        if path.as_posix().endswith("test/sad/0.png"):
+        if Path(path).as_posix().endswith("test/sad/0.png"):
             raise PermissionError(13, "Permission denied", str(path))
-        return path_open(path, *arguments)
+        return system_open(path, *arguments)
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert "  test/sad/0.png: Permission denied\n" in message_of(folder)
 
 

@@ -1,14 +1,18 @@
 """Converting one image: from a file, and from an array."""
 
 import io
+import random
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.faults.images import MUTATIONS, SOUND, TRAPS, png_file
 from emotion_cnn.data import images
+from emotion_cnn.data.drawn_faces import draw_faces
 from emotion_cnn.data.images import decode_image, image_from_array
 from emotion_cnn.errors import DataError
 
@@ -139,6 +143,88 @@ def test_another_size():
     found, before = decode_image(encoded(Image.fromarray(noise(48, 48))), 32)
     assert found.shape == (32, 32)
     assert before.changes(32) == ("of another size",)
+
+
+# --- damage ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def face():
+    return draw_faces(1, 3)[0][3, :, :, 0]
+
+
+@pytest.mark.parametrize("kind", SOUND)
+def test_sound_files_of_all_kinds_are_read_as_pillow_reads_them(kind, face):
+    file_format, encode = SOUND[kind]
+    content = encode(face)
+    found, before = decode_image(io.BytesIO(content))
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.format in (file_format, "MPO")
+        assert before.mode == image.mode
+        if before.changes() == ():
+            assert np.array_equal(found, np.asarray(image))
+
+
+@pytest.mark.parametrize("kind", SOUND)
+@pytest.mark.parametrize(
+    "mutation", [name for name, (lost, _) in MUTATIONS.items() if lost]
+)
+def test_images_of_which_data_are_missing_are_damaged(kind, mutation, face):
+    rng = random.Random(0)  # noqa: S311
+    content = SOUND[kind][1](face)
+    for _ in range(20):
+        damaged = MUTATIONS[mutation][1](content, rng)
+        assert isinstance(decode_image(io.BytesIO(damaged)), str)
+
+
+def test_a_jpeg_with_zeros_in_the_middle_is_damaged(face):
+    content = SOUND["gray, 48x48"][1](face)
+    middle = len(content) // 2
+    damaged = content[: middle - 256] + bytes(512) + content[middle + 256 :]
+    reason = decode_image(io.BytesIO(damaged))
+    assert reason.startswith("corrupt JPEG data: ")
+
+
+@pytest.mark.parametrize(
+    ("raw", "interlaced", "reason"),
+    [
+        (48 * 49, 0, None),
+        (48 * 49 - 1, 0, "image data end early"),
+        (48 * 49 + 1, 0, None),  # libpng reads these too
+        (48 * 48 + 90, 1, None),  # rows of seven passes
+        (48 * 48 + 89, 1, "image data end early"),
+    ],
+)
+def test_the_data_of_a_png_are_counted(raw, interlaced, reason):
+    content = png_file(48, 48, zlib.compress(bytes(raw)), interlaced=interlaced)
+    found = decode_image(io.BytesIO(content))
+    assert found == f"broken PNG file ({reason})" if reason else found[0].max() == 0
+
+
+@pytest.mark.parametrize("cut", [1, 4])
+def test_the_checksum_of_the_data_of_a_png_is_needed(cut):
+    data = zlib.compress(bytes(48 * 49))
+    found = decode_image(io.BytesIO(png_file(48, 48, data[:-cut])))
+    assert found == "broken PNG file (image data end early)"
+    found = decode_image(io.BytesIO(png_file(48, 48, data[:-1] + b"x")))
+    assert "incorrect data check" in found
+
+
+@pytest.mark.parametrize(
+    ("trap", "reason"),
+    [
+        ("JPEG, last scan 60 times", "more scans (66) than an image of its size"),
+        ("JPEG, EXIF in 1,000,000 parts", "more than 1,000 segments"),
+        ("JPEG, 30 MB between segments", "corrupt JPEG data: "),
+        ("PNG of 2,000,000 chunks", "broken PNG file (more than 65,536 chunks)"),
+        ("65,000 x 65,000 JPEG", "larger than 32 megapixels"),
+        ("40 MB behind an image", "larger than 33,554,432 bytes"),
+    ],
+)
+def test_traps_are_never_decoded(trap, reason, monkeypatch):
+    content = TRAPS[trap]()
+    monkeypatch.setattr(Image, "open", None)
+    assert decode_image(io.BytesIO(content)).startswith(reason)
 
 
 # --- arrays ------------------------------------------------------------------

@@ -15,12 +15,13 @@ from PIL import Image
 
 from emotion_cnn.cli import main
 from emotion_cnn.commands.prepare import PrepareSettings
+from emotion_cnn.data import bad_images
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import read_splits
 from emotion_cnn.data.splits import official_parts
 from emotion_cnn.data.votes import VOTE_COLUMNS
 from emotion_cnn.errors import ConfigError, DataError, SourceError
-from emotion_cnn.importing import staging, tally
+from emotion_cnn.importing import staging
 from emotion_cnn.importing.containers import open_container
 from emotion_cnn.importing.copying import copy_images
 from emotion_cnn.importing.data_folder import FolderWriter, write_record
@@ -293,12 +294,15 @@ def test_bad_rows_are_skipped_and_listed(tmp_path, capsys):
     assert record["bad"]["first"][0].startswith("row 3 (line 5): unknown label")
 
 
-def test_a_long_list_of_bad_rows_is_cut(tmp_path, fails, monkeypatch):
-    monkeypatch.setattr(tally, "LISTED_AT_MOST", 3)
+def test_a_long_list_of_bad_rows_goes_to_a_file(tmp_path, fails, monkeypatch):
+    monkeypatch.setattr(bad_images, "LISTED_AT_MOST", 3)
+    monkeypatch.chdir(tmp_path)
     table = write_table(tmp_path / "fer2013.csv", bad=range(20))
     lines = fails("--source", table, "--data", tmp_path / "data").splitlines()
     assert lines[0] == "error: 20 bad rows or files:"
-    assert lines[4] == "  ... and 17 more"
+    listed = tmp_path / "bad-images.txt"
+    assert lines[4] == f"  ... and 17 more, listed in {listed}"
+    assert len(listed.read_text().splitlines()) == 20
 
 
 def test_one_bad_row_is_one(tmp_path, fails):
@@ -308,7 +312,7 @@ def test_one_bad_row_is_one(tmp_path, fails):
 
 
 def test_what_readers_make_in_a_clone_is_ignored_by_git():
-    names = ("dataset.json", "votes.csv", "audit.json", "my.csv")
+    names = ("dataset.json", "votes.csv", "audit.json", "my.csv", "bad-images-2.txt")
     paths = (*names, ".faces.preparing/import/new/a.png", ".faces.prepared/new/a.png")
     if not (ROOT / ".git").exists():
         pytest.skip("no clone")

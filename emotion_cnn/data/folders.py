@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
+from emotion_cnn.data.bad_images import LISTED_AT_MOST, list_bad
 from emotion_cnn.data.classes import EMOTIONS, emotion_from_name
 from emotion_cnn.data.images import (
     IMAGE_SIZE,
@@ -31,11 +31,10 @@ from emotion_cnn.data.images import (
 )
 from emotion_cnn.data.splits import Split
 from emotion_cnn.errors import DataError
-from emotion_cnn.files import shown
+from emotion_cnn.files import open_regular, shown
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
-_LISTED_AT_MOST = 100
 
 # Measured on two cores: images as small as FER2013's (1.6 kB) are decoded twice
 # as fast by one thread as by several, which only wait for each other; from about
@@ -222,12 +221,19 @@ def _is_hidden(entry: "os.DirEntry[str]") -> bool:
 
 
 def _is_image(entry: "os.DirEntry[str]") -> bool:
-    """Looks at the name alone; a broken link counts, and is a bad image."""
+    """Looks at the name alone; a broken link or a pipe counts, and is a bad image."""
     return (
         entry.name.lower().endswith(_SUFFIXES)
         and not _is_hidden(entry)
-        and (entry.is_file() or (entry.is_symlink() and not entry.is_dir()))
+        and not _is_folder(entry)
     )
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # A link to itself, say: opening it says so.
+        return False
 
 
 def _list(folder: Path, part: str, classes: Sequence[str]) -> _Listing:
@@ -246,7 +252,7 @@ def _list(folder: Path, part: str, classes: Sequence[str]) -> _Listing:
                 name = f"{part}/{class_folder.name}/{entry.name}"
                 if _is_image(entry):
                     listing.images.append((label, name))
-                elif entry.is_dir():
+                elif _is_folder(entry):
                     listing.unused_folders.append(name)
                 elif not _is_hidden(entry):
                     listing.unused_files.append(name)
@@ -308,7 +314,7 @@ def _read(
     if bad and not skip_bad:
         raise DataError(
             f"{_count(len(bad), 'image')} cannot be read:\n  "
-            + "\n  ".join(_capped(bad))
+            + "\n  ".join(list_bad(bad, len(bad)))
             + "\nFix or remove them, or leave them out with `skip_bad=True`."
         )
     for listing, split in zip(listings, splits, strict=True):
@@ -346,7 +352,7 @@ def _notes(
             "(not .jpg, .jpeg or .png)"
         )
     if bad:
-        names = "; ".join(_capped(bad))
+        names = "; ".join(list_bad(bad, len(bad)))
         notes.append(f"skipped: {_count(len(bad), 'bad image')} ({names})")
     return tuple(notes)
 
@@ -369,7 +375,8 @@ def _decode(
     images = np.empty((len(paths), size, size, 1), dtype=np.uint8)
     readable = []
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        # Pillow's, about EXIF data and the like: nothing that concerns the pixels.
+        warnings.simplefilter("ignore")
         decode = partial(_read_image, size=size)
         decoded = (pool.map if _are_large(paths) else map)(decode, paths)
         progress = tqdm(
@@ -406,9 +413,9 @@ def _are_large(paths: Sequence[Path]) -> bool:
 def _read_image(path: Path, size: int) -> tuple[np.ndarray, ImageFormat] | str:
     """Does for a path what `decode_image` does for an open file."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return decode_image(file, size)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return reason_of(error)
 
 
@@ -417,5 +424,5 @@ def _count(number: int, noun: str) -> str:
 
 
 def _capped(lines: Sequence[str]) -> list[str]:
-    rest = len(lines) - _LISTED_AT_MOST
-    return [*lines[:_LISTED_AT_MOST], *([f"... and {rest:,} more"] if rest > 0 else [])]
+    rest = len(lines) - LISTED_AT_MOST
+    return [*lines[:LISTED_AT_MOST], *([f"... and {rest:,} more"] if rest > 0 else [])]

@@ -1,23 +1,40 @@
 """Converting one image, from a file or an array, to small grayscale."""
 
+import io
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from emotion_cnn.data.damage import (
+    MEGAPIXEL_LIMIT,
+    find_damage,
+    is_too_large,
+)
 from emotion_cnn.errors import DataError
 from emotion_cnn.files import shown
 
 IMAGE_SIZE = 48
 """Height and width, in pixels, of FER2013's images; the default everywhere."""
 
-# A decoded image takes 4 bytes a pixel, and several are decoded at a time.
-_MEGAPIXEL_LIMIT = 32
-_TOO_LARGE = f"larger than {_MEGAPIXEL_LIMIT} megapixels"
+IMAGE_FILE_LIMIT = 32 * 2**20
+"""Largest image file that is read, in bytes."""
+
 _MEGAPIXELS_AT_ONCE = 1
 OTHER_SIZE = "of another size"
 OTHER_MODE = "of another mode"
+# By EXIF's orientation. `ImageOps.exif_transpose` also encodes the EXIF data again,
+# and fails where a camera's have an odd type.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 TURNED = "turned upright as their EXIF data says"
 
 
@@ -48,7 +65,7 @@ class ImageFormat:
 
 
 def decode_image(
-    file: BinaryIO, size: int = IMAGE_SIZE
+    file: IO[bytes], size: int = IMAGE_SIZE
 ) -> tuple[np.ndarray, ImageFormat] | str:
     """Decodes an image and converts it to grayscale.
 
@@ -57,25 +74,20 @@ def decode_image(
     resized.
 
     Args:
-        file: A JPEG or PNG, seekable and at its start.
+        file: A JPEG or PNG, at its start.
         size: Height and width to return, in pixels.
 
     Returns:
         Either the image, uint8 `(size, size)`, and its format in the file; or why
         it cannot be read, in a few words.
     """
+    content = file.read(IMAGE_FILE_LIMIT + 1)
+    if len(content) > IMAGE_FILE_LIMIT:
+        return f"larger than {IMAGE_FILE_LIMIT:,} bytes"
     try:
-        if not file.read(1):
-            return "empty file"
-        file.seek(0)
-        image = Image.open(file, formats=("JPEG", "PNG"))
-        if _is_too_large(image.width, image.height):
-            return _TOO_LARGE
-        if image.format == "PNG":
-            # Loading a PNG does not check its chunks, and verifying uses it up.
-            image.verify()
-            file.seek(0)
-            image = Image.open(file, formats=("JPEG", "PNG"))
+        if damage := find_damage(content):
+            return shown(damage)[:100]
+        image: Image.Image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
         original_size, mode = image.size, image.mode
         if image.width * image.height > _MEGAPIXELS_AT_ONCE * 1_000_000:
             # Decodes a JPEG at a fraction of its size, in gray; no effect on a PNG.
@@ -83,9 +95,9 @@ def decode_image(
         image.load()
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         before = ImageFormat(*original_size, mode, orientation != 1)
+        if transpose := _UPRIGHT.get(orientation):
+            image = image.transpose(transpose)
         return _to_grayscale(image, size), before
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        return _TOO_LARGE
     except UnidentifiedImageError:
         return "not a JPEG or PNG image"
     except Exception as error:
@@ -123,9 +135,9 @@ def image_from_array(array: np.ndarray, size: int = IMAGE_SIZE) -> np.ndarray:
             "Leave it out."
         )
     height, width = array.shape[:2]
-    if _is_too_large(width, height):
+    if is_too_large(width, height):
         raise DataError(
-            f"Expected an image of at most {_MEGAPIXEL_LIMIT} megapixels, found "
+            f"Expected an image of at most {MEGAPIXEL_LIMIT} megapixels, found "
             f"{width:,} x {height:,} pixels. Crop or resize it first."
         )
     if array.shape[2:] == (1,):
@@ -139,13 +151,8 @@ def reason_of(error: Exception) -> str:
     return shown(system_text or str(error) or type(error).__name__)[:100]
 
 
-def _is_too_large(width: int, height: int) -> bool:
-    return width * height > _MEGAPIXEL_LIMIT * 1_000_000
-
-
 def _to_grayscale(image: Image.Image, size: int) -> np.ndarray:
     """Returns uint8 `(size, size)`."""
-    ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):
         # Pillow's own conversion of 16 bits to 8 clips at 255 instead of scaling.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

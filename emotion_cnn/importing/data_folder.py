@@ -17,7 +17,7 @@ from emotion_cnn.importing.records import (
     TRAINING,
     ImageRecord,
 )
-from emotion_cnn.importing.tally import Tally
+from emotion_cnn.importing.tally import RECORDED_AT_MOST, Tally
 
 DATASET_NAME = "dataset.json"
 """The file in a data folder that says where its images are from."""
@@ -123,7 +123,7 @@ def write_record(folder: Path, record: Mapping[str, Any], tally: Tally) -> None:
             "usages": {usage: tally.class_counts([usage]) for usage in tally.usages},
             "converted": dict(tally.conversions),
             "left_out": dict(tally.left_out),
-            "bad": {"count": tally.bad_count, "first": tally.bad},
+            "bad": {"count": tally.bad_count, "first": tally.bad[:RECORDED_AT_MOST]},
             "votes": {
                 "images": tally.with_votes,
                 "crowd_sees_an_emotion": tally.with_majority,

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from emotion_cnn.data.bad_images import list_bad
 from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.files import shown
 from emotion_cnn.importing.records import (
@@ -14,8 +15,8 @@ from emotion_cnn.importing.records import (
     BadRecord,
 )
 
-LISTED_AT_MOST = 100
 RECORDED_AT_MOST = 1000
+_NAMED_AT_MOST = 1_000_000
 
 _TITLES: dict[str | None, str] = {
     None: "images",
@@ -73,7 +74,7 @@ class Tally:
     def add_bad(self, record: BadRecord) -> None:
         """Counts a bad record, and lists it if it is one of the first."""
         self.bad_count += 1
-        if len(self.bad) < RECORDED_AT_MOST:
+        if len(self.bad) < _NAMED_AT_MOST:
             self.bad.append(f"{shown(record.place)}: {record.reason}")
 
     def format_counts(self) -> str:
@@ -126,10 +127,5 @@ class Tally:
     def format_bad(self) -> str:
         """Returns the number of bad records, and a line for each of the first."""
         what = "row or file" if self.bad_count == 1 else "rows or files"
-        rest = self.bad_count - LISTED_AT_MOST
-        lines = [
-            f"{self.bad_count:,} bad {what}:",
-            *self.bad[:LISTED_AT_MOST],
-            *([f"... and {rest:,} more"] if rest > 0 else []),
-        ]
+        lines = [f"{self.bad_count:,} bad {what}:", *list_bad(self.bad, self.bad_count)]
         return "\n  ".join(lines)

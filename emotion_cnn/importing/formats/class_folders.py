@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import IO
 
-from emotion_cnn.data.images import decode_image
+from emotion_cnn.data.images import IMAGE_FILE_LIMIT, decode_image
 from emotion_cnn.data.votes import VOTES_NAME, Votes, read_votes
 from emotion_cnn.errors import SourceError
 from emotion_cnn.importing.containers import Container, Member
@@ -32,8 +32,6 @@ from emotion_cnn.importing.records import (
 
 KIND = "images in a folder per class"
 
-IMAGE_FILE_LIMIT = 32 * 2**20
-"""Largest image file that is read, in bytes."""
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 _PARTS = {

@@ -1,0 +1,247 @@
+"""Finding out from an image file's bytes whether it is damaged, or a trap.
+
+Decoders paint what they cannot read gray or black, and say nothing. All of this comes
+before decoding, so that no file takes more time or memory than its size allows.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+
+import simplejpeg
+
+MEGAPIXEL_LIMIT = 32
+"""Largest image that is read; decoded it takes up to 4 bytes a pixel."""
+
+TOO_LARGE = f"larger than {MEGAPIXEL_LIMIT} megapixels"
+
+
+def find_damage(content: bytes) -> str | None:
+    """Returns why an image file cannot or should not be decoded.
+
+    Args:
+        content: The whole file. What follows the end of the image is not looked at:
+            phones append more images, and videos.
+
+    Returns:
+        The reason in a few words; None for a JPEG or PNG in which nothing is wrong
+        that can be noticed. Changes that make other, valid data of a JPEG cannot:
+        unlike PNG, it has no checksums.
+    """
+    if not content:
+        return "empty file"
+    for signature, find in _FORMATS.items():
+        if content.startswith(signature):
+            return find(content)
+    return "not a JPEG or PNG image"
+
+
+def is_too_large(width: int, height: int) -> bool:
+    """Returns whether an image of a width and height in pixels is not to be read."""
+    return width * height > MEGAPIXEL_LIMIT * 1_000_000
+
+
+# --- JPEG --------------------------------------------------------------------
+
+# Each scan goes through all pixels again, and may take a few bytes: 300 kB of them
+# kept a decoder busy for a minute. An ordinary progressive JPEG has 10.
+_SCANNED_MEGAPIXELS_LIMIT = 20 * MEGAPIXEL_LIMIT
+_SMALLEST_SCAN = 2**16
+# Pillow's time for EXIF data in several segments is their number times their length.
+# They should be in one, of 64 kB; a depth map of a phone can take 200 others.
+_SEGMENT_LIMIT = 1000
+_EXIF_LIMIT = 2**22
+
+_START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+_START_OF_SCAN, _END_OF_IMAGE, _EXIF = 0xDA, 0xD9, 0xE1
+_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
+# Pillow takes a second for a million of such fill bytes.
+_MARKER = re.compile(rb"\xff{1,4096}([^\x00\xff])")
+_NEXT_MARKER = re.compile(rb"\xff(?=[^\x00\xff\xd0-\xd7])")
+
+# libjpeg's other warnings are about headers alone, and its errors include what this
+# binding does not decode but Pillow does, such as rare ratios of chroma subsampling.
+_DAMAGE = (
+    "Corrupt JPEG data",
+    "Premature end of JPEG file",
+    "Inconsistent progression sequence",
+)
+
+
+def _find_in_jpeg(content: bytes) -> str | None:
+    width = height = scans = exif = 0
+    is_progressive = False
+    # How many bits of each coefficient are still missing, by component.
+    missing: dict[int, bytearray] = {}
+    try:
+        for number, (kind, body, end) in enumerate(_segments(content)):
+            if number == _SEGMENT_LIMIT:
+                return f"more than {_SEGMENT_LIMIT:,} segments"
+            if kind in _START_OF_FRAME:
+                is_progressive = kind in _PROGRESSIVE
+                height, width, count = struct.unpack_from(">HHB", content, body + 1)
+                if is_too_large(width, height):
+                    return TOO_LARGE
+                for component in content[body + 6 : body + 6 + 3 * count : 3]:
+                    missing[component] = bytearray(b"\1" + bytes(63))
+            elif kind == _EXIF:
+                exif += end - body
+                if exif > _EXIF_LIMIT:
+                    return f"more than {_EXIF_LIMIT:,} bytes of EXIF data"
+            elif kind == _START_OF_SCAN:
+                scans += 1
+                first, last, bits = content[end - 3 : end]
+                band = slice(first, last + 1) if is_progressive else slice(1)
+                low = bits & 15 if is_progressive else 0
+                for component in content[body + 1 : end - 3 : 2]:
+                    rest = missing[component]
+                    rest[band] = bytes([low]) * len(rest[band])
+    except (ValueError, LookupError, struct.error):
+        return "corrupt JPEG data: the file ends early, or lacks a marker"
+    pixels = scans * max(width * height, _SMALLEST_SCAN)
+    if pixels > _SCANNED_MEGAPIXELS_LIMIT * 1_000_000:
+        return f"more scans ({scans:,}) than an image of its size needs"
+    if any(map(any, missing.values())):
+        return "corrupt JPEG data: the last scans are missing"
+    try:
+        # Reads all data, but computes one pixel of 64.
+        simplejpeg.decode_jpeg(
+            content, "GRAY", fastdct=True, fastupsample=True, min_height=1, min_width=1
+        )
+    except ValueError as error:
+        warning = str(error)
+        if warning.startswith(_DAMAGE):
+            return warning[0].lower() + warning[1:]
+    return None
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields the kind of each segment, and where its content begins and ends.
+
+    Raises:
+        ValueError: There is no marker where one should be.
+        struct.error: The file ends within a marker.
+    """
+    position = 2
+    while True:
+        marker = _MARKER.match(content, position)
+        if marker is None:
+            raise ValueError
+        (kind,) = marker[1]
+        position = marker.end()
+        if kind == _END_OF_IMAGE:
+            return
+        if kind in _WITHOUT_LENGTH:
+            continue
+        (length,) = struct.unpack_from(">H", content, position)
+        yield kind, position + 2, position + length
+        position += length
+        if kind == _START_OF_SCAN:
+            following = _NEXT_MARKER.search(content, position)
+            if following is None:
+                raise ValueError
+            position = following.start()
+
+
+# --- PNG ---------------------------------------------------------------------
+
+_CHUNK_LIMIT = 2**16
+_DECOMPRESSED_AT_ONCE = 2**20
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# First column and row, and the steps from there, of each pass over an image.
+_ONE_PASS = ((0, 0, 1, 1),)
+_INTERLACED_PASSES = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+
+
+def _find_in_png(content: bytes) -> str | None:
+    header, parts = b"", []
+    try:
+        for kind, body in _chunks(memoryview(content)):
+            if kind == b"IHDR":
+                header = bytes(body)
+            elif kind == b"IDAT":
+                parts.append(body)
+        width, height, depth, colour, *_, interlaced = struct.unpack(">IIBBBBB", header)
+        if is_too_large(width, height):
+            return TOO_LARGE
+        bits = depth * _CHANNELS[colour]
+        if not _decompress_to(_raw_size(width, height, bits, interlaced), parts):
+            return "broken PNG file (image data end early)"
+    except (ValueError, KeyError, zlib.error) as error:
+        return f"broken PNG file ({error})"
+    except struct.error:
+        return "broken PNG file (ends early)"
+    return None
+
+
+def _chunks(content: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Yields the kind and content of each chunk.
+
+    Raises:
+        ValueError: A checksum is wrong, or there are too many chunks.
+        struct.error: The file ends before the image does.
+    """
+    position = 8
+    for _ in range(_CHUNK_LIMIT):
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 8 + length
+        (checksum,) = struct.unpack_from(">I", content, end)
+        if zlib.crc32(content[position + 4 : end]) != checksum:
+            raise ValueError(f"wrong checksum in {kind!a}")
+        if kind == b"IEND":
+            return
+        yield kind, content[position + 8 : end]
+        position = end + 4
+    raise ValueError(f"more than {_CHUNK_LIMIT:,} chunks")
+
+
+def _raw_size(width: int, height: int, bits: int, interlaced: int) -> int:
+    """Returns the number of bytes that the image data of a PNG unpack to.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        bits: Of each pixel.
+        interlaced: 1 for an interlaced image, 0 for others.
+    """
+    size = 0
+    for left, top, right_step, down_step in (
+        _INTERLACED_PASSES if interlaced else _ONE_PASS
+    ):
+        columns = -((left - width) // right_step)
+        rows = -((top - height) // down_step)
+        if columns > 0 and rows > 0:
+            # A byte in front of each row says how it is coded.
+            size += rows * (1 + (columns * bits + 7) // 8)
+    return size
+
+
+def _decompress_to(size: int, parts: list[memoryview]) -> bool:
+    """Returns whether parts of a zlib stream unpack to a size; more than it will do.
+
+    Raises:
+        zlib.error: They are no such stream, or their checksum is wrong.
+    """
+    decompressor = zlib.decompressobj()
+    for part in parts:
+        packed: bytes | memoryview = part
+        while packed and size >= 0:
+            size -= len(decompressor.decompress(packed, _DECOMPRESSED_AT_ONCE))
+            packed = decompressor.unconsumed_tail
+    if size < 0:
+        return True
+    size -= len(decompressor.flush())
+    return decompressor.eof and size <= 0
+
+
+_FORMATS = {b"\xff\xd8": _find_in_jpeg, b"\x89PNG\r\n\x1a\n": _find_in_png}
