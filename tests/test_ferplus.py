@@ -1,6 +1,7 @@
 """FER+: the rules for votes, its files, and which row is whose."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from emotion_cnn.data.votes import (
     VOTE_COLUMNS,
     crowd_labels,
     drop_single_votes,
+    find_votes,
     majority_columns,
     over_half_of_all_votes,
     parse_votes,
@@ -144,6 +146,10 @@ def test_read_ferplus(tmp_path):
         (HEADER + "Training,fer1.png" + ",-1" * 10, "'-1' is not a number of votes"),
         (HEADER + "Training,face.png" + ",1" * 10, "found 'face.png'. Download the"),
         (HEADER + 'Training,"fer' + ",1" * 10, "is not a valid CSV file"),
+        (HEADER + f"Training,fer{'1' * 5000}.png" + ",1" * 10, "found 'fer111"),
+        (HEADER + "Training,fer1.png" + f",{'1' * 5000}" * 10, "' is not a number of"),
+        (HEADER + "Training,/" + ",1" * 10, "found '/'. Download"),
+        ("fear," + HEADER, "has the columns fear more than once"),
     ],
 )
 def test_what_is_wrong_with_a_ferplus_file(tmp_path, text, message):
@@ -162,8 +168,45 @@ def test_read_ferplus_rows(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("image,row\ntest/angry/a.jpg,7\n")
     assert read_ferplus_rows(path) == {"test/angry/a.jpg": 7}
-    path.write_text("image,row\ntest/angry/a.jpg,seven\n")
-    assert "found 'seven'" in message_of(read_ferplus_rows, path)
+    for row, message in {
+        "test/angry/a.jpg,seven": "found 'seven'",
+        f"a.jpg,{'1' * 5000}": "Expected a row number, from 0, in row 0 (line 2)",
+        "a.jpg,\u0663": "Expected a row number",
+        ",1": "Expected an image's path in row 0 (line 2)",
+        "/,1": "found '/'. Fix or remove that line",
+        "a.jpg,1\na.jpg,2": "Expected one row for each image, found another one for",
+    }.items():
+        path.write_text(f"image,row\n{row}\n", encoding="utf-8")
+        assert message in message_of(read_ferplus_rows, path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_tables_that_are_none(tmp_path):
+    os.mkfifo(tmp_path / "votes.csv")
+    for function, argument in (
+        (find_votes, tmp_path),
+        (read_ferplus, tmp_path / "votes.csv"),
+        (read_ferplus_rows, tmp_path / "votes.csv"),
+    ):
+        assert "cannot be read: not a regular file" in message_of(function, argument)
+    assert "cannot be read" in message_of(read_ferplus, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a.png" + ",1" * 9, "Expected 11 columns in row 0 (line 2)"),
+        ("a.png" + f",{'1' * 5000}" * 10, "is not a number of votes"),
+        ("a.png" + ",1" * 10 + "\na.png" + ",2" * 10, "found other votes on 'a.png'"),
+        ("\x1b[2J" + ",x" * 10, "found that 'x' is not a number"),
+    ],
+)
+def test_votes_edited_by_hand(tmp_path, row, message):
+    header = ",".join(("image", *VOTE_COLUMNS))
+    (tmp_path / "votes.csv").write_text(f"{header}\n{row}\n")
+    found = message_of(find_votes, tmp_path)
+    assert message in found
+    assert found.isprintable()
 
 
 def test_votes_survive_being_written(tmp_path):
@@ -217,7 +260,9 @@ def test_a_list_may_have_row_numbers_or_image_numbers():
 
 
 def test_a_list_goes_by_paths_without_suffixes_and_outer_folders():
-    joiner = VoteJoiner(made_up(), {"test/angry/a.jpg": 1})
+    message = message_of(VoteJoiner, made_up(), {"b/a.jpg": 0, "b/a.png": 1})
+    assert "found another one for 'b/a.png'; suffixes" in message
+    joiner = VoteJoiner(made_up(), {"test/angry/a.jpg": 1, "/": 0, "": 0, "..": 0})
     places = ["archive/test/angry/a.png", "test/angry/a.jpg", "train/angry/a.jpg"]
     found = [joiner.votes_on(record(place=place)) for place in places]
     assert found == [votes(sadness=3), votes(sadness=3), None]

@@ -2,7 +2,7 @@
 
 import csv
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,20 +13,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.faults import importing as campaign
 from emotion_cnn.cli import main
 from emotion_cnn.commands.prepare import PrepareSettings
-from emotion_cnn.data import bad_images
+from emotion_cnn.data import bad_images, folders
 from emotion_cnn.data.classes import EMOTIONS
-from emotion_cnn.data.folders import read_splits
+from emotion_cnn.data.folders import has_images, read_splits
 from emotion_cnn.data.splits import official_parts
 from emotion_cnn.data.votes import VOTE_COLUMNS
 from emotion_cnn.errors import ConfigError, DataError, SourceError
+from emotion_cnn.files import LOCK_NAME
 from emotion_cnn.importing import staging
 from emotion_cnn.importing.containers import open_container
 from emotion_cnn.importing.copying import copy_images
 from emotion_cnn.importing.data_folder import FolderWriter, write_record
 from emotion_cnn.importing.formats import find_source
-from emotion_cnn.importing.records import ClassNames
+from emotion_cnn.importing.records import ClassNames, ImageRecord
 
 ROOT = Path(__file__).resolve().parent.parent
 USAGES = ("Training", "Training", "PublicTest", "PrivateTest")
@@ -89,7 +91,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != LOCK_NAME
     }
 
 
@@ -247,6 +249,30 @@ def test_other_classes(tmp_path):
     assert train.labels.tolist() == [0, 0, 0, 1, 1, 1]
 
 
+def test_one_name_for_all_images(tmp_path, monkeypatch):
+    """In a time that does not grow with the square of their number."""
+    monkeypatch.setattr(Image.Image, "save", lambda *arguments, **options: None)
+    writer, image = FolderWriter(tmp_path), face(1)
+    start = time.monotonic()
+    for row in range(16_000):
+        writer.write(ImageRecord(image, 0, "Test", "a", row, "p", (1,) * 10), (1,) * 10)
+    assert time.monotonic() - start < 10
+    writer.write_votes()
+    assert len(votes_of(tmp_path)) == 16_000
+
+
+def test_no_image_replaces_another_in_a_split(tmp_path):
+    """Rows without a name are called after their part, as another's name may be."""
+    table = write_table(tmp_path / "t.csv", count=28, usage=False)
+    lines = table.read_text().splitlines()
+    named = [f"{row},{'' if n % 2 else f'Test_{n:07}'}" for n, row in enumerate(lines)]
+    table.write_text("\n".join([lines[0] + ",name", *named[1:]]) + "\n")
+    data = tmp_path / "data"
+    for seed in range(5):
+        prepare("--source", table, "--data", data, "--seed", seed, "--replace")
+        assert len(images(data)) == 28
+
+
 def test_messages_of_the_library_name_settings(tmp_path):
     bad = write_table(tmp_path / "bad.csv", bad=(3,))
     source = find_source(open_container(bad), ClassNames({}))
@@ -313,7 +339,7 @@ def test_one_bad_row_is_one(tmp_path, fails):
 
 def test_what_readers_make_in_a_clone_is_ignored_by_git():
     names = ("dataset.json", "votes.csv", "audit.json", "my.csv", "bad-images-2.txt")
-    paths = (*names, ".faces.preparing/import/new/a.png", ".faces.prepared/new/a.png")
+    paths = (*names, ".prepare-writing-1-2/new/a.png", "faces/.prepare-filling-1-2/a")
     if not (ROOT / ".git").exists():
         pytest.skip("no clone")
     command = ["git", "check-ignore", "--no-index", *paths]
@@ -406,9 +432,9 @@ def start(*arguments: object) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
-def wait_for_images(folder: Path) -> None:
+def wait_for_images(folder: Path, pattern: str) -> None:
     end = time.monotonic() + 60
-    while not list(folder.rglob("*.png")):
+    while not list(folder.glob(pattern)):
         assert time.monotonic() < end
         time.sleep(0.02)
 
@@ -420,82 +446,181 @@ def test_an_import_killed_half_way(table, tmp_path, fails):
     prepare("--source", small, "--data", data)
     before = contents(data)
     process = start("--source", table, "--data", data, "--replace")
-    wait_for_images(tmp_path / ".data.preparing")
+    wait_for_images(data, ".prepare-*/**/*.png")
     message = fails("--source", table, "--data", data, "--replace")
-    assert "another emotion-cnn prepare is writing" in message
+    assert "is locked for an import. Wait until it ends" in message
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    assert contents(data) == before
-    assert list((tmp_path / ".data.preparing").rglob("*.png"))
+    assert before.items() <= contents(data).items()
+    assert list(data.glob(".prepare-*/**/*.png"))
     assert prepare("--source", table, "--data", data, "--replace") == 0
     assert len(images(data)) == ROW_COUNT
-    assert not list(tmp_path.glob(".*"))
+    assert not list(data.glob(".prepare-*"))
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 def test_ctrl_c_leaves_nothing_behind(table, tmp_path):
     data = tmp_path / "data"
     process = start("--source", table, "--data", data)
-    wait_for_images(tmp_path / ".data.preparing")
+    wait_for_images(data, ".prepare-*/**/*.png")
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fer2013.csv"]
 
 
-class Killed(BaseException):
-    pass
+@pytest.fixture(scope="module")
+def replacing(tmp_path_factory):
+    """An import that replaces an old data set; and its changes of the file system."""
+    case = campaign.Import(tmp_path_factory.mktemp("import"), has_old=True)
+    campaign.count_changes(case)
+    return case, campaign.faults.events
 
 
-@pytest.mark.parametrize("step", range(8))
-def test_killed_between_two_renamings(table, tmp_path, monkeypatch, step):
-    """Old and new never stand side by side, and the next import ends the job."""
-    data = tmp_path / "data"
-    small = write_table(tmp_path / "small.csv", count=28)
-    ferplus = write_ferplus(tmp_path / "fer2013new.csv")
-    prepare("--source", small, "--data", data, "--ferplus", ferplus)
-    old = {name for name in contents(data) if name.endswith("png")}
-    rename, count = Path.rename, 0
+def renamings(case: campaign.Import, events: list[str]):
+    """Kills the import at every renaming; yields the working folder that is left."""
+    for at, event in enumerate(events):
+        if event.startswith("os.rename"):
+            case.reset()
+            campaign.killed_at(case, at)
+            for work in case.data.glob(".prepare-*-*-*"):
+                yield work, work.name.split("-")[1]
 
-    def killed(path, target):
-        nonlocal count
-        if ".data.prepared" in f"{path} {target}":
-            if count == step:
-                raise Killed
-            count += 1
-        return rename(path, target)
 
-    monkeypatch.setattr(Path, "rename", killed)
-    arguments = ("--source", table, "--data", data)
-    with pytest.raises(Killed):
-        prepare(*arguments, "--replace")
-    monkeypatch.setattr(Path, "rename", rename)
-    present = {name for name in contents(data) if name.endswith("png")}
-    if (data / "train").exists():
-        assert present == old
-        assert (data / "votes.csv").exists()
-    # The import had been written whole: the next one finds it in place.
-    assert prepare(*arguments) == 2
+@pytest.mark.slow
+def test_killed_before_any_change_of_the_file_system(replacing):
+    """Old or new are whole, readers read nothing else, and the next command ends it."""
+    case, events = replacing
+    assert len(events) > 90
+    for at, event in enumerate(events):
+        case.reset()
+        campaign.killed_at(case, at, leaves_empty=at % 2 == 0)
+        assert case.after() == "", f"killed at {event}"
+
+
+def test_killed_while_old_is_replaced_by_new(replacing):
+    case, events = replacing
+    phases = []
+    for _, phase in renamings(case, events):
+        if phase in ("clearing", "filling"):
+            with pytest.raises(DataError, match="not put it into its place"):
+                has_images(case.data)
+        phases.append(phase)
+        assert case.after() == ""
+    # Five are moved out, and three in.
+    assert phases.count("clearing") == 5 + 1
+    assert phases.count("filling") == 3 + 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [(campaign.full_disk, 2), (KeyboardInterrupt, 130)]
+)
+def test_one_message_for_a_full_disk_and_for_ctrl_c(replacing, fault, code):
+    case, events = replacing
+    for at in range(0, len(events), 11):
+        case.reset()
+        with campaign.faults.at(at, fault):
+            found, message = case.run()
+        assert found in (code, 0)
+        assert len(message.strip().splitlines()) == (found > 0)
+        assert case.visible() in (case.old, case.new)
+        assert case.after() == ""
+
+
+def test_no_other_import_begins_meanwhile(replacing):
+    case, events = replacing
+    answers = []
+
+    def start_another():
+        campaign.faults.is_on = False
+        arguments = ("--source", case.old_table, "--data", case.data, "--replace")
+        answers.append(campaign.prepare(*arguments))
+        campaign.faults.is_on = True
+
+    first = next(at for at, event in enumerate(events) if ".prepare-" in event)
+    for at in (first, len(events) // 2, len(events) - 1):
+        case.reset()
+        with campaign.faults.at(at, start_another):
+            assert case.run() == (0, "")
+        assert campaign.contents(case.data) == case.new
+    assert len(answers) == 3
+    for code, message in answers:
+        assert code == 2
+        assert "is locked for an import. Wait until it ends" in message
+
+
+def test_what_only_looks_like_a_working_folder_is_left_alone(replacing, fails):
+    case, events = replacing
+    home = case.data.parent / "home"
+    (home / "new/train").mkdir(parents=True)
+    (home / "new/train/photo.png").write_bytes(b"mine")
+    # Even one that was copied after a kill.
+    names = {f".prepare-{phase}-1-1" for _, phase in renamings(case, events)}
+    for name in [*names, ".prepare-0123456789abcdef", "link", LOCK_NAME]:
+        case.reset()
+        planted = case.data / name.replace("link", ".prepare-clearing-1-2")
+        if name in ("link", LOCK_NAME):
+            planted.symlink_to(home)
+        else:
+            shutil.copytree(home, planted)
+        message = fails("--source", case.new_table, "--data", case.data, "--replace")
+        assert planted.name in message
+        assert (planted / "new/train/photo.png").exists()
+        assert case.old.items() <= contents(case.data).items()
+    assert (home / "new/train/photo.png").read_bytes() == b"mine"
+
+
+def test_what_has_come_after_a_kill_is_kept(replacing, fails):
+    case, events = replacing
+    found = set()
+    for work, phase in renamings(case, events):
+        if phase == "clearing":
+            is_between = (work / "old/train").exists()
+        else:
+            is_between = phase == "filling" and (work / "new/train").exists()
+        if not is_between or phase in found:
+            continue
+        found.add(phase)
+        (case.data / "train/sad").mkdir(parents=True)
+        (case.data / "train/sad/mine.png").write_bytes(b"mine")
+        arguments = ("--source", case.new_table, "--data", case.data, "--replace")
+        assert f"{case.data / 'train'} has come since" in fails(*arguments)
+        (case.data / "train").rename(case.data / "mine")
+        assert prepare(*arguments) == 0
+        assert (case.data / "mine/sad/mine.png").read_bytes() == b"mine"
+        shutil.rmtree(case.data / "mine")
+        assert campaign.contents(case.data) == case.new
+    assert found == {"clearing", "filling"}
+
+
+def test_links_are_moved_and_not_followed(table, tmp_path):
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    (elsewhere / "sad").mkdir(parents=True)
+    (elsewhere / "sad/a.png").write_bytes(b"mine")
+    (elsewhere / "secret").write_text("secret")
+    (data / "train").mkdir(parents=True)
+    (data / "test").symlink_to(elsewhere)
+    (data / "train/link").symlink_to(elsewhere / "secret")
+    assert prepare("--source", table, "--data", data, "--replace") == 0
+    assert (data / "train/link").is_symlink()
+    assert not (data / "test").is_symlink()
     assert len(images(data)) == ROW_COUNT
-    assert not (data / "votes.csv").exists()
-    assert not list(tmp_path.glob(".*"))
+    assert (elsewhere / "sad/a.png").read_bytes() == b"mine"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
-def test_no_other_import_begins_while_folders_are_renamed(
-    table, tmp_path, fails, monkeypatch
-):
-    take_place, messages = staging._take_place, []
+def test_images_replaced_while_they_are_read(replacing, monkeypatch):
+    case, _ = replacing
+    case.reset()
+    decode = folders._decode
 
-    def second_import(complete, data):
-        monkeypatch.setattr(staging, "_take_place", take_place)
-        messages.append(fails("--source", table, "--data", data, "--replace"))
-        take_place(complete, data)
+    def replace_first(*arguments):
+        monkeypatch.setattr(folders, "_decode", decode)
+        assert case.run() == (0, "")
+        return decode(*arguments)
 
-    monkeypatch.setattr(staging, "_take_place", second_import)
-    assert prepare("--source", table, "--data", tmp_path / "data") == 0
-    assert "another emotion-cnn prepare is writing" in messages[0]
-    assert len(images(tmp_path / "data")) == ROW_COUNT
-    assert not list(tmp_path.glob(".*"))
+    monkeypatch.setattr(folders, "_decode", replace_first)
+    with pytest.raises(DataError, match="were replaced while they were read"):
+        read_splits(case.data, skip_bad=True)
+    assert len(read_splits(case.data, skip_bad=True)[0]) == 14
 
 
 def test_a_folder_that_cannot_be_written(table, tmp_path, fails):
@@ -513,19 +638,6 @@ def test_a_full_disk(table, tmp_path, fails, monkeypatch):
     message = fails("--source", table, "--data", tmp_path / "data")
     assert "failed: No space left on device. Nothing in it has changed" in message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fer2013.csv"]
-
-
-def test_a_mounted_data_folder_is_written_from_inside(table, tmp_path, monkeypatch):
-    data = tmp_path / "data"
-    data.mkdir()
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert staging._staging_place(data) == data
-    assert prepare("--source", table, "--data", data) == 0
-    assert sorted(path.name for path in data.iterdir()) == [
-        "dataset.json",
-        "test",
-        "train",
-    ]
 
 
 # --- votes -------------------------------------------------------------------

@@ -33,6 +33,13 @@ from emotion_cnn.data.splits import Split
 from emotion_cnn.errors import DataError
 from emotion_cnn.files import open_regular, shown
 
+WORKING_PREFIX = ".prepare-"
+"""What the name of a folder begins with that an import works in, in a data folder."""
+
+HALF_REPLACED = (f"{WORKING_PREFIX}clearing-", f"{WORKING_PREFIX}filling-")
+"""What it begins with while a new data set takes the place of an old one."""
+
+_PARTS = ("train", "test")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 
@@ -71,12 +78,13 @@ def has_images(folder: Path) -> bool:
     count, so that `read_splits` can report misnamed classes.
 
     Raises:
-        DataError: If a folder cannot be listed.
+        DataError: If a folder cannot be listed, or an import is not finished.
     """
+    _identities(folder)
     with _listing_errors():
         return any(
             _is_image(entry)
-            for part in ("train", "test")
+            for part in _PARTS
             for class_folder in _entries(folder / part)
             if class_folder.is_dir()
             for entry in _entries(Path(class_folder.path))
@@ -106,11 +114,11 @@ def read_splits(
         and skipped.
 
     Raises:
-        DataError: If `train/`, `test/` or a class in them is missing, or if
-            images cannot be read and `skip_bad` is false; names all of them.
+        DataError: If `train/`, `test/` or a class in them is missing, if images
+            cannot be read and `skip_bad` is false (names all of them), or if an
+            import is not finished, or replaces them meanwhile.
     """
-    parts = ("train", "test")
-    (train, test), notes = _read(folder, parts, skip_bad, classes, size)
+    (train, test), notes = _read(folder, _PARTS, skip_bad, classes, size)
     return train, test, notes
 
 
@@ -144,9 +152,15 @@ def survey(
         size: Height and width of the arrays, in pixels.
 
     Raises:
-        DataError: If there is no image at all, or a folder cannot be listed.
+        DataError: If there is no image at all, a folder cannot be listed, or an
+            import is not finished, or replaces the images meanwhile.
     """
-    listings = [_list(folder, part, classes) for part in ("train", "test")]
+    with _unchanged(folder):
+        return _survey(folder, classes, size)
+
+
+def _survey(folder: Path, classes: Sequence[str], size: int) -> Survey:
+    listings = [_list(folder, part, classes) for part in _PARTS]
     if not any(listing.images for listing in listings):
         _require_all_classes(listings[0], [])
     unreadable: dict[str, str] = {}
@@ -155,7 +169,7 @@ def survey(
     with _listing_errors():
         loose = [
             f"{part}/{entry.name}"
-            for part in ("train", "test")
+            for part in _PARTS
             for entry in _entries(folder / part)
             if _is_image(entry)
         ]
@@ -163,7 +177,7 @@ def survey(
         others = [
             entry.name
             for entry in _entries(folder)
-            if entry.is_dir() and entry.name not in ("train", "test")
+            if entry.is_dir() and entry.name not in _PARTS
             if any(
                 emotion_from_name(inner.name, classes)
                 for inner in _entries(Path(entry))
@@ -179,6 +193,49 @@ def survey(
         (*folders, *sorted(others)),
         (*files, *sorted(loose)),
     )
+
+
+@contextmanager
+def _unchanged(folder: Path) -> Iterator[None]:
+    """Makes sure that no import replaces the images while the block reads them.
+
+    Raises:
+        DataError: One does, or was stopped in the middle of that.
+    """
+    before = _identities(folder)
+    try:
+        yield
+    except DataError:
+        # An image may be bad because it is no longer there.
+        _require_same(folder, before)
+        raise
+    _require_same(folder, before)
+
+
+def _require_same(folder: Path, before: Sequence[int]) -> None:
+    if _identities(folder) != before:
+        raise DataError(
+            f"The images in {shown(str(folder))} were replaced while they were read. "
+            "Start again."
+        )
+
+
+def _identities(folder: Path) -> list[int]:
+    """Returns which folders `train/` and `test/` are; an import makes new ones.
+
+    Raises:
+        DataError: An import is not finished, so that they may be missing.
+    """
+    with _listing_errors():
+        entries = list(_entries(folder))
+        if any(entry.name.startswith(HALF_REPLACED) for entry in entries):
+            raise DataError(
+                f"Expected a whole data set in {shown(str(folder))}, found an import "
+                "that has not put it into its place. Wait until it ends; if it was "
+                "stopped, run `emotion-cnn prepare` on the folder again, which "
+                "completes it first."
+            )
+        return sorted(entry.inode() for entry in entries if entry.name in _PARTS)
 
 
 @dataclass
@@ -298,6 +355,17 @@ def _require_all_classes(
 
 
 def _read(
+    folder: Path,
+    parts: Sequence[str],
+    skip_bad: bool,
+    classes: Sequence[str],
+    size: int,
+) -> tuple[list[Split], tuple[str, ...]]:
+    with _unchanged(folder):
+        return _read_parts(folder, parts, skip_bad, classes, size)
+
+
+def _read_parts(
     folder: Path,
     parts: Sequence[str],
     skip_bad: bool,

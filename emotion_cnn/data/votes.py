@@ -9,7 +9,10 @@ with it. Pure functions of votes; the only code that knows the two CSV files.
 import csv
 import dataclasses
 import io
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +21,7 @@ import numpy as np
 from emotion_cnn.data.classes import EMOTIONS, emotion_from_name
 from emotion_cnn.data.splits import Split
 from emotion_cnn.errors import DataError, SourceError
-from emotion_cnn.files import write_csv
+from emotion_cnn.files import open_regular, shown, write_csv
 
 VOTE_COLUMNS = (
     "neutral",
@@ -41,6 +44,10 @@ _NAMES = {"NF": "not a face"}
 _EMOTIONS = [emotion_from_name(column) for column in VOTE_COLUMNS]
 _LABELS = np.array([EMOTIONS.index(name) if name else -1 for name in _EMOTIONS])
 _VOTE_LIMIT = 1000
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
+VOTES_LIMIT = 200_000_000
+"""Most bytes of a file of votes; FER+'s takes 2 MB. Parsed it takes ten times that."""
 
 Votes = tuple[int, ...]
 """Ten counts, in the order of `VOTE_COLUMNS`."""
@@ -215,10 +222,10 @@ def find_votes(folder: Path) -> dict[str, Votes] | None:
         SourceError: Its `votes.csv` cannot be read.
     """
     path = folder / VOTES_NAME
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    with path.open("rb") as stream:
-        return read_votes(stream, path)
+    with open_table(path) as file:
+        return _read_votes(file, path)
 
 
 def read_votes(stream: IO[bytes], path: Path) -> dict[str, Votes]:
@@ -234,11 +241,48 @@ def read_votes(stream: IO[bytes], path: Path) -> dict[str, Votes]:
     Raises:
         SourceError: A column or a number is missing.
     """
-    with io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="") as file:
-        return {
-            row["image"]: parsed_votes(row, f"{place} of {path}")
-            for place, row in csv_rows(file, path, ("image", *VOTE_COLUMNS))
-        }
+    with _text(stream) as file:
+        return _read_votes(file, path)
+
+
+def _read_votes(file: IO[str], path: Path) -> dict[str, Votes]:
+    votes: dict[str, Votes] = {}
+    for place, row in csv_rows(file, path, ("image", *VOTE_COLUMNS)):
+        place = f"{place} of {shown(str(path))}"
+        counts = parsed_votes(row, place)
+        if votes.setdefault(row["image"], counts) != counts:
+            raise SourceError(
+                f"Expected one row for each image, found other votes on "
+                f"{row['image'][:200]!a} in {place}. Remove one of the two lines."
+            )
+    return votes
+
+
+def _text(stream: IO[bytes]) -> io.TextIOWrapper:
+    return io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="")
+
+
+@contextmanager
+def open_table(path: Path, setting: str = "data") -> Iterator[IO[str]]:
+    """Opens a CSV file that may be a stranger's.
+
+    Args:
+        path: The file.
+        setting: The setting that chooses it, for the message.
+
+    Raises:
+        SourceError: It cannot be read, or is no regular file.
+    """
+    try:
+        with open_regular(path) as stream, _text(stream) as file:
+            if os.fstat(stream.fileno()).st_size > VOTES_LIMIT:
+                raise ValueError(f"more than {VOTES_LIMIT:,} bytes")
+            yield file
+    except (OSError, ValueError) as error:
+        raise SourceError(
+            f"Expected a CSV file in `{setting}`, but {shown(str(path))} cannot be "
+            f"read: {getattr(error, 'strerror', None) or error}."
+        ) from error
 
 
 def parse_votes(cells: Iterable[str]) -> Votes:
@@ -250,7 +294,7 @@ def parse_votes(cells: Iterable[str]) -> Votes:
     votes = []
     for cell in cells:
         number = cell.strip()
-        if not (number.isascii() and number.isdigit() and int(number) <= _VOTE_LIMIT):
+        if not (_NUMBER.fullmatch(number) and int(number) <= _VOTE_LIMIT):
             raise ValueError(f"{number[:20]!a} is not a number of votes")
         votes.append(int(number))
     return tuple(votes)
@@ -281,18 +325,26 @@ def csv_rows(
         header = [name.strip().lower() for name in next(reader, [])]
         if missing := [column for column in columns if column not in header]:
             raise SourceError(
-                f"{path} misses the columns {', '.join(missing)}. Expected "
-                f"{', '.join(columns)}; found {', '.join(header) or 'none'}."
+                f"{shown(str(path))} misses the columns {', '.join(missing)}. Expected "
+                f"{', '.join(columns)}; found "
+                f"{shown(', '.join(header)[:200]) or 'none'}."
+            )
+        if twice := [column for column in columns if header.count(column) > 1]:
+            raise SourceError(
+                f"{shown(str(path))} has the columns {', '.join(twice)} more than "
+                "once. Remove all but one of each."
             )
         cells = (row for row in reader if row)
         for number, row in enumerate(cells):
             if len(row) != len(header):
                 raise SourceError(
                     f"Expected {len(header)} columns in row {number} (line "
-                    f"{reader.line_num}) of {path}, found {len(row)}. Get the file "
-                    "again: it may be truncated."
+                    f"{reader.line_num}) of {shown(str(path))}, found {len(row)}. Get "
+                    "the file again: it may be truncated."
                 )
             place = f"row {number} (line {reader.line_num})"
             yield place, dict(zip(header, row, strict=True))
     except csv.Error as error:
-        raise SourceError(f"{path} is not a valid CSV file: {error}.") from error
+        raise SourceError(
+            f"{shown(str(path))} is not a valid CSV file: {error}."
+        ) from error

@@ -44,7 +44,7 @@ class FolderWriter:
         """
         self.classes = tuple(classes)
         self._folder = folder
-        self._taken: set[tuple[int, str]] = set()
+        self._counts: dict[tuple[int, str], int] = {}
         self._without_split: list[list[tuple[str, bool]]] = [[] for _ in classes]
         self._votes: dict[str, Votes] = {}
         for part in PARTS:
@@ -66,11 +66,14 @@ class FolderWriter:
 
     def _free_name(self, label: int, name: str) -> str:
         """Returns the name, numbered if its class has it already in any case."""
-        free, count = name, 1
-        while (label, free.lower()) in self._taken:
+        key, free = (label, name.lower()), name
+        # Goes on from the last number: a source may have one name for all images.
+        count = self._counts.get(key, 0)
+        while (label, free.lower()) in self._counts:
             count += 1
-            free = f"{name}-{count}"
-        self._taken.add((label, free.lower()))
+            free = f"{name}-{count + 1}"
+        self._counts[key] = count
+        self._counts.setdefault((label, free.lower()), 0)
         return free
 
     def split(self, tally: Tally, *, test_share: float, seed: int) -> None:
@@ -83,13 +86,16 @@ class FolderWriter:
             seed: Chooses the images.
         """
         generator = np.random.default_rng(seed)
-        for class_name, names in zip(self.classes, self._without_split, strict=True):
+        for label, names in enumerate(self._without_split):
+            class_name = self.classes[label]
             order = generator.permutation(len(names))
             count = min(max(1, round(test_share * len(names))), len(names) - 1)
             chosen = order[: max(0, count)].tolist()
             for name, is_numbered in (names[position] for position in chosen):
                 # A name made of row and usage changes with the part; others stay.
-                new = name.replace(TRAINING, TEST, 1) if is_numbered else name
+                new = name
+                if is_numbered:
+                    new = self._free_name(label, name.replace(TRAINING, TEST, 1))
                 old_path = f"train/{class_name}/{name}.png"
                 new_path = f"test/{class_name}/{new}.png"
                 (self._folder / old_path).rename(self._folder / new_path)

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 import numpy as np
 
@@ -14,9 +13,11 @@ from emotion_cnn.data.votes import (
     Votes,
     crowd_labels,
     csv_rows,
+    open_table,
     parsed_votes,
 )
 from emotion_cnn.errors import SourceError
+from emotion_cnn.files import shown
 from emotion_cnn.importing.records import TEST, TRAINING, ImageRecord
 
 LEAST_AGREEMENT = 0.5
@@ -25,7 +26,8 @@ LEAST_AGREEMENT = 0.5
 With FER2013's own images it is 72%, with shuffled ones 18%.
 """
 _ENOUGH_TO_COMPARE = 200
-_IMAGE_NAME = re.compile(r"(?:fer([0-9]+)\.png)?")
+_IMAGE_NAME = re.compile(r"(?:fer([0-9]{1,9})\.png)?")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _NAME_THE_ROWS = (
     "The rows are not those of fer2013.csv: name the row of each image with "
     "`ferplus_rows`."
@@ -76,7 +78,7 @@ class FerPlus:
         raise SourceError(
             "Expected in `ferplus_rows` numbers of rows (from 0) for which `ferplus` "
             f"has an image, or numbers of its image names; found {number} for "
-            f"{path!a}. Check that the two files belong together."
+            f"{path[:200]!a}. Check that the two files belong together."
         )
 
 
@@ -106,7 +108,14 @@ class VoteJoiner:
         if numbers is not None:
             rows, kind = ferplus.find_rows(numbers)
             self.method = f"a list of {kind}"
-            self._rows = {_key(path): row for path, row in rows.items()}
+            self._rows = {}
+            for path, row in rows.items():
+                if self._rows.setdefault(_key(path), row) != row:
+                    raise SourceError(
+                        "Expected one row for each image in `ferplus_rows`, found "
+                        f"another one for {path!a}; suffixes and outer folders do not "
+                        "count. Remove one of the two lines."
+                    )
 
     def votes_on(self, record: ImageRecord) -> Votes | None:
         """Returns the votes on an image; None if its row is not known.
@@ -139,7 +148,8 @@ class VoteJoiner:
 
 
 def _key(path: str) -> tuple[str, ...]:
-    return PurePosixPath(path.replace("\\", "/")).with_suffix("").parts[-3:]
+    parsed = PurePosixPath(path.replace("\\", "/"))
+    return (*parsed.parent.parts[-2:], parsed.stem)
 
 
 def check_agreement(names: Sequence[str], votes: np.ndarray) -> tuple[int, int]:
@@ -179,12 +189,13 @@ def read_ferplus(path: Path) -> FerPlus:
         SourceError: The file, a column in it or a number in it is missing.
     """
     votes, usages, images = [], [], []
-    with _open(path, "ferplus") as file:
+    with open_table(path, "ferplus") as file:
         columns = ("usage", "image name", *VOTE_COLUMNS)
         for place, row in csv_rows(file, path, columns):
-            votes.append(parsed_votes(row, f"{place} of {path}"))
+            place = f"{place} of {shown(str(path))}"
+            votes.append(parsed_votes(row, place))
             usages.append(row["usage"].strip())
-            images.append(_image_number(row["image name"], f"{place} of {path}"))
+            images.append(_image_number(row["image name"], place))
     array = np.array(votes, dtype=np.int64).reshape(-1, len(VOTE_COLUMNS))
     return FerPlus(array, tuple(usages), tuple(images))
 
@@ -194,7 +205,7 @@ def _image_number(name: str, place: str) -> int | None:
     if match is None:
         raise SourceError(
             f"Expected an image name such as fer0000123.png in {place}, found "
-            f"{name!a}. Download the file again, or fix that line."
+            f"{name[:40]!a}. Download the file again, or fix that line."
         )
     return int(match[1]) if match[1] else None
 
@@ -209,23 +220,24 @@ def read_ferplus_rows(path: Path) -> dict[str, int]:
     Raises:
         SourceError: The file, a column in it or a number in it is missing.
     """
-    rows = {}
-    with _open(path, "ferplus_rows") as file:
+    rows: dict[str, int] = {}
+    with open_table(path, "ferplus_rows") as file:
         for place, row in csv_rows(file, path, ("image", "row")):
-            if not row["row"].strip().isdecimal():
+            image, number = row["image"], row["row"].strip()
+            if not PurePosixPath(image.strip()).name:
                 raise SourceError(
-                    f"Expected a row number, from 0, in {place} of {path}, found "
-                    f"{row['row']!a}. Fix or remove that line."
+                    f"Expected an image's path in {place} of {shown(str(path))}, found "
+                    f"{image[:40]!a}. Fix or remove that line."
                 )
-            rows[row["image"]] = int(row["row"])
+            if not _NUMBER.fullmatch(number):
+                raise SourceError(
+                    f"Expected a row number, from 0, in {place} of {shown(str(path))}, "
+                    f"found {number[:40]!a}. Fix or remove that line."
+                )
+            if rows.setdefault(image, int(number)) != int(number):
+                raise SourceError(
+                    f"Expected one row for each image, found another one for "
+                    f"{image[:200]!a} in {place} of {shown(str(path))}. Remove one of "
+                    "the two lines."
+                )
     return rows
-
-
-def _open(path: Path, setting: str) -> IO[str]:
-    try:
-        return path.open(encoding="utf-8-sig", errors="replace", newline="")
-    except OSError as error:
-        raise SourceError(
-            f"Expected a CSV file in `{setting}`, but {path} cannot be read: "
-            f"{error.strerror}."
-        ) from error

@@ -34,6 +34,8 @@ def safe_stem(name: str) -> str:
     Returns:
         Letters, digits and a few signs; no separator, no dot or blank at either end.
     """
-    name = _UNSAFE.sub("_", unicodedata.normalize("NFC", name))
+    # Normalising takes a time that grows with the square of the length.
+    name = unicodedata.normalize("NFC", name[: 4 * _LONGEST])
+    name = _UNSAFE.sub("_", name)
     name = name.encode()[:_LONGEST].decode(errors="ignore")
     return name.strip(" .") or "image"

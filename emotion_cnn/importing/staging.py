@@ -1,27 +1,43 @@
 """Writing a data folder, or a table, completely or not at all.
 
-A new folder is written beside the old one, and takes its place by renaming. What a
-killed import leaves is a hidden folder; the next import removes it, or completes
-the renaming if that had begun. Between two of the renamings `train/` is missing,
-so that old and new images are never read as one data set.
+A new data set is written to a hidden working folder in the data folder, and takes its
+place by renaming. How far an import has come is in the name of its working folder,
+which only renaming changes, so that every moment is of one phase:
+
+- `writing`: nothing has changed; what is in it is not yet whole.
+- `clearing`: the new data set is whole in it, and the old one is moved into it.
+- `filling`: the old data set is whole in it, and the new one is moved out of it.
+- `removing`: the new data set is in its place, and the rest may go.
+
+The next import removes or completes what a killed one has left. It touches only a
+working folder whose name ends with its own inode number: nobody can know that number
+before the folder exists, so no archive and no copy can hold such a folder. Readers
+refuse a data folder in which one is clearing or filling (`data/folders.py`).
 """
 
 import os
+import secrets
 import shutil
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from emotion_cnn.data.folders import HALF_REPLACED, WORKING_PREFIX
 from emotion_cnn.data.near_duplicates import AUDIT_FILE
 from emotion_cnn.data.votes import VOTES_NAME
 from emotion_cnn.errors import DataError
-from emotion_cnn.files import replacing
+from emotion_cnn.files import LOCK_NAME, locked, replacing, shown
 from emotion_cnn.importing.data_folder import DATASET_NAME, PARTS
 
 _REPLACED = (*PARTS, DATASET_NAME, VOTES_NAME, AUDIT_FILE)
-"""What an import replaces: removed in this order, renamed in the reverse order."""
+"""What an import replaces."""
+
+_PLACED = (*_REPLACED, ".gitignore")
+"""What an import may bring; the last only where there was nothing before."""
+
+_WRITING, _REMOVING = f"{WORKING_PREFIX}writing-", f"{WORKING_PREFIX}removing-"
+_CLEARING, _FILLING = HALF_REPLACED
 
 
 @contextmanager
@@ -40,51 +56,98 @@ def staged_folder(data: Path, *, replace: bool) -> Iterator[Path]:
         They are moved into the data folder if the block raises nothing.
 
     Raises:
-        DataError: There are images already, another import is writing to the
-            folder, or it cannot be written.
+        DataError: There are images already, it holds what only looks like the
+            working folder of an import, or it cannot be written.
+        FolderError: Another import is writing to it.
     """
-    data = data.resolve()
-    with _write_errors(data):
-        place = _staging_place(data)
-        staged, complete = (
-            place / f".{data.name}.{word}" for word in ("preparing", "prepared")
-        )
-        lock = _claim(staged, data)
-    try:
-        with _write_errors(data):
-            if complete.is_dir():
-                _take_place(complete, data)
-            if not replace:
-                _refuse_occupied(data)
-            # The lock stays in `staged` until all the renaming is done.
-            work = staged / "import"
-            new = work / "new"
-            new.mkdir(parents=True)
-            yield new
-            _carry_over(data, new)
-            work.replace(complete)
-            _take_place(complete, data)
-    finally:
-        if sys.platform == "win32":  # An open file cannot be removed there.
-            os.close(lock)
-            shutil.rmtree(staged, ignore_errors=True)
+    data = Path(os.path.realpath(data))
+    with ExitStack() as stack:
+        stack.enter_context(_write_errors(data))
+        is_created = not data.exists()
+        data.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(locked(data, "an import"))
+        if is_created:
+            stack.callback(_remove_if_empty, data)
+        _recover(data)
+        if not replace:
+            _refuse_occupied(data)
+        try:
+            work = _create_work(data)
+            yield work / "new"
+            _carry_over(data, work / "new")
+            _take_place(_enter(work, _CLEARING), data)
+        finally:
+            # After Ctrl-C while folders are renamed, this completes the renaming.
+            with suppress(OSError, DataError):
+                _recover(data)
+
+
+def _remove_if_empty(data: Path) -> None:
+    """Removes a data folder that an import has created, if it has failed."""
+    if _is_new(data):
+        with suppress(OSError):
+            # While it is locked: nobody else is at work in it.
+            (data / LOCK_NAME).unlink()
+            data.rmdir()
+
+
+def _is_new(data: Path) -> bool:
+    return {path.name for path in data.iterdir()} <= {LOCK_NAME}
+
+
+def _create_work(data: Path) -> Path:
+    """Returns a new working folder, in which `new` and `old` are."""
+    is_new = _is_new(data)
+    work = data / f"{WORKING_PREFIX}{secrets.token_hex(8)}"
+    work.mkdir()
+    work = _enter(work, _WRITING)
+    (work / "new").mkdir()
+    (work / "old").mkdir()
+    # Inside a clone, other people's images must never be committed.
+    for folder in (work, work / "new") if is_new else (work,):
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    return work
+
+
+def _enter(work: Path, phase: str) -> Path:
+    """Renames a working folder to its name in a phase."""
+    inode = work.lstat().st_ino
+    return work.rename(work.with_name(f"{phase}{secrets.token_hex(8)}-{inode}"))
+
+
+def _recover(data: Path) -> None:
+    """Removes or completes what imports have left that were stopped.
+
+    Raises:
+        DataError: Something has the name of a working folder and is none, or has
+            come to the data folder since.
+    """
+    found = [path for path in data.iterdir() if path.name.startswith(WORKING_PREFIX)]
+    for work in found:
+        if not _is_own(work) and not _is_empty_folder(work):
+            raise DataError(
+                f"Expected no other working folder in {shown(str(data))}, found "
+                f"{shown(work.name)}, which no import into this folder has made. If "
+                "it was copied with an unfinished import, `new` in it holds the new "
+                "data set, and `old` the one before. Move it away."
+            )
+    for work in found:
+        if not _is_own(work):
+            work.rmdir()
+        elif work.name.startswith(HALF_REPLACED):
+            _take_place(work, data)
         else:
-            shutil.rmtree(staged, ignore_errors=True)
-            os.close(lock)
+            shutil.rmtree(work)
 
 
-def _staging_place(data: Path) -> Path:
-    """Returns the folder to write in: the parent, or else the data folder itself.
+def _is_own(work: Path) -> bool:
+    """Returns whether an import has made and named this very folder."""
+    inode = work.name.rpartition("-")[2]
+    return inode == str(work.lstat().st_ino) and not work.is_symlink()
 
-    A mounted data folder is on another file system than its parent.
-    """
-    place = data.parent
-    place.mkdir(parents=True, exist_ok=True)
-    if data.is_dir() and (
-        data.stat().st_dev != place.stat().st_dev or not os.access(place, os.W_OK)
-    ):
-        return data
-    return place
+
+def _is_empty_folder(path: Path) -> bool:
+    return not path.is_symlink() and path.is_dir() and not any(path.iterdir())
 
 
 def _refuse_occupied(data: Path) -> None:
@@ -96,9 +159,9 @@ def _refuse_occupied(data: Path) -> None:
         if holds or path.is_file():
             found = holds[0] if holds else path
             raise DataError(
-                f"Expected a data folder without images, found {found}. Choose "
-                "another with `data`, or replace the images in its train/ and test/ "
-                f"(and its {DATASET_NAME}, {VOTES_NAME} and {AUDIT_FILE}) with "
+                f"Expected a data folder without images, found {shown(str(found))}. "
+                "Choose another with `data`, or replace the images in its train/ and "
+                f"test/ (and its {DATASET_NAME}, {VOTES_NAME} and {AUDIT_FILE}) with "
                 "`replace=True`."
             )
 
@@ -110,73 +173,54 @@ def _first_file(folder: Path) -> list[Path]:
     return []
 
 
-def _claim(staged: Path, data: Path) -> int:
-    """Creates the folder to write in, and locks it while this process lives.
-
-    Returns:
-        The file descriptor that holds the lock; closing it releases the lock.
-
-    Raises:
-        DataError: Another process is writing in it.
-    """
-    staged.mkdir(exist_ok=True)
-    lock = os.open(staged / "lock", os.O_CREAT | os.O_RDWR)
-    if sys.platform != "win32":
-        import fcntl
-
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another import that has just ended may have removed this very file.
-            if not os.path.samestat(os.fstat(lock), (staged / "lock").stat()):
-                raise BlockingIOError
-        except OSError:
-            os.close(lock)
-            raise DataError(
-                f"Expected no other import into {data}, but another emotion-cnn "
-                "prepare is writing to it. Wait until it ends."
-            ) from None
-    for left in staged.iterdir():  # by an import that was killed
-        if left.is_dir():
-            shutil.rmtree(left)
-    return lock
-
-
 def _carry_over(data: Path, new: Path) -> None:
     """Copies the files directly in `train/` and `test/` to their successors."""
     for part in PARTS:
         if (data / part).is_dir():
             for path in (data / part).iterdir():
-                if path.is_file():
-                    shutil.copy2(path, new / part / path.name)
+                if path.is_symlink() or path.is_file():
+                    # What a link points to is not part of the data folder.
+                    shutil.copy2(path, new / part / path.name, follow_symlinks=False)
 
 
-def _take_place(complete: Path, data: Path) -> None:
-    """Replaces old by new; continues where a killed import ended.
-
-    First everything old is moved away, `train/` before all else; a folder `old`
-    marks the end of that. Then everything new is moved in, `train/` after all else.
-    """
-    new, removed, old = (complete / name for name in ("new", "removed", "old"))
-    if not data.exists():
-        data.mkdir(parents=True)
-        # Inside a clone, other people's images must never be committed.
-        (data / ".gitignore").write_text("*\n", encoding="utf-8")
-    if not old.exists():
-        removed.mkdir(exist_ok=True)
+def _take_place(work: Path, data: Path) -> None:
+    """Replaces old by new, from the phase on that a working folder is in."""
+    if work.name.startswith(_CLEARING):
+        _require_one(data, work / "old", _REPLACED)
         try:
             for name in _REPLACED:
                 if os.path.lexists(data / name):
-                    (data / name).rename(removed / name)
+                    (data / name).rename(work / "old" / name)
         except OSError:
-            for path in removed.iterdir():
+            # Such as for a file system that is mounted at test/.
+            for path in (work / "old").iterdir():
                 path.rename(data / path.name)
-            shutil.rmtree(complete)
+            shutil.rmtree(_enter(work, _REMOVING))
             raise
-        removed.rename(old)
-    for name in reversed(_REPLACED):
-        if (new / name).exists():
-            (new / name).rename(data / name)
-    shutil.rmtree(complete, ignore_errors=True)
+        work = _enter(work, _FILLING)
+    _require_one(data, work / "new", _PLACED)
+    try:
+        for name in reversed(_PLACED):
+            if os.path.lexists(work / "new" / name):
+                (work / "new" / name).rename(data / name)
+    except OSError as error:
+        raise DataError(
+            f"Writing {shown(str(data))} failed: {error.strerror or error}. The new "
+            f"data set is whole in {shown(work.name)}, but not yet in its place. Fix "
+            "this, and run `emotion-cnn prepare` on the folder again."
+        ) from error
+    shutil.rmtree(_enter(work, _REMOVING), ignore_errors=True)
+
+
+def _require_one(data: Path, holder: Path, names: Iterable[str]) -> None:
+    """Raises a `DataError` if something has come to where an import was stopped."""
+    for name in names:
+        if os.path.lexists(data / name) and os.path.lexists(holder / name):
+            raise DataError(
+                f"An import into {shown(str(data))} was stopped while it replaced the "
+                f"data set, and {shown(str(data / name))} has come since. Move that "
+                "away, and run `emotion-cnn prepare` on the folder again."
+            )
 
 
 @contextmanager
@@ -186,8 +230,8 @@ def _write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"Writing {path} failed: {error.strerror or error}. Nothing in it has "
-            "changed. Free some space, or choose another place."
+            f"Writing {shown(str(path))} failed: {error.strerror or error}. Nothing in "
+            "it has changed. Free some space, or choose another place."
         ) from error
 
 
@@ -202,10 +246,10 @@ def staged_file(path: Path, *, replace: bool) -> Iterator[IO[str]]:
     Raises:
         DataError: It exists already, or cannot be written.
     """
-    if path.exists() and not replace:
+    if os.path.lexists(path) and not replace:
         raise DataError(
-            f"Expected a new file in `export`, but {path} exists. Choose another name, "
-            "or replace it with `replace=True`."
+            f"Expected a new file in `export`, but {shown(str(path))} exists. Choose "
+            "another name, or replace it with `replace=True`."
         )
     with (
         _write_errors(path),

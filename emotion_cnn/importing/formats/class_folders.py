@@ -12,8 +12,9 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from emotion_cnn.data.images import IMAGE_FILE_LIMIT, decode_image
-from emotion_cnn.data.votes import VOTES_NAME, Votes, read_votes
+from emotion_cnn.data.votes import VOTES_LIMIT, VOTES_NAME, Votes, read_votes
 from emotion_cnn.errors import SourceError
+from emotion_cnn.files import shown
 from emotion_cnn.importing.containers import Container, Member
 from emotion_cnn.importing.names import row_in_name, safe_stem
 from emotion_cnn.importing.records import (
@@ -46,6 +47,7 @@ _PARTS = {
     "privatetest": PRIVATE_TEST,
 }
 _OUTSIDE = "image outside the class folders"
+_OTHER = "file of another kind in the class folders"
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,18 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
         inside = [entry for entry in entries if entry.folder]
     _refuse_copies(container, inside)
     votes = [m for m in container.members if _file_name(m) == VOTES_NAME]
+    for member in votes:
+        if member.size > VOTES_LIMIT:
+            raise SourceError(
+                f"Expected at most {VOTES_LIMIT:,} bytes in {shown(member.name)}, "
+                f"found {member.size:,}. Remove it."
+            )
+    # A damaged name may end its file's being an image.
+    others = sum(
+        class_names.find(PurePosixPath(member.name).parent.name) is not None
+        for member in container.members
+        if not member.name.lower().endswith(_SUFFIXES)
+    )
     images = tuple(entry.member for entry in inside)
     return Source(
         kind=KIND,
@@ -106,7 +120,7 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
             _records,
             container,
             {entry.member.index: entry for entry in inside},
-            len(entries) - len(inside),
+            {_OUTSIDE: len(entries) - len(inside), _OTHER: others},
             votes,
             class_names,
             usages,
@@ -157,7 +171,7 @@ def _refuse_copies(container: Container, entries: list[_Entry]) -> None:
 def _records(
     container: Container,
     entries: Mapping[int, _Entry],
-    outside: int,
+    left_out: Mapping[str, int],
     votes_files: list[Member],
     class_names: ClassNames,
     usages: Mapping[str | None, str],
@@ -167,8 +181,9 @@ def _records(
         root = member.name[: -len(VOTES_NAME)]
         found = read_votes(stream, container.path / member.name)
         votes |= {root + name: counts for name, counts in found.items()}
-    for number in range(outside):
-        yield LeftOut(_OUTSIDE, advance=int(number == 0))
+    for reason, count in left_out.items():
+        for number in range(count):
+            yield LeftOut(reason, advance=int(reason == _OUTSIDE and number == 0))
     unknown: dict[str, list[Member]] = {}
     labels: dict[int, int] = {}
     known = []

@@ -16,6 +16,7 @@ from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.data.votes import VOTE_COLUMNS, Votes, parse_votes
 from emotion_cnn.errors import SourceError
+from emotion_cnn.files import shown
 from emotion_cnn.importing.containers import Container, Member
 from emotion_cnn.importing.names import row_in_name, safe_stem
 from emotion_cnn.importing.records import (
@@ -87,12 +88,13 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
         for member, columns in tables:
             missing = EMOTION if PIXELS in columns else PIXELS
             raise SourceError(
-                f"{member.name} misses the column {missing}. Expected emotion, pixels "
-                f"and, with the official split, Usage; found {', '.join(columns)}."
+                f"{shown(member.name)} misses the column {missing}. Expected emotion, "
+                "pixels and, with the official split, Usage; found "
+                f"{shown(', '.join(columns)[:200])}."
             )
         return None
     if len(candidates) > 1:
-        names = ", ".join(member.name for member, _ in candidates)
+        names = shown(", ".join(member.name for member, _ in candidates)[:200])
         raise SourceError(
             f"Expected one table of pixels in {container.path}, found {names}. Unpack "
             "the one you want and choose it with `source`."
@@ -101,8 +103,8 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
     for column in (EMOTION, PIXELS, USAGE, NAME):
         if columns.count(column) > 1:
             raise SourceError(
-                f"{member.name} has the column {column} {columns.count(column)} times; "
-                "expected it once."
+                f"{shown(member.name)} has the column {column} "
+                f"{columns.count(column)} times; expected it once."
             )
     return Source(
         kind=KIND,
@@ -188,9 +190,9 @@ def _parse(
     if USAGE in values:
         usage = _USAGES.get(values[USAGE].strip().lower())
         if usage is None:
-            shown = ascii(values[USAGE].strip()[:40])
+            found = ascii(values[USAGE].strip()[:40])
             return bad(
-                f"unknown Usage {shown} (Training, PublicTest or PrivateTest expected)"
+                f"unknown Usage {found} (Training, PublicTest or PrivateTest expected)"
             )
     label = class_names.find_label(values[EMOTION], place=place, advance=advance)
     if not isinstance(label, int):
@@ -215,8 +217,8 @@ def _image(text: str) -> np.ndarray:
     try:
         levels = bytes(map(_LEVELS.__getitem__, numbers))
     except KeyError as error:
-        shown = ascii(error.args[0][:20])
-        raise ValueError(f"pixel {shown} is no whole number from 0 to 255") from None
+        found = ascii(error.args[0][:20])
+        raise ValueError(f"pixel {found} is no whole number from 0 to 255") from None
     return np.frombuffer(levels, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE)
 
 

@@ -15,7 +15,15 @@ from typing import Any
 from emotion_cnn.data.images import decode_image
 from emotion_cnn.errors import SourceError
 from emotion_cnn.extras import require
-from emotion_cnn.importing.containers import Container, Member
+from emotion_cnn.files import first_line, open_regular, shown
+from emotion_cnn.importing.containers import (
+    Container,
+    Member,
+    bomb,
+    check_count,
+    most_members,
+    unpacked_limit,
+)
 from emotion_cnn.importing.records import (
     PRIVATE_TEST,
     PUBLIC_TEST,
@@ -31,7 +39,7 @@ from emotion_cnn.importing.records import (
 KIND = "Parquet files with a column of images and one of labels"
 _SUFFIX = ".parquet"
 _MAGIC = b"PAR1"
-_BATCH_SIZE = 256
+_BATCH_SIZE = 64
 _LABEL_COLUMNS = ("label", "labels", "emotion", "emotions", "expression", "class")
 _SPLITS = ("train", "validation", "valid", "val", "test")
 
@@ -70,7 +78,7 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
         return None
     if packed := [member.name for member in members if member.path is None]:
         raise SourceError(
-            f"Expected Parquet files in a folder, found {packed[0]} packed in "
+            f"Expected Parquet files in a folder, found {shown(packed[0])} packed in "
             f"{container.path}. Unpack it, and choose the folder with `source`."
         )
     require("pyarrow", extra="parquet")
@@ -114,11 +122,18 @@ def _open(member: Member) -> _Table:
 
     path = Path(str(member.path))
     try:
-        with parquet.ParquetFile(path) as file:
-            schema, row_count = file.schema_arrow, file.metadata.num_rows
+        with open_regular(path) as stream, parquet.ParquetFile(stream) as file:
+            schema, metadata = file.schema_arrow, file.metadata
+            row_count = metadata.num_rows
+            groups = (metadata.row_group(n) for n in range(metadata.num_row_groups))
+            size = sum(group.total_byte_size for group in groups)
         schema.names  # noqa: B018 - decodes them, which fails if they are damaged
-    except _damage() as error:
+    except Exception as error:
+        # More than pyarrow's own errors: almost any kind.
         raise _damaged(path, error) from error
+    check_count(path, row_count, most_members(path))
+    if size > unpacked_limit(path):
+        raise bomb(path)
     features = _features(schema.metadata)
     return _Table(
         path,
@@ -131,18 +146,11 @@ def _open(member: Member) -> _Table:
     )
 
 
-def _damage() -> tuple[type[Exception], ...]:
-    """Returns what pyarrow raises for damaged files: more than its own errors."""
-    from pyarrow import ArrowException
-
-    return ArrowException, OSError, ValueError, LookupError
-
-
 def _damaged(path: Path, error: Exception) -> SourceError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
+    reason = getattr(error, "strerror", None) or first_line(error)
     return SourceError(
-        f"{path} is not a valid Parquet file ({reason}). Expected a complete file: "
-        "download or copy it again."
+        f"{shown(str(path))} is not a valid Parquet file ({shown(reason[:100])}). "
+        "Expected a complete file: download or copy it again."
     )
 
 
@@ -182,16 +190,17 @@ def _image_column(
     path: Path, schema: Any, features: Mapping[str, Mapping[str, Any]]
 ) -> str:
     named = [name for name, f in features.items() if f.get("_type") == "Image"]
-    return _only(path, schema, named or _columns_of_bytes(schema), "images")
+    usable = _columns_of_bytes(schema)
+    named = [name for name in named if name in usable]
+    return _only(path, schema, named or usable, "images")
 
 
 def _columns_of_bytes(schema: Any) -> list[str]:
     from pyarrow import types
 
     def holds_bytes(kind: Any) -> bool:
-        if types.is_struct(kind):
-            place = kind.get_field_index("bytes")
-            return place >= 0 and holds_bytes(kind.field(place).type)
+        if types.is_struct(kind) and (place := kind.get_field_index("bytes")) >= 0:
+            kind = kind.field(place).type
         return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
     return [field.name for field in schema if holds_bytes(field.type)]
@@ -202,17 +211,34 @@ def _label_column(
 ) -> str:
     named = [name for name, f in features.items() if f.get("_type") == "ClassLabel"]
     usual = [name for name in schema.names if name.lower() in _LABEL_COLUMNS]
-    return _only(path, schema, named or usual, "labels")
+    column = _only(path, schema, named or usual, "labels")
+    kind = schema.field(column).type
+    if not _is_label(kind):
+        raise SourceError(
+            f"Expected whole numbers or names in the column {shown(column)} of "
+            f"{shown(str(path))}, found the type {shown(str(kind)[:100])}. Convert it."
+        )
+    return column
+
+
+def _is_label(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)
+    )
 
 
 def _only(path: Path, schema: Any, columns: Sequence[str], what: str) -> str:
     columns = [column for column in columns if column in schema.names]
     if len(columns) != 1:
         raise SourceError(
-            f"Expected one column of {what} in {path}, found "
-            f"{', '.join(columns) or 'none'} among the columns "
-            f"{', '.join(schema.names)}. Images are a column of bytes; the column of "
-            f"labels is called {', '.join(_LABEL_COLUMNS[:-1])} or "
+            f"Expected one column of {what} in {shown(str(path))}, found "
+            f"{shown(', '.join(columns)[:200]) or 'none'} among the columns "
+            f"{shown(', '.join(schema.names)[:200])}. Images are a column of bytes; "
+            f"the column of labels is called {', '.join(_LABEL_COLUMNS[:-1])} or "
             f"{_LABEL_COLUMNS[-1]}. Rename or remove columns."
         )
     return columns[0]
@@ -230,23 +256,56 @@ def _records(
 
 
 def _cells(table: _Table) -> Iterator[tuple[Any, Any]]:
-    """Yields the image and the label of each row."""
-    from pyarrow import parquet
+    """Yields the image and the label of each row.
 
-    columns = [table.image_column, table.label_column]
+    Raises:
+        SourceError: The file is damaged, has fewer rows than it says, or holds an
+            image so often that it unpacks to more than its limit.
+    """
+    count, size, limit = 0, 0, unpacked_limit(table.path)
+    for images, labels in _batches(table):
+        for image, label in zip(images, labels, strict=True):
+            content = _content(image)
+            count += 1
+            size += len(content) if isinstance(content, bytes) else 0
+            if size > limit:
+                raise bomb(table.path)
+            yield content, label
+    if count != table.row_count:
+        error = ValueError(f"{count:,} rows instead of {table.row_count:,}")
+        raise _damaged(table.path, error)
+
+
+def _batches(table: _Table) -> Iterator[tuple[list[Any], list[Any]]]:
+    from pyarrow import parquet, types
+
     try:
-        with parquet.ParquetFile(table.path, pre_buffer=False) as file:
+        with (
+            open_regular(table.path) as stream,
+            parquet.ParquetFile(
+                stream, pre_buffer=False, page_checksum_verification=True
+            ) as file,
+        ):
+            # Of a struct only the bytes: what else is in it can be of any type.
+            kind = file.schema_arrow.field(table.image_column).type
+            image = table.image_column + (".bytes" if types.is_struct(kind) else "")
             for batch in file.iter_batches(
-                _BATCH_SIZE, columns=columns, use_threads=False
+                _BATCH_SIZE, columns=[image, table.label_column], use_threads=False
             ):
-                images, labels = (batch.column(c).to_pylist() for c in columns)
-                yield from zip(images, labels, strict=True)
-    except _damage() as error:
+                yield (
+                    batch.column(table.image_column).to_pylist(),
+                    batch.column(table.label_column).to_pylist(),
+                )
+    except Exception as error:
         raise _damaged(table.path, error) from error
 
 
+def _content(cell: Any) -> Any:
+    return cell.get("bytes") if isinstance(cell, dict) else cell
+
+
 def _read(
-    cell: Any,
+    content: Any,
     label: Any,
     place: str,
     row: int,
@@ -260,7 +319,6 @@ def _read(
     found = class_names.find_label(name, place=place, advance=1)
     if not isinstance(found, int):
         return found
-    content = cell.get("bytes") if isinstance(cell, dict) else cell
     if not isinstance(content, bytes):
         return BadRecord(place, "not the bytes of an image")
     decoded = decode_image(io.BytesIO(content))
