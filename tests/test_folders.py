@@ -159,6 +159,14 @@ def test_a_missing_class_is_named(folder, part):
     assert "Add the missing images, or rename the folder" in message
 
 
+def test_very_many_folders_are_not_all_named(folder):
+    for number in range(150):
+        (folder / f"train/{number:03}").mkdir()
+    (folder / "train/fear").rename(folder / "train/Angst")
+    message = message_of(folder)
+    assert "098, 099, ... and 57 more. Add the missing" in message
+
+
 @pytest.mark.parametrize("part", ["train", "test"])
 @pytest.mark.parametrize(
     ("state", "found"),

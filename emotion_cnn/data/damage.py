@@ -56,13 +56,14 @@ _EXIF_LIMIT = 2**22
 _START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _START_OF_SCAN, _END_OF_IMAGE, _EXIF = 0xDA, 0xD9, 0xE1
+_APPLICATION_DATA = {*range(0xE0, 0xF0), 0xFE}
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
 # Pillow takes a second for a million of such fill bytes.
 _MARKER = re.compile(rb"\xff{1,4096}([^\x00\xff])")
 _NEXT_MARKER = re.compile(rb"\xff(?=[^\x00\xff\xd0-\xd7])")
 
-# libjpeg's other warnings are about headers alone, and its errors include what this
-# binding does not decode but Pillow does, such as rare ratios of chroma subsampling.
+# Others are about what this binding does not decode but Pillow does, such as rare
+# ratios of chroma subsampling.
 _DAMAGE = (
     "Corrupt JPEG data",
     "Premature end of JPEG file",
@@ -72,11 +73,12 @@ _DAMAGE = (
 
 def _find_in_jpeg(content: bytes) -> str | None:
     width = height = scans = exif = 0
+    image_data, position = [], 0
     is_progressive = False
     # How many bits of each coefficient are still missing, by component.
     missing: dict[int, bytearray] = {}
     try:
-        for number, (kind, body, end) in enumerate(_segments(content)):
+        for number, (kind, start, body, end) in enumerate(_segments(content)):
             if number == _SEGMENT_LIMIT:
                 return f"more than {_SEGMENT_LIMIT:,} segments"
             if kind in _START_OF_FRAME:
@@ -86,8 +88,10 @@ def _find_in_jpeg(content: bytes) -> str | None:
                     return TOO_LARGE
                 for component in content[body + 6 : body + 6 + 3 * count : 3]:
                     missing[component] = bytearray(b"\1" + bytes(63))
-            elif kind == _EXIF:
-                exif += end - body
+            elif kind in _APPLICATION_DATA:
+                image_data.append(content[position:start])
+                position = end
+                exif += end - body if kind == _EXIF else 0
                 if exif > _EXIF_LIMIT:
                     return f"more than {_EXIF_LIMIT:,} bytes of EXIF data"
             elif kind == _START_OF_SCAN:
@@ -106,9 +110,15 @@ def _find_in_jpeg(content: bytes) -> str | None:
     if any(map(any, missing.values())):
         return "corrupt JPEG data: the last scans are missing"
     try:
-        # Reads all data, but computes one pixel of 64.
+        # Stops at libjpeg's first warning, which would be about an unknown version of
+        # the application data. Reads all the rest, but computes one pixel of 64.
         simplejpeg.decode_jpeg(
-            content, "GRAY", fastdct=True, fastupsample=True, min_height=1, min_width=1
+            b"".join((*image_data, content[position:])),
+            "GRAY",
+            fastdct=True,
+            fastupsample=True,
+            min_height=1,
+            min_width=1,
         )
     except ValueError as error:
         warning = str(error)
@@ -117,8 +127,8 @@ def _find_in_jpeg(content: bytes) -> str | None:
     return None
 
 
-def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yields the kind of each segment, and where its content begins and ends.
+def _segments(content: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yields the kind of each segment, where it and its content begin, and its end.
 
     Raises:
         ValueError: There is no marker where one should be.
@@ -136,7 +146,7 @@ def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
         if kind in _WITHOUT_LENGTH:
             continue
         (length,) = struct.unpack_from(">H", content, position)
-        yield kind, position + 2, position + length
+        yield kind, marker.start(), position + 2, position + length
         position += length
         if kind == _START_OF_SCAN:
             following = _NEXT_MARKER.search(content, position)

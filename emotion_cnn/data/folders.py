@@ -329,7 +329,7 @@ def _require_all_classes(
         return
     place = shown(str(listing.folder / listing.part))
     if listing.folders:
-        found = f"the folders {', '.join(map(shown, listing.folders))}"
+        found = f"the folders {', '.join(_capped([*map(shown, listing.folders)]))}"
     elif (listing.folder / listing.part).is_dir():
         found = "no folders in it"
     else:
