@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emotion_cnn.cli import main
-from emotion_cnn.commands.train import TrainSettings
+from emotion_cnn.commands.train_settings import TrainSettings
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.training.recipes import Recipe
 

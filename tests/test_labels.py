@@ -12,7 +12,7 @@ from PIL import Image
 
 from emotion_cnn.cli import main
 from emotion_cnn.commands import train
-from emotion_cnn.commands.train import TrainSettings
+from emotion_cnn.commands.train_settings import TrainSettings
 from emotion_cnn.data import loading
 from emotion_cnn.data.batches import TrainingBatches
 from emotion_cnn.data.classes import EMOTIONS

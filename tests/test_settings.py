@@ -10,7 +10,7 @@ import pytest
 from emotion_cnn.commands.audit import AuditSettings
 from emotion_cnn.commands.evaluate import EvaluateSettings
 from emotion_cnn.commands.prepare import PrepareSettings
-from emotion_cnn.commands.train import ResumeSettings, TrainSettings
+from emotion_cnn.commands.train_settings import ResumeSettings, TrainSettings
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.errors import ConfigError
 from emotion_cnn.settings import from_keywords, settings_of

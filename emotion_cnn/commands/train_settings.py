@@ -1,0 +1,198 @@
+"""The settings of a training, and those of one that continues."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emotion_cnn.backend import BACKENDS
+from emotion_cnn.commands import shared
+from emotion_cnn.data.classes import BOTH_LABELS, LABEL_MODES, LABELS
+from emotion_cnn.data.folds import parse_fold
+from emotion_cnn.data.source import SAMPLE_DATA
+from emotion_cnn.errors import ConfigError
+from emotion_cnn.models.architectures import ARCHITECTURES
+from emotion_cnn.settings import check_settings, setting
+from emotion_cnn.training.recipes import RECIPES, Recipe
+
+_PUBLISH_HELP = (
+    "folder whose model.json and model_weights.h5 a finished run on real images "
+    "replaces"
+)
+PLACES = ("leave_out", "soft_labels", "weights")
+"""Settings that name what is read besides the data."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What to train on, and where results go; `settings` override the recipe's."""
+
+    data: str = setting(".", shared.DATA_HELP, metavar="FOLDER", group="data")
+    labels: str = setting(
+        "original",
+        f"{shared.LABELS_HELP}; {BOTH_LABELS}: a network that predicts either, so that "
+        "evaluate chooses",
+        choices=(*LABELS, BOTH_LABELS),
+    )
+    label_mode: str = setting(
+        "majority",
+        "with --labels ferplus: train on the emotion that most votes are for, or on "
+        "the distribution of the votes",
+        choices=LABEL_MODES,
+    )
+    leave_out: str | None = setting(
+        None,
+        "audit.json of this data: leave out of train/ what has a near-duplicate in "
+        "test/",
+        metavar="FILE",
+    )
+    validation_share: float = setting(
+        0.1,
+        "share of train/ held out for validation where the file names do not "
+        "carry FER2013's PublicTest",
+        minimum=0.01,
+        maximum=0.5,
+    )
+    fold: str | None = setting(
+        None,
+        "with --leave-out: train on the other N-1 of N folds of train/, which keep "
+        "near-duplicates together, and validate on this one, from 1; its predictions "
+        "are written to out_of_fold.npz, and nothing is published",
+        metavar="K/N",
+    )
+    soft_labels: str | None = setting(
+        None,
+        "folder of runs with --fold, all N of them for each of their seeds: mix what "
+        "they predict for the fold that they have not seen into the labels",
+        metavar="FOLDER",
+    )
+    skip_bad: bool = setting(False, shared.SKIP_BAD_HELP)
+    recipe: str | None = setting(
+        None,
+        "named settings to start from; without it 'default', or 'sample' on drawn "
+        "faces (the defaults below are those of 'default'); 'best' continues, with "
+        "--weights, what 'foundation' trained",
+        choices=tuple(RECIPES),
+        group="run",
+    )
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    weights: str | None = setting(
+        None,
+        "start from the network in this folder (a run, or a name below --runs) "
+        "instead of from random weights",
+        metavar="FOLDER",
+    )
+    seed: int = setting(42, "fixes every random choice", minimum=0, maximum=2**31 - 1)
+    backend: str | None = setting(None, shared.BACKEND_HELP, choices=BACKENDS)
+    runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
+    publish: str = setting(".", _PUBLISH_HELP, metavar="FOLDER")
+    tensorboard: bool = setting(False, "write TensorBoard logs into the run folder")
+
+    def __post_init__(self) -> None:
+        """Checks ranges, choices and the recipe with its single settings."""
+        check_settings(self)
+        self.resolve_recipe(drawn_faces=self.data == SAMPLE_DATA)
+        if self.label_mode == "distribution" and self.labels != "ferplus":
+            raise ConfigError(
+                "`label_mode=distribution` is for `labels=ferplus`, found "
+                f"`labels={self.labels}`; choose ferplus, or leave it out "
+                f"({BOTH_LABELS} means the distribution anyway)."
+            )
+        if self.recipe == "best" and self.weights is None:
+            raise ConfigError(
+                "`recipe=best` continues what `recipe=foundation` trained; name that "
+                "run, or the folder of its weights, with `weights`."
+            )
+        if self.fold is not None:
+            parse_fold(self.fold)
+            if self.leave_out is None:
+                raise ConfigError(
+                    "`fold` needs the audit of the data, as near-duplicates are in one "
+                    "fold; name its audit.json with `leave_out`."
+                )
+            if self.soft_labels is not None:
+                raise ConfigError(
+                    "`fold` and `soft_labels` exclude each other: most of the networks "
+                    "behind the soft labels were trained on the fold to be held out."
+                )
+        if self.settings.get("vote_smoothing") and self.soft_labels is not None:
+            raise ConfigError(
+                "`vote_smoothing` and `soft_labels` exclude each other: both replace a "
+                "share of the original labels. Leave one of them out."
+            )
+        if self.settings.get("vote_smoothing") and self.labels != BOTH_LABELS:
+            raise ConfigError(
+                f"`vote_smoothing` is for `labels={BOTH_LABELS}`, found "
+                f"`labels={self.labels}`; choose {BOTH_LABELS}, or leave it out."
+            )
+
+    def recipe_name(self, *, drawn_faces: bool) -> str:
+        """Returns the recipe asked for, or the one that suits the data."""
+        return self.recipe or ("sample" if drawn_faces else "default")
+
+    def resolve_recipe(self, *, drawn_faces: bool) -> Recipe:
+        """Returns the recipe to train with, single settings applied.
+
+        Args:
+            drawn_faces: Whether the data are the built-in drawn faces.
+
+        Raises:
+            ConfigError: The settings together are outside what is allowed.
+        """
+        named = RECIPES[self.recipe_name(drawn_faces=drawn_faces)]
+        if self.labels != BOTH_LABELS or self.soft_labels is not None:
+            named = dataclasses.replace(named, vote_smoothing=0)
+        recipe = dataclasses.replace(named, **self.settings)
+        if recipe.changes_size and not ARCHITECTURES[recipe.model].average:
+            able = [name for name, each in ARCHITECTURES.items() if each.average]
+            raise ConfigError(
+                "`progressive_sizes` needs a network that takes images of any size; "
+                f"found `model={recipe.model}`. Choose {', '.join(able)}, or "
+                "`progressive_sizes=False`."
+            )
+        return recipe
+
+    @property
+    def label_sets(self) -> tuple[str, ...]:
+        """The label sets that the network predicts."""
+        return LABELS if self.labels == BOTH_LABELS else (self.labels,)
+
+    @property
+    def publishes(self) -> bool:
+        """Whether the finished network replaces the one in `publish`."""
+        return self.data != SAMPLE_DATA and self.fold is None
+
+    def with_whole_paths(self) -> "TrainSettings":
+        """Returns the settings as a run keeps them: it may be resumed elsewhere."""
+        names = ["runs", "publish"]
+        names += ["data"] if self.data != SAMPLE_DATA else []
+        names += [name for name in PLACES if getattr(self, name)]
+        whole: dict[str, Any] = {
+            name: str(Path(getattr(self, name)).resolve()) for name in names
+        }
+        return dataclasses.replace(self, **whole)
+
+
+@dataclass(frozen=True)
+class ResumeSettings:
+    """What continues an interrupted run; the rest is read from its folder."""
+
+    resume: str = setting(
+        "",
+        "continue this interrupted run (a folder, or a name below --runs) with "
+        "the settings it was started with; --data, --publish and --runs can go with it",
+        metavar="RUN",
+        group="an interrupted run",
+    )
+    data: str | None = setting(None, shared.DATA_HELP, metavar="FOLDER")
+    publish: str | None = setting(None, _PUBLISH_HELP, metavar="FOLDER")
+    runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
+
+    def __post_init__(self) -> None:
+        """Checks types."""
+        check_settings(self)
+        if not self.resume:
+            raise ConfigError(
+                "`resume` is given, but empty; fill it in or leave it out."
+            )
