@@ -39,6 +39,8 @@ NOT_OF_THE_TOOL = {
     "python -m pip install": "installs packages; .ci/run does",
     "pip install": "installs packages; .ci/check_wheel does",
     "python -m pytest": "runs these tests; .ci/run does",
+    "python -m benchmarks.faults": "takes minutes; .ci/run runs a short campaign",
+    "uv pip compile": "asks the package index; tests/test_packaging.py checks the lock",
 }
 FIRST_STEPS = {
     "train": (

@@ -7,6 +7,8 @@ import tomllib
 from importlib import metadata
 
 from conftest import ROOT
+from packaging.markers import Marker
+from packaging.requirements import Requirement
 
 import emotion_cnn
 
@@ -32,6 +34,20 @@ def test_requirements_for_development_add_jax_and_the_tools():
     first, *others = requirements("requirements-dev.txt")
     assert first == "-r requirements.txt"
     assert others == EXTRAS["jax"] + EXTRAS["dev"]
+
+
+def test_the_lock_has_all_requirements_in_versions_that_fit():
+    locked = {}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        if match := re.match(r"([\w.-]+)==(\S+)(?: ; (.+?))? \\$", line):
+            name, version, marker = match.groups()
+            if marker is None or Marker(marker).evaluate():
+                locked[package_name(name)] = version
+    for line in requirements("requirements.txt") + requirements("requirements-dev.txt"):
+        if not line.startswith("-r"):
+            requirement = Requirement(line)
+            version = locked[package_name(requirement.name)]
+            assert requirement.specifier.contains(version), line
 
 
 def imported_packages() -> set[str]:
