@@ -40,7 +40,6 @@ NOT_OF_THE_TOOL = {
     "pip install": "installs packages; .ci/check_wheel does",
     "python -m pytest": "runs these tests; .ci/run does",
     "python -m benchmarks.faults": "takes minutes; .ci/run runs a short campaign",
-    "uv pip compile": "asks the package index; tests/test_packaging.py checks the lock",
 }
 FIRST_STEPS = {
     "train": (
