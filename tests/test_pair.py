@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from emotion_cnn.models.description import (
 )
 from emotion_cnn.models.known_layers import KNOWN_LAYERS
 from emotion_cnn.models.pair import publish_pair, read_pair, write_pair
-from emotion_cnn.models.weights_file import load_weights
+from emotion_cnn.models.weights_file import load_kept_weights, load_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIR = ["model.json", "model_weights.h5"]
@@ -605,6 +606,43 @@ def test_weights_that_are_no_plain_arrays_are_refused(shared_networks, tmp_path)
             load_weights(model, (tmp_path / name / "model_weights.h5").read_bytes())
     for array, expected in zip(model.get_weights(), before, strict=True):
         assert np.array_equal(array, expected)
+
+
+def trained(seed: int) -> keras.Model:
+    """A network with weights of its own, an optimiser and random generators."""
+    model = network_of(layers.Flatten(), layers.Dropout(0.5), layers.Dense(7))
+    model.compile("adam", "mse")
+    generator = np.random.default_rng(seed)
+    images, y_true = generator.random((8, 48, 48, 1)), generator.random((8, 7))
+    model.fit(images, y_true, verbose=0)
+    return model
+
+
+def test_weights_saved_with_the_optimizer_are_read(tmp_path):
+    model, other = trained(1), trained(2)
+    model.save(tmp_path / "whole.h5")
+    load_weights(other, (tmp_path / "whole.h5").read_bytes())
+    assert np.array_equal(predictions_of(other), predictions_of(model))
+
+
+def test_kept_weights_are_read_back_or_refused(tmp_path):
+    model, other = trained(1), trained(2)
+    path = tmp_path / "epoch-0001.weights.h5"
+    model.save_weights(path)
+    load_kept_weights(other, path)
+    assert np.array_equal(predictions_of(other), predictions_of(model))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_kept_weights(other, path)
+    path.write_bytes(whole)
+    with h5py.File(path, "r+") as file:
+        file["layers/elsewhere"] = h5py.SoftLink("/layers/dense")
+    with pytest.raises(ModelError, match="more than groups and plain arrays"):
+        load_kept_weights(other, path)
+    path.unlink()
+    with pytest.raises(ModelError, match="No such file"):
+        load_kept_weights(other, path)
 
 
 def test_what_is_for_training_alone_is_not_read(network):

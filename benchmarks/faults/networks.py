@@ -356,7 +356,6 @@ SIZES: Mapping[str, Callable[[Json], object]] = {
     "doubled 60 times": _doubling,
     "3,000 layers": _chain(3_000, backwards=False),
     "3,000 layers backwards": _chain(3_000, backwards=True),
-    "970 layers": _chain(950, backwards=False),
     "input of no size": _setting("InputLayer", "batch_shape", [None, None, None, 1]),
     "input of one image": _setting("InputLayer", "batch_shape", [1, 48, 48, 1]),
     "input of a billion": _setting("InputLayer", "batch_shape", [None, 10**9, 1, 1]),
