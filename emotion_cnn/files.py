@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 TEMPORARY_PREFIX = ".writing-"
 """What the name of a file begins with that a killed command left half written."""
+_TEMPORARY_NAME = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}[0-9a-f]{{16}}-(.+)")
 
 
 @contextmanager
@@ -50,6 +52,26 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_half_written(folder: Path, names: re.Pattern[str]) -> None:
+    """Removes the temporary files of `replacing` that killed commands have left.
+
+    Nobody else may write files of these names there at the same time.
+
+    Args:
+        folder: Their folder.
+        names: Pattern of the names of the files that were to be written.
+    """
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        match = _TEMPORARY_NAME.fullmatch(path.name)
+        if match and names.fullmatch(match[1]) and is_plain_file(path):
+            path.unlink()
+
+
+def is_plain_file(path: Path) -> bool:
+    """Returns whether a path is a regular file, and no link to one."""
+    return stat.S_ISREG(path.lstat().st_mode)
 
 
 def force_to_disk(path: Path) -> None:

@@ -125,6 +125,7 @@ def _continue(run: "RunFolder", given: ResumeSettings) -> "TrainingRun":
         )
     settings, environment = _read_run(run)
     _check_own(run, settings, given)
+    run.remove_half_written()
     source = find_source(given.data or settings.data)
     settings = dataclasses.replace(
         settings, data=source, publish=given.publish or settings.publish

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,13 +24,14 @@ from typing import Any
 
 from emotion_cnn.errors import ModelError
 from emotion_cnn.files import (
-    TEMPORARY_PREFIX,
     first_line,
     folder_to_disk,
+    is_plain_file,
     locked,
     open_regular,
     read_limited,
     read_open,
+    remove_half_written,
     replacing,
     shown,
     write_json,
@@ -47,11 +47,7 @@ _MODEL_MEGABYTES = 5
 _WEIGHTS_MEGABYTES = 1_000
 _DIGEST = re.compile("[0-9a-f]{64}")
 _HIDDEN_WEIGHTS = re.compile(r"\.model_weights-[0-9a-f]{16}\.h5")
-# What killed publishers leave: such weights, and files that were not whole yet.
-_LEFT = re.compile(
-    rf"{_HIDDEN_WEIGHTS.pattern}|{re.escape(TEMPORARY_PREFIX)}[0-9a-f]{{16}}-"
-    rf"({re.escape(MODEL_NAME)}|{_HIDDEN_WEIGHTS.pattern})"
-)
+_WRITTEN = re.compile(rf"{re.escape(MODEL_NAME)}|{_HIDDEN_WEIGHTS.pattern}")
 # Another publisher takes well under a second.
 _SECONDS_TO_WAIT = 10
 # The steps of a publisher, between which a reader can come, take milliseconds.
@@ -129,9 +125,10 @@ def publish(folder: Path, architecture: Mapping[str, Any], weights: bytes) -> No
     with locked(folder, "publishing", seconds=_SECONDS_TO_WAIT):
         replace_pair(folder, architecture, weights)
         # Not before: hidden weights can be those of the old pair.
-        for path in folder.glob(".*"):
-            if _LEFT.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):
+        for path in folder.glob(".model_weights-*"):
+            if _HIDDEN_WEIGHTS.fullmatch(path.name) and is_plain_file(path):
                 path.unlink()
+        remove_half_written(folder, _WRITTEN)
 
 
 def holds_half_a_pair(folder: Path) -> bool:

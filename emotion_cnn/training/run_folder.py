@@ -26,6 +26,7 @@ from emotion_cnn.files import (
     open_regular,
     read_json,
     read_limited,
+    remove_half_written,
     replacing,
     shown,
     write_csv,
@@ -136,6 +137,10 @@ class RunFolder:
         for path in self.path.glob("epoch-*.weights.h5"):
             if path != kept and _KEPT_WEIGHTS.fullmatch(path.name):
                 path.unlink()
+
+    def remove_half_written(self) -> None:
+        """Removes what a killed command has left; the folder has to be locked."""
+        remove_half_written(self.path, re.compile(".+"))
 
     def read_json(self, path: Path) -> dict[str, Any]:
         """Reads one of the run's JSON files.
