@@ -1,6 +1,7 @@
 """Ctrl-C: noticed wherever it is pressed, and heeded once."""
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +28,10 @@ class _Handler:
             self._heeded = time.monotonic()
             raise KeyboardInterrupt
 
+    def heed_again(self) -> None:
+        """Lets the next press count as the first: the last has got lost."""
+        self._heeded = -float("inf")
+
 
 @contextmanager
 def noticing_ctrl_c() -> Iterator[threading.Event]:
@@ -48,10 +53,21 @@ def noticing_ctrl_c() -> Iterator[threading.Event]:
         threading.current_thread() is threading.main_thread()
         and current is signal.default_int_handler
     )
-    if ours:
-        signal.signal(signal.SIGINT, handler)
+    if not ours:
+        yield handler.pressed
+        return
+    report_dropped = sys.unraisablehook
+
+    def report_others(dropped: "sys.UnraisableHookArgs") -> None:
+        if dropped.exc_type is KeyboardInterrupt:
+            handler.heed_again()
+        else:
+            report_dropped(dropped)
+
+    signal.signal(signal.SIGINT, handler)
+    sys.unraisablehook = report_others
     try:
         yield handler.pressed
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, current)
+        sys.unraisablehook = report_dropped
+        signal.signal(signal.SIGINT, current)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from emotion_cnn import __version__, cli
 from emotion_cnn.commands import MODES, audit, evaluate, prepare, train
+from emotion_cnn.ctrl_c import noticing_ctrl_c
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.errors import ConfigError, ModelError, RunInterruptedError
 from emotion_cnn.settings import settings_of
@@ -332,6 +334,52 @@ def test_without_debug_there_is_the_message_alone(run, capsys):
 
 def test_ctrl_c(run, capsys):
     run.error = KeyboardInterrupt()
+    assert cli.main(["--mode", "evaluate"]) == 130
+    assert capsys.readouterr().err == "\nStopped.\n"
+
+
+class PressingCtrlC:
+    """Python drops what is raised while an object is removed, and says so."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def heeding_ctrl_c():
+    """A shell that starts pytest in the background makes it ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_is_noticed_where_python_drops_it_and_heeded_once(
+    heeding_ctrl_c, capsys
+):
+    with noticing_ctrl_c() as pressed:
+        assert not pressed.is_set()
+        PressingCtrlC()
+        assert pressed.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        # Again, while the first is tidied up after.
+        signal.raise_signal(signal.SIGINT)
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("kind", [ImportError, ModelError, SystemError, SystemExit])
+def test_ctrl_c_that_became_another_error(monkeypatch, heeding_ctrl_c, capsys, kind):
+    """As it does where the import of a large package is interrupted."""
+
+    def press(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise kind("cannot import name") from None
+
+    monkeypatch.setattr(COMMANDS["evaluate"], "run", press)
     assert cli.main(["--mode", "evaluate"]) == 130
     assert capsys.readouterr().err == "\nStopped.\n"
 

@@ -542,7 +542,8 @@ def _ctrl_c(faces: Path, place: Path, cases: int, seed: int) -> Tally:
         ):
             tally.held()
         else:
-            tally.failed(f"case {number}: exit {process.returncode}: {said[-300:]!r}")
+            what = said[max(0, said.find("Traceback")) :]
+            tally.failed(f"case {number}: exit {process.returncode}: {what[:2000]!r}")
         shutil.rmtree(runs, ignore_errors=True)
     return tally
 
