@@ -721,12 +721,15 @@ def test_starts_from_the_weights_of_another_run(tmp_path, images, capsys):
         at_batch(patched, 1, 1, press_ctrl_c)
         assert first_command(tmp_path / "second", images, *flags, *small) == 130
     second = the_run(tmp_path / "second")
-    weights = (first / "model_weights.h5").read_bytes()
+    pair = {
+        name: (first / name).read_bytes() for name in ("model.json", "model_weights.h5")
+    }
     write_pair(first, Network(build_model(TINY, DESCRIPTION), DESCRIPTION))
     capsys.readouterr()
     assert command(tmp_path / "second", "--resume", second) == 2
     assert f"found others in {first}" in capsys.readouterr().err
-    (first / "model_weights.h5").write_bytes(weights)
+    for name, content in pair.items():
+        (first / name).write_bytes(content)
     assert command(tmp_path / "second", "--resume", second) == 0
     one, other = (
         read_pair(folder).model.trainable_variables for folder in (first, second)
