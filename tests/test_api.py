@@ -212,7 +212,9 @@ def tiny(monkeypatch):
 
 
 @pytest.mark.slow
-def test_train_twice_and_evaluate_in_one_process(tiny, faces, tmp_path, capsys):
+def test_train_twice_and_evaluate_in_one_process(
+    tiny, faces, without_charts, tmp_path, capsys
+):
     places = {"runs": tmp_path / "runs", "publish": tmp_path / "published"}
     places["publish"].mkdir()
     settings = {"model": "compact", "epochs": 1, "batch_size": 4, **places}

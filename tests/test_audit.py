@@ -502,7 +502,7 @@ def test_a_pipe_is_no_audit(tmp_path):
 
 @pytest.mark.slow
 def test_training_and_evaluation_take_an_audit(
-    folder, tmp_path, capsys, caplog, monkeypatch
+    folder, tmp_path, without_charts, capsys, caplog, monkeypatch
 ):
     """The only test here that trains a network."""
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")

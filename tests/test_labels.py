@@ -36,7 +36,7 @@ from emotion_cnn.training import experiment, fitting
 from emotion_cnn.training.out_of_fold import read_teachers
 from emotion_cnn.training.recipes import Recipe
 
-TINY = Architecture(blocks=4 * ((Convolution(2),),), dense=(4, 4))
+TINY = Architecture(blocks=((Convolution(2),),), dense=(4,))
 SAD, HAPPY = EMOTIONS.index("sad"), EMOTIONS.index("happy")
 
 

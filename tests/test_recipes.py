@@ -119,12 +119,14 @@ def compiled(recipe: Recipe):
     "recipe",
     [
         EVERYTHING,
-        replace(
-            EVERYTHING,
+        Recipe(
+            epochs=4,
+            batch_size=8,
             optimizer="adamw",
             schedule="cosine",
+            average_weights=0.9,
             keep="last",
-            sizes=((20, 0.25), (24, 0.5), (48, 0.25)),
+            sizes=((20, 0.5), (48, 0.5)),
         ),
     ],
     ids=["best", "last"],
@@ -325,7 +327,8 @@ def test_progressive_sizes(monkeypatch, run):
 
     monkeypatch.setattr(StopAtNonFiniteLoss, "on_train_batch_end", hooked)
     monkeypatch.setattr(Resolution, "call", noted)
-    train(run, replace(EVERYTHING, sizes=((20, 0.25), (24, 0.5), (48, 0.25))))
+    sizes_of_epochs = ((20, 0.25), (24, 0.5), (48, 0.25))
+    train(run, Recipe(epochs=4, batch_size=8, sizes=sizes_of_epochs))
     assert sizes == 4 * [20] + 8 * [24] + 4 * [48]
     assert seen == {20, 24, 48}
 
