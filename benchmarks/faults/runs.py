@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import copy
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -411,7 +412,7 @@ def _edits(tool: Tool, runs: Runs, cases: int, seed: int) -> Tally:
     return tally
 
 
-def _planted(tool: Tool, runs: Runs, place: Path) -> Tally:
+def _planted(tool: Tool, runs: Runs, place: Path, cases: int, seed: int) -> Tally:
     """Resumes a run in which files that are to be written are links."""
     tally = Tally("Links in run folders")
     run = runs.only()
@@ -425,25 +426,24 @@ def _planted(tool: Tool, runs: Runs, place: Path) -> Tally:
         *(f"epoch-{epoch:04d}.weights.h5" for epoch in range(1, 5)),
         ".emotion-cnn.lock",
     )
-    for name in names:
-        for target in ("file", "none", "."):
-            shutil.copytree(whole, run)
-            victim.mkdir()
-            content = (run / name).read_bytes() if (run / name).exists() else b"mine"
-            (victim / "file").write_bytes(content)
-            (run / name).unlink(missing_ok=True)
-            (run / name).symlink_to(victim / target)
-            code, said = tool.run(
-                "train", "--resume", run.name, "--runs", str(runs.runs)
-            )
-            wrong = told_once(code, said)
-            left = {path.name: path.read_bytes() for path in victim.iterdir()}
-            if wrong or left != {"file": content}:
-                tally.failed(f"{name} to {target}: {wrong}, left {sorted(left)}")
-            else:
-                tally.held()
-            shutil.rmtree(run)
-            shutil.rmtree(victim)
+    links = list(itertools.product(names, ("file", "none", ".")))
+    random.Random(seed).shuffle(links)  # noqa: S311
+    for name, target in links[:cases]:
+        shutil.copytree(whole, run)
+        victim.mkdir()
+        content = (run / name).read_bytes() if (run / name).exists() else b"mine"
+        (victim / "file").write_bytes(content)
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(victim / target)
+        code, said = tool.run("train", "--resume", run.name, "--runs", str(runs.runs))
+        wrong = told_once(code, said)
+        left = {path.name: path.read_bytes() for path in victim.iterdir()}
+        if wrong or left != {"file": content}:
+            tally.failed(f"{name} to {target}: {wrong}, left {sorted(left)}")
+        else:
+            tally.held()
+        shutil.rmtree(run)
+        shutil.rmtree(victim)
     whole.rename(run)
     return tally
 
@@ -578,7 +578,7 @@ def main() -> int:
             for recipe in RECIPES
         } | {
             "two": partial(_two, tool, runs, max(1, cases // 20)),
-            "links": partial(_planted, tool, runs, place),
+            "links": partial(_planted, tool, runs, place, cases, seed),
             "edits": partial(_edits, tool, runs, cases, seed),
             "disk": partial(_full_disk, tool, runs, faces, place, cases // 4, seed),
             "ctrl-c": partial(_ctrl_c, faces, place, cases // 10, seed),
