@@ -159,8 +159,8 @@ def open_container(path: Path) -> Container:
         return _open_folder(path)
     if not path.is_file():
         raise SourceError(
-            f"Expected a file, an archive or a folder to import, found no {shown(str(path))}. "
-            "Check `source`."
+            "Expected a file, an archive or a folder to import, found no "
+            f"{shown(str(path))}. Check `source`."
         )
     with _bounded(path, None) as file:
         magic = file.read(8)
@@ -637,8 +637,9 @@ def _damaged(path: Path, error: BaseException) -> SourceError:
 
 def _unsafe(path: Path, what: str) -> SourceError:
     return SourceError(
-        f"{shown(str(path))} is not safe to import: {what}. Expected regular files inside the "
-        "archive's folder. Download the archive from a source that you trust."
+        f"{shown(str(path))} is not safe to import: {what}. Expected regular files "
+        "inside the archive's folder. Download the archive from a source that you "
+        "trust."
     )
 
 
