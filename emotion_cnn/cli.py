@@ -102,11 +102,14 @@ def _run(argv: list[str]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except (EmotionCnnError, OSError) as error:
-            if pressed.is_set():
-                raise KeyboardInterrupt from error
             if debug:
                 traceback.print_exc()
-            print(f"error: {_message(error, mode, flags)}", file=sys.stderr)
+            message = _message(error, mode, flags)
+            if pressed.is_set():
+                # Ctrl-C may have become this error, or have got lost long before it.
+                print(f"\nStopped. The last error: {message}", file=sys.stderr)
+                return _STOPPED
+            print(f"error: {message}", file=sys.stderr)
             return EmotionCnnError.exit_code
     return 0
 

@@ -51,19 +51,22 @@ class _StoppedRun(BaseException):
 
     Attributes:
         fact: What happened.
-        settings: What continues the run: `resume`, and `runs` where that is needed.
+        settings: What continues the run: `resume`, to which a command adds what else
+            was given to it.
     """
 
     def __init__(self, fact: str, folder: Path) -> None:
         """Takes what happened, and the run folder."""
         self.fact = fact
         self.settings = {"resume": str(folder)}
-        if folder.parent != Path("runs"):  # The default.
-            self.settings["runs"] = str(folder.parent)
+        super().__init__(fact)
+
+    def __str__(self) -> str:
+        """Returns what happened, and the call that continues the run."""
         arguments = ", ".join(
             f"{name}={value!r}" for name, value in self.settings.items()
         )
-        super().__init__(f"{fact} Continue with train({arguments}).")
+        return f"{self.fact} Continue with train({arguments})."
 
 
 class ResumableError(_StoppedRun, RunError):

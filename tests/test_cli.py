@@ -15,7 +15,12 @@ from emotion_cnn import __version__, cli
 from emotion_cnn.commands import MODES, audit, evaluate, prepare, train
 from emotion_cnn.ctrl_c import noticing_ctrl_c
 from emotion_cnn.data.classes import EMOTIONS
-from emotion_cnn.errors import ConfigError, ModelError, RunInterruptedError
+from emotion_cnn.errors import (
+    ConfigError,
+    ModelError,
+    ResumableError,
+    RunInterruptedError,
+)
 from emotion_cnn.settings import settings_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -369,25 +374,47 @@ def test_ctrl_c_is_noticed_where_python_drops_it_and_heeded_once(
         signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("kind", [ImportError, ModelError, SystemError, SystemExit])
-def test_ctrl_c_that_became_another_error(monkeypatch, heeding_ctrl_c, capsys, kind):
-    """As it does where the import of a large package is interrupted."""
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ImportError("cannot import name"), ""),
+        (SystemError("cannot import name"), ""),
+        (SystemExit("cannot import name"), ""),
+        (ModelError("Expected this."), " The last error: Expected this."),
+        (
+            OSError(28, "No space left", "/file"),
+            " The last error: /file cannot be used: No space left. Make room, fix it, "
+            "or choose another place.",
+        ),
+        (
+            ResumableError("No space left.", Path("runs/a")),
+            " The last error: No space left. Continue with: python main.py --mode "
+            "train --resume runs/a",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_ctrl_c_before_another_error(monkeypatch, heeding_ctrl_c, capsys, error, said):
+    """It became that where a large package was imported, or got lost before it."""
 
     def press(*_: object, **__: object) -> None:
         try:
             signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt:
-            raise kind("cannot import name") from None
+            raise error from None
 
-    monkeypatch.setattr(COMMANDS["evaluate"], "run", press)
-    assert cli.main(["--mode", "evaluate"]) == 130
-    assert capsys.readouterr().err == "\nStopped.\n"
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+    monkeypatch.setattr(COMMANDS["train"], "run", press)
+    assert cli.main(["--mode", "train"]) == 130
+    assert capsys.readouterr().err == f"\nStopped.{said}\n"
 
 
 @pytest.mark.parametrize("program", ["main.py", "emotion-cnn"])
 def test_ctrl_c_in_a_run_says_how_to_go_on(run, capsys, monkeypatch, program):
     monkeypatch.setattr(sys, "argv", [program])
     run.error = RunInterruptedError("Stopped.", Path("my runs/a"))
+    run.error.settings["runs"] = "my runs"
+    assert str(run.error).endswith("train(resume='my runs/a', runs='my runs').")
     assert cli.main(["--mode", "train"]) == 130
     call = "python main.py --mode train" if program == "main.py" else f"{program} train"
     where = "--resume 'my runs/a' --runs 'my runs'"

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from emotion_cnn.cli import main
 from emotion_cnn.commands.train_settings import TrainSettings
 from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.errors import ResumableError, RunInterruptedError
 from emotion_cnn.training.recipes import Recipe
 
 
@@ -271,6 +273,22 @@ def test_a_run_elsewhere_does_not_say_what_is_read_and_written(
     (interrupted / "config.json").write_text(json.dumps(values))
     message = fails("--mode", "train", *flags, "--publish", tmp_path)
     assert "its config.json says --soft-labels and --weights." in message
+
+
+@pytest.mark.parametrize("kind", [ResumableError, RunInterruptedError])
+def test_how_to_go_on_gives_a_run_no_more_rights_than_it_had(
+    monkeypatch, interrupted, faces, tmp_path, capsys, kind
+):
+    def stop(*_: object, **__: object) -> None:
+        raise kind("Stopped.", interrupted)
+
+    monkeypatch.setattr("emotion_cnn.data.loading.load_training_data", stop)
+    command = ["train", "--resume", str(interrupted)]
+    named = ["--data", str(faces), "--publish", str(tmp_path)]
+    for flags in (named, ["--runs", str(interrupted.parent)]):
+        assert main([*command, *flags]) in (2, 130)
+        said = capsys.readouterr().err.strip().partition("Continue with: ")[2]
+        assert shlex.split(said)[-len([*command, *flags]) :] == [*command, *flags]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, "\udcff"])

@@ -29,6 +29,7 @@ from emotion_cnn.models.description import (
     NetworkDescription,
     parse_description,
 )
+from emotion_cnn.models.in_memory import save_weights
 from emotion_cnn.models.known_layers import KNOWN_LAYERS
 from emotion_cnn.models.pair import publish_pair, read_pair, write_pair
 from emotion_cnn.models.weights_file import load_kept_weights, load_weights
@@ -628,21 +629,21 @@ def test_weights_saved_with_the_optimizer_are_read(tmp_path):
 def test_kept_weights_are_read_back_or_refused(tmp_path):
     model, other = trained(1), trained(2)
     path = tmp_path / "epoch-0001.weights.h5"
-    model.save_weights(path)
-    load_kept_weights(other, path)
+    sha256 = save_weights(model, path)
+    load_kept_weights(other, path, sha256)
     assert np.array_equal(predictions_of(other), predictions_of(model))
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelError, match="cannot be read"):
-        load_kept_weights(other, path)
-    path.write_bytes(whole)
+    save_weights(trained(3), path)
+    with pytest.raises(ModelError, match="its SHA-256 is not that of the file"):
+        load_kept_weights(other, path, sha256)
+    # A stranger can name any SHA-256.
     with h5py.File(path, "r+") as file:
         file["layers/elsewhere"] = h5py.SoftLink("/layers/dense")
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(ModelError, match="more than groups and plain arrays"):
-        load_kept_weights(other, path)
+        load_kept_weights(other, path, sha256)
     path.unlink()
     with pytest.raises(ModelError, match="No such file"):
-        load_kept_weights(other, path)
+        load_kept_weights(other, path, sha256)
 
 
 def test_what_is_for_training_alone_is_not_read(network):

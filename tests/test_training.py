@@ -639,12 +639,26 @@ def test_a_folder_that_is_gone_is_not_made_again(monkeypatch, run):
     assert not run.path.exists()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"nonsense"])
-def test_missing_or_damaged_best_weights_are_refused(finished, content):
+def write_other_numbers(path: Path) -> None:
+    """Writes what only a checksum notices."""
+    model = build_model(TINY, DESCRIPTION, for_training=True)
+    compile_model(model, RECIPE, images=len(TRAIN))
+    model.save_weights(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"nonsense"),
+        write_other_numbers,
+    ],
+    ids=["missing", "empty", "nonsense", "other numbers"],
+)
+def test_missing_or_damaged_best_weights_are_refused(finished, change):
     (best,) = finished.path.glob("epoch-*")
-    best.unlink()
-    if content is not None:
-        best.write_bytes(content)
+    change(best)
     before = finished.state.read_bytes()
     with pytest.raises(RunError, match=r"weights of epoch \d .* cannot be continued"):
         train(finished, replace(RECIPE, epochs=5))

@@ -19,7 +19,9 @@ class Tally:
         print(f"FAILED: {self._name}: {what}", flush=True)
 
     def finish(self) -> int:
-        """Prints the line and returns how many failed."""
+        """Prints the line and returns how many failed: one, if nothing was tried."""
+        if not self._held + self._failed:
+            self.failed("nothing was tried")
         tried = self._held + self._failed
         print(
             f"{self._name}: tried {tried:,}, held {self._held:,}, "

@@ -13,13 +13,20 @@ Examples of settings:
 
 import dataclasses
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.backend import use_backend
 from emotion_cnn.commands.train_settings import PLACES, ResumeSettings, TrainSettings
 from emotion_cnn.data.source import SAMPLE_DATA, find_source
-from emotion_cnn.errors import ConfigError, RunError
+from emotion_cnn.errors import (
+    ConfigError,
+    ResumableError,
+    RunError,
+    RunInterruptedError,
+)
 from emotion_cnn.extras import check_installed
 from emotion_cnn.files import locked, shown
 from emotion_cnn.models.pair_files import MODEL_NAME, WEIGHTS_NAME, holds_half_a_pair
@@ -71,9 +78,25 @@ def train(**keywords: Any) -> "TrainingRun":
                 "`resume` continues a run with the settings it was started with; "
                 f"leave out {', '.join(f'`{name}`' for name in strange)}."
             )
-        return _resume(ResumeSettings(**given))
+        with _to_be_given_again(given, "runs", "data", "publish"):
+            return _resume(ResumeSettings(**given))
     single = {name: given.pop(name) for name in settings_of(Recipe) if name in given}
-    return _start(TrainSettings(**given, settings=single))
+    with _to_be_given_again(given, "runs"):
+        return _start(TrainSettings(**given, settings=single))
+
+
+@contextmanager
+def _to_be_given_again(given: Mapping[str, Any], *names: str) -> Iterator[None]:
+    """Adds what was given to the settings that continue a run that is stopped.
+
+    Without them, a run would say itself what is read and where is published, and it may
+    be a stranger's.
+    """
+    try:
+        yield
+    except (ResumableError, RunInterruptedError) as stopped:
+        stopped.settings |= {name: given[name] for name in names if name in given}
+        raise
 
 
 def _start(settings: TrainSettings) -> "TrainingRun":

@@ -1,9 +1,11 @@
 """Keras' HDF5 files by way of memory.
 
 Where the disk is full, HDF5 ends the process with a segmentation fault. So Keras writes
-to memory, and the bytes go to the disk as those of every other file do.
+to memory, and the bytes go to the disk as those of every other file do. It reads from
+memory, too: the very bytes that were checked.
 """
 
+import hashlib
 import io
 import logging
 from collections.abc import Iterator
@@ -39,12 +41,22 @@ def network_bytes(model: keras.Model) -> bytes:
     return memory.getvalue()
 
 
-def save_weights(model: keras.Model, path: Path) -> None:
-    """Does what `model.save_weights` does, but whole or not at all."""
+def save_weights(model: keras.Model, path: Path) -> str:
+    """Does what `model.save_weights` does, but whole or not at all.
+
+    Returns:
+        The SHA-256 of the file.
+    """
     memory = _WeightsFile()
     model.save_weights(memory)
     with replacing(path) as temporary:
         temporary.write_bytes(memory.getbuffer())
+    return hashlib.sha256(memory.getbuffer()).hexdigest()
+
+
+def load_saved_weights(model: keras.Model, content: bytes) -> None:
+    """Does what `model.load_weights` does, with the content of such a file."""
+    model.load_weights(_WeightsFile(content))
 
 
 @contextmanager

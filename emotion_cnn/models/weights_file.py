@@ -1,5 +1,6 @@
 """Weights from HDF5 files that may be a stranger's."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -9,6 +10,7 @@ import numpy as np
 
 from emotion_cnn.errors import ModelError
 from emotion_cnn.files import first_line, read_limited, shown
+from emotion_cnn.models.in_memory import load_saved_weights
 from emotion_cnn.models.plain_hdf5 import Group, read_hdf5
 
 _Kind = TypeVar("_Kind", Group, np.ndarray)
@@ -60,20 +62,25 @@ def load_weights(model: keras.Model, content: bytes) -> None:
         variable.assign(array.copy())
 
 
-def load_kept_weights(model: keras.Model, path: Path) -> None:
-    """Gives a network the weights that its `save_weights("x.weights.h5")` wrote.
+def load_kept_weights(model: keras.Model, path: Path, sha256: str) -> None:
+    """Gives a network the weights that `save_weights` wrote.
 
     Args:
         model: A built network.
         path: The file.
+        sha256: What `save_weights` returned.
 
     Raises:
         ModelError: It is missing, damaged, holds anything but plain arrays, or the
             weights of another network.
     """
     try:
-        read_hdf5(read_limited(path, megabytes=most_megabytes(model)))
-        model.load_weights(path)
+        content = read_limited(path, megabytes=most_megabytes(model))
+        # Changed numbers are numbers too, which the format does not notice.
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError("its SHA-256 is not that of the file that was written")
+        read_hdf5(content)
+        load_saved_weights(model, content)
     # Weights of another network can make Keras raise almost anything.
     except Exception as error:
         raise ModelError(

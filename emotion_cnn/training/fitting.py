@@ -274,11 +274,13 @@ def _load_kept_weights(
     model: keras.Model, run: RunFolder, state: "TrainingState"
 ) -> None:
     try:
-        load_kept_weights(model, run.kept_weights(state.kept_epoch))
+        load_kept_weights(
+            model, run.kept_weights(state.kept_epoch), state.checkpoint.sha256
+        )
     except ModelError as error:
         raise RunError(
             f"Expected the weights of epoch {state.kept_epoch} in "
-            f"{shown(str(run.path))}, but they cannot be read "
+            f"{shown(str(run.path))} as they were written, but they cannot be read "
             f"({shown(first_line(error))}), so this run cannot be continued. Start a "
             "new one."
         ) from error

@@ -24,6 +24,7 @@ from emotion_cnn.training.run_folder import (
     write_training_state,
 )
 
+_KEPT_SHA256 = "kept_weights_sha256"
 _TORCH_RANDOM_STATE = "torch_random_state"
 
 
@@ -31,6 +32,9 @@ class KeptWeights(keras.callbacks.ModelCheckpoint):
     """`ModelCheckpoint`, but each file is written whole or not at all.
 
     HDF5 itself writes through links, and ends the process where the disk is full.
+
+    Attributes:
+        sha256: Of the last file that was written.
     """
 
     def __init__(self, run: RunFolder, *, best_only: bool) -> None:
@@ -45,6 +49,7 @@ class KeptWeights(keras.callbacks.ModelCheckpoint):
             save_best_only=best_only,
             save_weights_only=True,
         )
+        self.sha256 = ""
         self._folder = run.path
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -60,30 +65,31 @@ class KeptWeights(keras.callbacks.ModelCheckpoint):
     @property
     def model(self) -> Any:
         """What `ModelCheckpoint` calls `save_weights` of."""
-        return _SavedWhole(super().model)
+        return _SavedWhole(super().model, self)
 
 
 class _SavedWhole:
     """A network whose weights are saved by way of memory."""
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, checkpoint: KeptWeights) -> None:
         self._model = model
+        self._checkpoint = checkpoint
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
     def save_weights(self, filepath: str, overwrite: bool) -> None:
-        save_weights(self._model, Path(filepath))
+        self._checkpoint.sha256 = save_weights(self._model, Path(filepath))
 
 
 class TrainingState(keras.callbacks.Callback):
     """Saves, after every epoch, all that is needed to continue the run.
 
     These are the variables of the network (the state of the dropout layers'
-    random generators among them) and of the optimiser, the history, and the
-    counters of `ReduceLROnPlateau`. What `ModelCheckpoint` compares with is in the
-    history. The order and the flipping of images follow from the seed and the epoch
-    alone.
+    random generators among them) and of the optimiser, the history, the counters of
+    `ReduceLROnPlateau`, and the SHA-256 of the kept weights. What `ModelCheckpoint`
+    compares with is in the history. The order and the flipping of images follow from
+    the seed and the epoch alone.
     """
 
     def __init__(
@@ -158,6 +164,7 @@ class TrainingState(keras.callbacks.Callback):
                 self._plateau_counters = _checked_plateau(
                     counters["plateau"], self.epochs_done
                 )
+            self.checkpoint.sha256 = counters[_KEPT_SHA256]
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise damaged_state(self._run.state, first_line(error)) from error
         self._restored = arrays
@@ -194,6 +201,7 @@ class TrainingState(keras.callbacks.Callback):
                 "history": self.history,
                 "plateau": self._plateau
                 and {"best": self._plateau.best, "wait": self._plateau.wait},
+                _KEPT_SHA256: self.checkpoint.sha256,
             },
         )
         self._run.remove_other_weights(self.kept_epoch)
