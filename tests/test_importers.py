@@ -462,7 +462,7 @@ def test_damaged_images_are_bad_records(tmp_path):
     (tmp_path / "sad/d.jpg").symlink_to("nowhere")
     _, records = read(tmp_path)
     bad = {r.place: r.reason for r in records if isinstance(r, BadRecord)}
-    assert bad["sad/c.png"] == "not a JPEG or PNG image"
+    assert bad["sad/c.png"] == "not a JPEG, PNG, WebP, BMP, TIFF or GIF image"
     assert "No such file" in bad["sad/d.jpg"]
     assert len(found(records)) == 2
 
@@ -574,7 +574,10 @@ def test_parquet_that_cannot_be_used(tmp_path):
     assert "Expected one column of images" in message_of(path)
     parquet.write_table(pa.table({"a": [b"x", None], "label": ["sad", "sad"]}), path)
     reasons = [record.reason for record in read(path)[1]]
-    assert reasons == ["not a JPEG or PNG image", "not the bytes of an image"]
+    assert reasons == [
+        "not a JPEG, PNG, WebP, BMP, TIFF or GIF image",
+        "not the bytes of an image",
+    ]
 
 
 def test_damaged_text_in_parquet(tmp_path):

@@ -32,6 +32,7 @@ Encoder = Callable[[np.ndarray], bytes]
 Mutation = Callable[[bytes, random.Random], bytes]
 
 _SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+"""Of the formats whose damage is counted here."""
 _SECONDS_LIMIT = 20.0
 _MEGABYTES_LIMIT = 600
 
@@ -138,10 +139,11 @@ def png_file(
     *,
     before: bytes = b"",
     colour: int = 0,
+    depth: int = 8,
     interlaced: int = 0,
 ) -> bytes:
-    """Returns a PNG file of 8 bits a channel, valid in all but what is given."""
-    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, interlaced)
+    """Returns a PNG file, valid in all but what is given."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     return (
         b"\x89PNG\r\n\x1a\n"
         + png_chunk(b"IHDR", header)
