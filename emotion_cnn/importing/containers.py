@@ -47,7 +47,7 @@ _XZ_MEMORY = 256 * 2**20
 _NAME_LIMIT = 4096
 _HEAD_SIZE = 4096
 _BLOCK_SIZE = 2**16
-_TABLE_SUFFIX = ".csv"
+_TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
 
 _TAR_BLOCK = 512
 _TAR_LONG_NAME, _TAR_LONG_LINK = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
@@ -603,7 +603,7 @@ def _is_system(*names: str) -> bool:
 
 
 def _is_table(name: str) -> bool:
-    return name.lower().endswith(_TABLE_SUFFIX)
+    return name.lower().endswith(_TABLE_SUFFIXES)
 
 
 def most_members(path: Path) -> int:

@@ -103,6 +103,8 @@ class Tally:
             notes.append(
                 f"no images of {', '.join(missing)}: training needs every class"
             )
+        if self.usages == [TEST]:
+            notes.append("all images are in test/: training needs some in train/")
         if self.usages == [TRAINING]:
             notes.append(
                 "no images for test/: training needs some. A table without its Usage "
