@@ -86,7 +86,7 @@ def _run(argv: list[str]) -> int:
         _overview_parser().parse_args(arguments)
         raise AssertionError("the overview always ends the process")
     command = importlib.import_module(f"emotion_cnn.commands.{mode}")
-    given = vars(_mode_parser(mode, command).parse_args(arguments))
+    given = vars(_mode_parser(mode, command).parse_args(_with_values(arguments)))
     debug = given.pop("debug", False)
     flags = {
         name: each for c in command.SETTINGS for name, each in settings_of(c).items()
@@ -109,6 +109,18 @@ def _run(argv: list[str]) -> int:
             print(f"error: {_message(error, mode, flags)}", file=sys.stderr)
             return EmotionCnnError.exit_code
     return 0
+
+
+def _with_values(arguments: list[str]) -> list[str]:
+    """Joins a flag and a value such as `-1-1`, which argparse takes for a flag."""
+    joined: list[str] = []
+    for argument in arguments:
+        follows = joined and re.fullmatch("--[a-z-]+", joined[-1])
+        if follows and re.fullmatch(r"-[0-9].*-.*", argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _prepare_streams() -> None:

@@ -2,9 +2,12 @@
 
 import csv
 import json
+import logging
 import os
 import re
 import stat
+import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     # Modes that draw nothing start seconds sooner without it.
     from matplotlib.figure import Figure
 
+
+_log = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX = ".writing-"
 """What the name of a file begins with that a killed command left half written."""
@@ -107,7 +112,9 @@ def write_json(path: Path, values: Any) -> None:
 
 def write_figure(path: Path, figure: "Figure") -> None:
     """Writes a figure as PNG, whole or not at all."""
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, warnings.catch_warnings():
+        # The names of classes may be in letters that Matplotlib's font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(temporary, dpi=120, format="png")
 
 
@@ -134,7 +141,8 @@ def locked(folder: Path, what: str, *, seconds: float = 0) -> Iterator[None]:
     """Keeps other commands of this tool out of a folder while the block runs.
 
     The lock is on a hidden file. It ends with the process, however that ends; the file
-    stays, and does no harm.
+    stays, and does no harm. On a file system without locks this is said, and the block
+    runs all the same: nothing there can tell a command at work from a killed one.
 
     Args:
         folder: Existing folder.
@@ -158,8 +166,9 @@ def locked(folder: Path, what: str, *, seconds: float = 0) -> Iterator[None]:
             status = path.lstat()
             if not stat.S_ISREG(status.st_mode) or status.st_size:
                 raise ValueError(f"{LOCK_NAME} in it is no lock of this tool")
-        lock = FileLock(path, timeout=seconds)
-        lock.acquire()
+        lock = FileLock(path, timeout=seconds) if _has_locks(folder) else None
+        if lock:
+            lock.acquire()
     except Timeout:
         raise FolderError(
             f"Expected no other command at work in {shown(str(folder))}, but one is: "
@@ -167,14 +176,40 @@ def locked(folder: Path, what: str, *, seconds: float = 0) -> Iterator[None]:
         ) from None
     except (OSError, ValueError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
+        kind = "written to" if isinstance(error, OSError) else f"locked for {what}"
         raise FolderError(
-            f"Expected a folder that can be locked for {what}, but "
-            f"{shown(str(folder))} cannot: {reason}. Fix it, or choose another."
+            f"Expected a folder that can be {kind}, but {shown(str(folder))} cannot: "
+            f"{reason}. Fix it, or choose another."
         ) from error
+    if lock is None:
+        _log.warning(
+            "%s is on a file system without locks: make sure that no other command "
+            "uses it meanwhile.",
+            shown(str(folder)),
+        )
     try:
         yield
     finally:
-        lock.release()
+        if lock:
+            lock.release()
+
+
+def _has_locks(folder: Path) -> bool:
+    """Returns whether files in a folder can be locked, as not on every network drive.
+
+    filelock would take what the file system refuses for another process' lock.
+    """
+    if os.name == "nt":
+        return True
+    import fcntl
+
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            # Nobody else knows this file, so that nobody else can have locked it.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
 
 
 # The latter is Windows', which else translates the ends of lines.

@@ -29,6 +29,7 @@ def setting(
     maximum: float | None = None,
     metavar: str | None = None,
     group: str | None = None,
+    is_path: bool = True,
 ) -> Any:
     """Declares a dataclass field that is a setting.
 
@@ -41,6 +42,7 @@ def setting(
         maximum: Greatest number allowed, itself included.
         metavar: What the help calls the value.
         group: Heading in the help of this setting and those that follow it.
+        is_path: Whether a text has to be one that can be a path.
 
     Returns:
         A `dataclasses.field`.
@@ -54,6 +56,7 @@ def setting(
             "maximum": maximum,
             "metavar": metavar,
             "group": group,
+            "is_path": is_path,
         },
     )
 
@@ -94,7 +97,7 @@ def _check(name: str, declared: dataclasses.Field[Any], value: Any) -> None:
         raise ConfigError(
             f"`{name}` is one of {', '.join(rules['choices'])}; found {value!r}."
         )
-    if kind is str:
+    if kind is str and rules["is_path"]:
         _check_text(name, value)
     low, high = rules["minimum"], rules["maximum"]
     if low is not None and not low <= value <= high:
@@ -167,12 +170,14 @@ def takes_settings(owners: tuple[type, ...]) -> Callable[[_Function], _Function]
 
 
 def _plain(value: Any) -> Any:
-    """Returns a path as text, and a number of NumPy's as one of Python's."""
+    """Returns a path or several names as text, and NumPy's numbers as Python's."""
     if isinstance(value, os.PathLike):
         path = os.fspath(value)
         # A path is never one of the names that stand for something else.
         is_plain = os.sep not in path and path != os.curdir
         return f"{os.curdir}{os.sep}{path}" if is_plain else path
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        return ",".join(value)
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return value.item()
     return value

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emotion_cnn.audit.near_duplicates import NearDuplicates, find_near_duplicates
-from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.classes import CONTEMPT, EMOTIONS
 from emotion_cnn.data.folders import Survey
 from emotion_cnn.data.images import ImageFormat
 from emotion_cnn.data.splits import Split, class_counts, fingerprint, official_parts
@@ -277,14 +277,15 @@ def _crowd_agreement(
 ) -> dict[str, CrowdAgreement]:
     images, voted = class_counts(split), Counter[str]()
     # FER+ votes are for its own emotions, whatever the classes of the folder are.
-    majority = {label: dict.fromkeys(EMOTIONS, 0) for label in split.classes}
+    emotions = (*EMOTIONS, *(each for each in split.classes if each == CONTEMPT))
+    majority = {label: dict.fromkeys(emotions, 0) for label in split.classes}
     for name, position in zip(split.names, split.labels, strict=True):
         if name in votes:
             label = split.classes[position]
             voted[label] += 1
-            (choice,), _ = crowd_labels(np.array([votes[name]]))
+            (choice,), _ = crowd_labels(np.array([votes[name]]), emotions)
             if choice >= 0:
-                majority[label][EMOTIONS[choice]] += 1
+                majority[label][emotions[choice]] += 1
     return {
         label: CrowdAgreement(
             images[label], voted[label], majority[label], majority[label].get(label, 0)

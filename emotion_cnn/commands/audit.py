@@ -16,6 +16,7 @@ from typing import Any
 
 from emotion_cnn import __version__
 from emotion_cnn.commands import shared
+from emotion_cnn.data.classes import EMOTIONS, parse_classes
 from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
 from emotion_cnn.settings import check_settings, from_keywords, setting
 
@@ -25,6 +26,9 @@ class AuditSettings:
     """Which folder to audit, and where results go."""
 
     data: str = setting(".", shared.DATA_HELP, metavar="FOLDER")
+    classes: str | None = setting(
+        None, shared.CLASSES_HELP, metavar="NAMES", is_path=False
+    )
     output: str | None = setting(
         None,
         "new folder for audit.json, audit.txt and audit.html; without it one below "
@@ -34,8 +38,10 @@ class AuditSettings:
     runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
 
     def __post_init__(self) -> None:
-        """Checks types."""
+        """Checks types and names."""
         check_settings(self)
+        if self.classes is not None:
+            parse_classes(self.classes)
 
 
 SETTINGS = (AuditSettings,)
@@ -58,7 +64,7 @@ def run(**keywords: Any) -> Path:
     from emotion_cnn.audit.page import render_page
     from emotion_cnn.audit.text import format_audit
     from emotion_cnn.data.drawn_faces import sample_test, sample_train
-    from emotion_cnn.data.folders import Survey, survey
+    from emotion_cnn.data.folders import Survey, find_classes, survey
     from emotion_cnn.data.near_duplicates import AUDIT_FILE, FORMAT, KIND
     from emotion_cnn.data.votes import find_votes
     from emotion_cnn.files import removed_if_empty, write_json, write_text
@@ -72,7 +78,9 @@ def run(**keywords: Any) -> Path:
             found = Survey(sample_train(), sample_test(), {}, {}, (), ())
         else:
             votes = find_votes(Path(source))
-            found = survey(Path(source))
+            declared = settings.classes and parse_classes(settings.classes)
+            classes = declared or find_classes(Path(source)) or EMOTIONS
+            found = survey(Path(source), classes=classes)
         result = audit_images(source_name(source), found, votes)
         report = format_audit(result)
         write_text(output / "audit.txt", report + "\n")

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.backend import BACKENDS, use_backend
 from emotion_cnn.commands import shared
-from emotion_cnn.data.classes import LABELS
+from emotion_cnn.data.classes import LABELS, parse_classes
 from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
 from emotion_cnn.errors import ModelError, RunError
 from emotion_cnn.inference.test_time_augmentation import VIEWS
+from emotion_cnn.models.description import INPUT_RANGES
 from emotion_cnn.settings import (
     check_settings,
     from_keywords,
@@ -29,6 +30,7 @@ from emotion_cnn.settings import (
 
 if TYPE_CHECKING:
     from emotion_cnn.evaluation.evaluator import Evaluation
+    from emotion_cnn.models.description import Network
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +57,14 @@ class EvaluateSettings:
         metavar="FOLDER",
         group="network",
     )
+    class_order: str | None = setting(
+        None, shared.CLASS_ORDER_HELP, metavar="NAMES", is_path=False
+    )
+    input_range: str | None = setting(
+        None,
+        "what pixels such a network was trained on; without it 0-255",
+        choices=tuple(INPUT_RANGES),
+    )
     tta: str = setting(
         "none",
         "test-time augmentation: average the probabilities of each image and its "
@@ -72,8 +82,10 @@ class EvaluateSettings:
     runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
 
     def __post_init__(self) -> None:
-        """Checks choices."""
+        """Checks choices and names."""
         check_settings(self)
+        if self.class_order is not None:
+            parse_classes(self.class_order, setting="class_order")
 
 
 SETTINGS = (EvaluateSettings,)
@@ -103,12 +115,12 @@ def evaluate(**keywords: Any) -> "Evaluation":
     source = find_source(settings.data)
     use_backend(settings.backend)
     from emotion_cnn.data.loading import load_test_data
+    from emotion_cnn.evaluation.assumptions import doubt_assumptions
     from emotion_cnn.evaluation.evaluator import evaluate_network
     from emotion_cnn.files import removed_if_empty
-    from emotion_cnn.models.pair import read_pair
 
     folder, is_run = _find_network(settings, drawn_faces=source == SAMPLE_DATA)
-    network = read_pair(folder)
+    network = _read_network(folder, settings)
     test, annotations = load_test_data(
         source,
         labels=settings.labels,
@@ -117,6 +129,10 @@ def evaluate(**keywords: Any) -> "Evaluation":
         classes=network.description.classes,
         size=network.description.input_size,
     )
+    if not network.is_described:
+        doubt = doubt_assumptions(network, test, labels=settings.labels)
+        if doubt:
+            _log.warning("%s", doubt)
     with removed_if_empty(
         _output_folder(settings, folder if is_run else None)
     ) as output:
@@ -139,6 +155,17 @@ def evaluate(**keywords: Any) -> "Evaluation":
         )
         evaluation.write()
     return evaluation
+
+
+def _read_network(folder: Path, settings: EvaluateSettings) -> "Network":
+    from emotion_cnn.models.pair import read_pair
+
+    order, name = settings.class_order, settings.input_range
+    return read_pair(
+        folder,
+        classes=None if order is None else parse_classes(order, setting="class_order"),
+        input_range=None if name is None else INPUT_RANGES[name],
+    )
 
 
 def _find_network(

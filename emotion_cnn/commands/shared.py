@@ -3,13 +3,21 @@
 from emotion_cnn.data.source import SAMPLE_DATA
 
 DATA_HELP = (
-    "folder with train/ and test/, each with a folder per emotion; "
+    "folder with train/ and test/, each with a folder per class; "
     f"'{SAMPLE_DATA}' for the built-in drawn faces"
+)
+CLASSES_HELP = (
+    "the classes, such as angry,happy,tired: images of others are left out; without it "
+    "all that the data folder has images of"
 )
 SKIP_BAD_HELP = "leave damaged images out instead of stopping at them"
 BACKEND_HELP = (
     "Keras backend; without it the one that the environment variable KERAS_BACKEND "
     "names, else the first that is installed"
+)
+CLASS_ORDER_HELP = (
+    "the classes in the order of the outputs, such as angry,happy,tired, of a network "
+    "of another tool, whose model.json does not say; without it FER2013's seven"
 )
 RUNS_HELP = "folder that gets a folder per run"
 LABELS_HELP = (

@@ -87,17 +87,19 @@ def _start(settings: TrainSettings) -> "TrainingRun":
         settings=dataclasses.asdict(recipe),
         backend=use_backend(settings.backend),
     )
+    from emotion_cnn.data.loading import classes_to_train
     from emotion_cnn.training.environment import describe_environment
     from emotion_cnn.training.experiment import read_initial_weights
     from emotion_cnn.training.run_folder import create_run, run_or_folder
 
+    classes = classes_to_train(settings.data, settings.classes)
     start, environment = None, {}
     if settings.weights is not None:
         folder = run_or_folder(settings.weights, Path(settings.runs))
         settings = dataclasses.replace(settings, weights=str(folder))
-        start = read_initial_weights(folder, recipe, settings.label_sets)
+        start = read_initial_weights(folder, recipe, settings.label_sets, classes)
         environment = {_INITIAL_WEIGHTS: start.sha256}
-    data, annotations = _read_data(settings, recipe)
+    data, annotations = _read_data(settings, recipe, classes)
     run = create_run(
         Path(settings.runs),
         str(settings.recipe),
@@ -121,7 +123,8 @@ def _continue(run: "RunFolder", given: ResumeSettings) -> "TrainingRun":
     if run.finished:
         raise RunError(
             f"Expected an interrupted run, but {shown(str(run.path))} is finished: "
-            "there is nothing to resume. Train again for another run."
+            "there is nothing to resume. To train its network further, start a new run "
+            f"from it: `weights={shown(str(run.path))}`."
         )
     settings, environment = _read_run(run)
     _check_own(run, settings, given)
@@ -133,22 +136,24 @@ def _continue(run: "RunFolder", given: ResumeSettings) -> "TrainingRun":
     recipe = settings.resolve_recipe(drawn_faces=source == SAMPLE_DATA)
     _check_possible(settings)
     use_backend(settings.backend)
+    from emotion_cnn.data.loading import classes_to_train
     from emotion_cnn.files import write_json
     from emotion_cnn.training.environment import describe_environment
     from emotion_cnn.training.experiment import read_initial_weights
 
+    classes = classes_to_train(source, settings.classes)
     start = None
     # Where no epoch was finished, there is no state to continue from yet.
     if settings.weights is not None and not run.state.exists():
         folder = Path(settings.weights)
-        start = read_initial_weights(folder, recipe, settings.label_sets)
+        start = read_initial_weights(folder, recipe, settings.label_sets, classes)
         if start.sha256 != environment.get(_INITIAL_WEIGHTS):
             raise RunError(
                 f"Expected the weights that {shown(str(run.path))} was started from, "
                 f"found others in {shown(str(folder))}. Restore them, or start a new "
                 "run."
             )
-    data, annotations = _read_data(settings, recipe)
+    data, annotations = _read_data(settings, recipe, classes)
     before = environment["data"]["fingerprint"]
     if data.fingerprint != before:
         raise RunError(
@@ -163,7 +168,7 @@ def _continue(run: "RunFolder", given: ResumeSettings) -> "TrainingRun":
 
 
 def _read_data(
-    settings: TrainSettings, recipe: Recipe
+    settings: TrainSettings, recipe: Recipe, classes: tuple[str, ...]
 ) -> "tuple[Dataset, Annotations]":
     from emotion_cnn.data.loading import load_training_data
     from emotion_cnn.training.out_of_fold import read_teachers
@@ -178,6 +183,7 @@ def _read_data(
         validation_share=settings.validation_share,
         seed=settings.seed,
         vote_smoothing=recipe.vote_smoothing,
+        classes=classes,
         fold=settings.fold,
         teachers=read_teachers(Path(folder)) if folder is not None else None,
         soft_share=recipe.soft_share,
@@ -293,6 +299,7 @@ def _check_writable(folder: Path) -> None:
             "them. Choose another folder with `publish`, or move it away."
         )
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

@@ -8,7 +8,12 @@ from typing import Any
 
 from emotion_cnn.backend import BACKENDS
 from emotion_cnn.commands import shared
-from emotion_cnn.data.classes import BOTH_LABELS, LABEL_MODES, LABELS
+from emotion_cnn.data.classes import (
+    BOTH_LABELS,
+    LABEL_MODES,
+    LABELS,
+    parse_classes,
+)
 from emotion_cnn.data.folds import parse_fold
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.errors import ConfigError
@@ -29,6 +34,9 @@ class TrainSettings:
     """What to train on, and where results go; `settings` override the recipe's."""
 
     data: str = setting(".", shared.DATA_HELP, metavar="FOLDER", group="data")
+    classes: str | None = setting(
+        None, shared.CLASSES_HELP, metavar="NAMES", is_path=False
+    )
     labels: str = setting(
         "original",
         f"{shared.LABELS_HELP}; {BOTH_LABELS}: a network that predicts either, so that "
@@ -49,8 +57,8 @@ class TrainSettings:
     )
     validation_share: float = setting(
         0.1,
-        "share of train/ held out for validation where the file names do not "
-        "carry FER2013's PublicTest",
+        "share of train/ held out for validation where there is no validation/ and "
+        "the file names do not carry FER2013's PublicTest",
         minimum=0.01,
         maximum=0.5,
     )
@@ -92,6 +100,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         """Checks ranges, choices and the recipe with its single settings."""
         check_settings(self)
+        if self.classes is not None:
+            parse_classes(self.classes)
         self.resolve_recipe(drawn_faces=self.data == SAMPLE_DATA)
         if self.label_mode == "distribution" and self.labels != "ferplus":
             raise ConfigError(

@@ -1,6 +1,7 @@
 """Reading a data folder: images in a folder per class, into arrays.
 
-A data folder holds `train/<class>/` and `test/<class>/` with images.
+A data folder holds `train/<class>/` and `test/<class>/` with images, and perhaps
+`validation/<class>/`.
 Images come in the order of their classes, then of their names, never in the order
 in which a file system lists them.
 """
@@ -8,7 +9,7 @@ in which a file system lists them.
 import os
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,7 +20,13 @@ import numpy as np
 from tqdm import tqdm
 
 from emotion_cnn.data.bad_images import LISTED_AT_MOST, list_bad
-from emotion_cnn.data.classes import EMOTIONS, emotion_from_name
+from emotion_cnn.data.classes import (
+    EMOTIONS,
+    MOST_CLASSES,
+    emotion_from_name,
+    in_stable_order,
+    is_class_name,
+)
 from emotion_cnn.data.images import (
     IMAGE_SIZE,
     IMAGE_SUFFIXES,
@@ -30,7 +37,7 @@ from emotion_cnn.data.images import (
     decode_image,
     reason_of,
 )
-from emotion_cnn.data.splits import Split
+from emotion_cnn.data.splits import Split, class_counts
 from emotion_cnn.errors import DataError
 from emotion_cnn.files import open_regular, shown
 
@@ -41,8 +48,9 @@ HALF_REPLACED = (f"{WORKING_PREFIX}clearing-", f"{WORKING_PREFIX}filling-")
 """What it begins with while a new data set takes the place of an old one."""
 
 _PARTS = ("train", "test")
+_VALIDATION_PARTS = ("validation", "valid", "val")
 _SUFFIXES_SHOWN = 10
-_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 
 # Measured on two cores: images as small as FER2013's (1.6 kB) are decoded twice
 # as fast by one thread as by several, which only wait for each other; from about
@@ -92,11 +100,55 @@ def has_images(folder: Path) -> bool:
         )
 
 
+def find_classes(folder: Path, *parts: str) -> tuple[str, ...]:
+    """Returns the classes of a data folder: those whose folders hold an image.
+
+    Looks at file names alone.
+
+    Args:
+        folder: The data folder.
+        *parts: The folders in it to look at; without any, `train`, `test` and the one
+            with images for validation.
+
+    Returns:
+        The classes, as `in_stable_order` orders them; none, one or more.
+
+    Raises:
+        DataError: A folder cannot be listed, an import is not finished, a folder has a
+            name that no class can have, or there are too many.
+    """
+    _identities(folder)
+    found = []
+    with _listing_errors():
+        for part in parts or (*_PARTS, *_VALIDATION_PARTS):
+            found += [
+                entry.name
+                for entry in _entries(folder / part)
+                if not _is_hidden(entry) and _holds_image(entry)
+            ]
+    classes = in_stable_order(found)
+    unfit = [ascii(name) for name in classes if not is_class_name(name)]
+    if unfit:
+        raise DataError(
+            "Expected folders whose names can be those of classes, printable and not "
+            f"very long; found {', '.join(_capped(unfit))} in {shown(str(folder))}. "
+            "Rename them."
+        )
+    if len(classes) > MOST_CLASSES:
+        raise DataError(
+            f"Expected at most {MOST_CLASSES} classes, found folders of images for "
+            f"{len(classes):,} in {shown(str(folder))}. Name those to use with "
+            "`classes`, or put images in a folder per class, not per person or video."
+        )
+    return classes
+
+
 def read_splits(
     folder: Path,
     *,
     skip_bad: bool,
     classes: Sequence[str] = EMOTIONS,
+    may_lack: Collection[str] = (),
     size: int = IMAGE_SIZE,
 ) -> tuple[Split, Split, tuple[str, ...]]:
     """Reads `train/` and `test/`.
@@ -108,18 +160,23 @@ def read_splits(
         skip_bad: Whether to leave out images that cannot be read, with a note.
         classes: The class names, in the order of their labels. The folder of a
             class has its name, or a synonym that `emotion_from_name` knows.
+        may_lack: Classes that need have no images in `train/`. None needs to have any
+            in `test/`.
         size: Height and width of the arrays, in pixels.
 
     Returns:
-        The images of both, and notes for the user: what was converted, left out
-        and skipped.
+        The images of both, and notes for the user: what was converted, left out,
+        missing and skipped.
 
     Raises:
-        DataError: If `train/`, `test/` or a class in them is missing, if images
+        DataError: If `train/`, `test/` or a class in `train/` is missing, if images
             cannot be read and `skip_bad` is false (names all of them), or if an
             import is not finished, or replaces them meanwhile.
     """
-    (train, test), notes = _read(folder, _PARTS, skip_bad, classes, size)
+    required = [name for name in classes if name not in may_lack]
+    (train, test), notes = _read(
+        folder, {"train": required, "test": ()}, skip_bad, classes, size
+    )
     return train, test, notes
 
 
@@ -138,8 +195,34 @@ def read_test(
     Raises:
         DataError: As `read_splits`.
     """
-    (test,), notes = _read(folder, ("test",), skip_bad, classes, size)
+    (test,), notes = _read(folder, {"test": ()}, skip_bad, classes, size)
     return test, notes
+
+
+def read_validation(
+    folder: Path, *, skip_bad: bool, classes: Sequence[str], size: int = IMAGE_SIZE
+) -> tuple[Split, tuple[str, ...]] | None:
+    """Reads the folder with images for validation, as `read_splits` does `test/`.
+
+    It is called `validation`, `valid` or `val`.
+
+    Returns:
+        The images, and notes for the user; None where there are none.
+
+    Raises:
+        DataError: As `read_splits`; or there is more than one such folder.
+    """
+    found = [part for part in _VALIDATION_PARTS if find_classes(folder, part)]
+    if len(found) > 1:
+        raise DataError(
+            "Expected one folder with images for validation, found "
+            f"{' and '.join(f'{part}/' for part in found)} in {shown(str(folder))}. "
+            "Remove or rename one of them."
+        )
+    if not found:
+        return None
+    (validation,), notes = _read(folder, {found[0]: ()}, skip_bad, classes, size)
+    return validation, notes
 
 
 def survey(
@@ -163,7 +246,7 @@ def survey(
 def _survey(folder: Path, classes: Sequence[str], size: int) -> Survey:
     listings = [_list(folder, part, classes) for part in _PARTS]
     if not any(listing.images for listing in listings):
-        _require_all_classes(listings[0], [])
+        _require_classes(listings[0], [], ())
     unreadable: dict[str, str] = {}
     formats: dict[str, ImageFormat] = {}
     train, test = (_decode(each, size, unreadable, formats) for each in listings)
@@ -294,6 +377,10 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
+def _holds_image(entry: "os.DirEntry[str]") -> bool:
+    return _is_folder(entry) and any(map(_is_image, _entries(Path(entry.path))))
+
+
 def _list(folder: Path, part: str, classes: Sequence[str]) -> _Listing:
     listing = _Listing(folder, part, tuple(classes))
     with _listing_errors():
@@ -321,12 +408,20 @@ def _list(folder: Path, part: str, classes: Sequence[str]) -> _Listing:
     return listing
 
 
-def _require_all_classes(
-    listing: _Listing, labels: Sequence[int], skipped: int = 0
+def _require_classes(
+    listing: _Listing,
+    labels: Sequence[int],
+    required: Collection[str],
+    skipped: int = 0,
 ) -> None:
+    """Makes sure that a part has images, and that some classes have any there."""
     classes, present = listing.classes, set(labels)
-    missing = [name for label, name in enumerate(classes) if label not in present]
-    if not missing:
+    missing = [
+        name
+        for label, name in enumerate(classes)
+        if label not in present and name in required
+    ]
+    if present and not missing:
         return
     place = shown(str(listing.folder / listing.part))
     if listing.folders:
@@ -338,12 +433,14 @@ def _require_all_classes(
     if skipped:
         found += f", and skipped {_count(skipped, 'bad image')}"
     expected = (
-        f"Expected images in a folder for each of {', '.join(classes)}; found {found}."
+        f"Expected images in a folder for each of {', '.join(map(shown, classes))}; "
+        f"found {found}."
     )
-    if len(missing) < len(classes):
+    if present:
         raise DataError(
-            f"No images of {', '.join(missing)} in {place}. {expected} Add the missing "
-            "images, or rename the folder that holds them."
+            f"No images of {', '.join(map(shown, missing))} in {place}. {expected} Add "
+            "the missing images, rename the folder that holds them, or name the "
+            "classes that there are with `classes`."
         )
     data = shown(str(listing.folder))
     absent = "" if listing.folder.is_dir() else f"The folder {data} does not exist. "
@@ -356,7 +453,7 @@ def _require_all_classes(
 
 def _read(
     folder: Path,
-    parts: Sequence[str],
+    parts: Mapping[str, Collection[str]],
     skip_bad: bool,
     classes: Sequence[str],
     size: int,
@@ -367,14 +464,14 @@ def _read(
 
 def _read_parts(
     folder: Path,
-    parts: Sequence[str],
+    parts: Mapping[str, Collection[str]],
     skip_bad: bool,
     classes: Sequence[str],
     size: int,
 ) -> tuple[list[Split], tuple[str, ...]]:
     listings = [_list(folder, part, classes) for part in parts]
-    for listing in listings:
-        _require_all_classes(listing, [label for label, _ in listing.images])
+    for listing, required in zip(listings, parts.values(), strict=True):
+        _require_classes(listing, [label for label, _ in listing.images], required)
     unreadable: dict[str, str] = {}
     formats: dict[str, ImageFormat] = {}
     splits = [_decode(listing, size, unreadable, formats) for listing in listings]
@@ -385,10 +482,16 @@ def _read_parts(
             + "\n  ".join(list_bad(bad, len(bad)))
             + "\nFix or remove them, or leave them out with `skip_bad=True`."
         )
+    missing = []
     for listing, split in zip(listings, splits, strict=True):
         skipped = len(listing.images) - len(split)
-        _require_all_classes(listing, split.labels.tolist(), skipped)
-    return splits, _notes(listings, bad, size, formats.values())
+        required = parts[listing.part]
+        _require_classes(listing, split.labels.tolist(), required, skipped)
+        absent = [shown(name) for name, n in class_counts(split).items() if not n]
+        if absent:
+            missing.append(f"no images of {', '.join(absent)} in {listing.part}/")
+    notes = _notes(listings, bad, size, formats.values())
+    return splits, (*missing, *notes)
 
 
 def _notes(

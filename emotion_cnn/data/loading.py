@@ -12,9 +12,22 @@ from pathlib import Path
 import numpy as np
 
 from emotion_cnn.data.annotations import Annotations
-from emotion_cnn.data.classes import BOTH_LABELS, EMOTIONS, LABEL_NAMES, LABELS
+from emotion_cnn.data.classes import (
+    BOTH_LABELS,
+    CONTEMPT,
+    EMOTIONS,
+    LABEL_NAMES,
+    LABELS,
+    emotion_from_name,
+    parse_classes,
+)
 from emotion_cnn.data.drawn_faces import sample_test, sample_train
-from emotion_cnn.data.folders import read_splits, read_test
+from emotion_cnn.data.folders import (
+    find_classes,
+    read_splits,
+    read_test,
+    read_validation,
+)
 from emotion_cnn.data.folds import divide_into_folds, parse_fold
 from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.data.near_duplicates import (
@@ -32,15 +45,47 @@ from emotion_cnn.data.splits import (
     Dataset,
     Split,
     class_counts,
+    describe_other_images,
     fingerprint,
     hold_out,
     split_dataset,
 )
 from emotion_cnn.data.vote_smoothing import smooth_labels
 from emotion_cnn.data.votes import VOTES_NAME, Votes, add_votes, find_votes, relabel
-from emotion_cnn.errors import DataError
+from emotion_cnn.errors import ConfigError, DataError
+from emotion_cnn.files import shown
 
 _log = logging.getLogger(__name__)
+
+
+def classes_to_train(source: str, declared: str | None) -> tuple[str, ...]:
+    """Returns the classes of a network to be trained.
+
+    Args:
+        source: A data folder, or `SAMPLE_DATA`.
+        declared: Their names, as `parse_classes` takes them; None for those that the
+            data folder has images of.
+
+    Raises:
+        ConfigError: `declared` names no classes, or others than the drawn faces have.
+        DataError: The folder has images of a single class, or cannot be listed.
+    """
+    if declared is not None:
+        classes = parse_classes(declared)
+        if source == SAMPLE_DATA and classes != EMOTIONS:
+            raise ConfigError(
+                f"`classes` is for images of one's own: the drawn faces are of "
+                f"{', '.join(EMOTIONS)}. Leave it out, or choose a folder with `data`."
+            )
+        return classes
+    # Without any image, reading them says what is missing.
+    classes = () if source == SAMPLE_DATA else find_classes(Path(source))
+    if len(classes) == 1:
+        raise DataError(
+            f"Expected images of two or more classes in {shown(source)}, each in a "
+            f"folder of its own, found only {classes[0]}. Add images of others."
+        )
+    return classes or EMOTIONS
 
 
 def load_training_data(
@@ -89,23 +134,44 @@ def load_training_data(
     # First: reading images takes longer than finding out that there are no votes.
     votes = {} if labels == "original" else _read_votes(source, labels)
     notes: tuple[str, ...] = ()
+    validation: Split | None = None
     if source == SAMPLE_DATA:
         train, test = sample_train(), sample_test()
     else:
         train, test, notes = read_splits(
+            Path(source),
+            skip_bad=skip_bad,
+            classes=classes,
+            # FER+'s votes see contempt where no folder of FER2013 does.
+            may_lack=() if labels == "original" else (CONTEMPT,),
+            size=size,
+        )
+        own = read_validation(
             Path(source), skip_bad=skip_bad, classes=classes, size=size
         )
+        if own and fold:
+            notes += (
+                f"left out: {own[0].names[0].split('/')[0]}/, as a fold validates",
+            )
+        elif own:
+            validation, of_validation = own
+            notes += of_validation
+    if others := describe_other_images(test):
+        _log.warning("%s.", others)
     near_duplicates = _near_duplicates_at_hand(
         leave_out, source, train=train, test=test
     )
     if labels == "ferplus":
-        (train, test), left_out = _relabelled(
-            {"train": train, "test": test}, votes, distribution=distribution
-        )
+        given = {"train": train, "test": test}
+        given |= {"validation": validation} if validation else {}
+        relabelled, left_out = _relabelled(given, votes, distribution=distribution)
+        train, test = relabelled["train"], relabelled["test"]
+        validation = relabelled.get("validation")
         notes += left_out
     elif labels == BOTH_LABELS:
         train, of_train = add_votes(train, votes)
         test, of_test = add_votes(test, votes)
+        validation = add_votes(validation, votes)[0] if validation else None
         notes += (
             f"FER+ votes on {of_train:,} of {len(train):,} images of train/, "
             f"{of_test:,} of {len(test):,} of test/",
@@ -126,7 +192,12 @@ def load_training_data(
         data = _without_fold(train, test, fold, near_duplicates, notes)
     else:
         data = split_dataset(
-            train, test, validation_share=validation_share, seed=seed, notes=notes
+            train,
+            test,
+            validation_share=validation_share,
+            seed=seed,
+            notes=notes,
+            validation=validation,
         )
     if vote_smoothing:
         # After the split: what is held out is neither smoothed nor fitted on.
@@ -143,6 +214,8 @@ def load_training_data(
         label_sets = LABELS if labels == BOTH_LABELS else (labels,)
         data = _with_soft_labels(data, train, teachers, label_sets, soft_share)
     _log.info("Data: %s, %s", source_name(source), LABEL_NAMES[labels])
+    if classes != EMOTIONS:
+        _log.info("  %s classes: %s", len(classes), ", ".join(classes))
     for note in data.notes:
         _log.info("  %s", note)
     _log.info(
@@ -178,24 +251,41 @@ def load_test_data(
         the votes, if they are the labels.
 
     Raises:
-        DataError: Images, votes or the audit are missing or damaged.
+        DataError: Images, votes or the audit are missing or damaged, or there are
+            images of other classes.
     """
     votes = {} if labels == "original" else _read_votes(source, labels)
     notes: tuple[str, ...] = ()
     if source == SAMPLE_DATA:
         test = sample_test()
     else:
+        _require_known(source, classes)
         test, notes = read_test(
             Path(source), skip_bad=skip_bad, classes=classes, size=size
         )
     for note in notes:
         _log.info("%s", note)
+    if others := describe_other_images(test):
+        _log.warning("%s.", others)
     near_duplicates = _near_duplicates_at_hand(audit, source, test=test)
     if labels == "ferplus":
-        (test,), notes = _relabelled({"test": test}, votes, distribution=False)
+        relabelled, notes = _relabelled({"test": test}, votes, distribution=False)
+        test = relabelled["test"]
         for note in notes:
             _log.info("%s", note)
     return test, _annotations(labels, votes, near_duplicates)
+
+
+def _require_known(source: str, classes: tuple[str, ...]) -> None:
+    """Makes sure that a network of these classes can be right on every test image."""
+    found = find_classes(Path(source), "test")
+    unknown = [name for name in found if emotion_from_name(name, classes) is None]
+    if unknown:
+        raise DataError(
+            f"Expected images of the network's classes, {', '.join(classes)}; found "
+            f"folders of {', '.join(unknown)} in {shown(str(Path(source) / 'test'))}. "
+            "Move them elsewhere, or evaluate a network of these classes, too."
+        )
 
 
 def _annotations(
@@ -290,13 +380,13 @@ def _near_duplicates_at_hand(
 
 def _relabelled(
     splits: Mapping[str, Split], votes: Mapping[str, Votes], *, distribution: bool
-) -> tuple[list[Split], tuple[str, ...]]:
+) -> tuple[dict[str, Split], tuple[str, ...]]:
     """Returns the images with labels by votes, and what was left out, in words.
 
     Raises:
         DataError: There are no votes for a class in `train`.
     """
-    relabelled, notes = [], []
+    relabelled, notes = {}, []
     for part, split in splits.items():
         kept, left_out = relabel(split, votes, distribution=distribution)
         missing = [name for name, count in class_counts(kept).items() if not count]
@@ -311,7 +401,7 @@ def _relabelled(
             f"FER+ labels: {len(kept):,} of {len(split):,} images of {part}/; left "
             f"out: {reasons or 'none'}"
         )
-        relabelled.append(kept)
+        relabelled[part] = kept
     return relabelled, tuple(notes)
 
 

@@ -1,12 +1,13 @@
 """The near-duplicates that an earlier audit wrote down."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emotion_cnn.data.classes import emotion_from_name
 from emotion_cnn.data.splits import Split, class_counts, fingerprint
 from emotion_cnn.errors import DataError
 from emotion_cnn.files import first_line, read_json, shown
@@ -31,6 +32,8 @@ class KnownNearDuplicates:
         train: Names of the train images that have a near-duplicate in test.
         test: Names of the test images that have a near-duplicate in train.
         within_train: Pairs of names of train images that are near-duplicates.
+        classes: What the labels in the fingerprints stand for; none where an old audit
+            does not say.
     """
 
     path: Path
@@ -38,6 +41,7 @@ class KnownNearDuplicates:
     train: frozenset[str]
     test: frozenset[str]
     within_train: tuple[tuple[str, str], ...]
+    classes: tuple[str, ...] = ()
 
     def check(self, **splits: Split) -> None:
         """Makes sure that the audit was of these images.
@@ -49,7 +53,8 @@ class KnownNearDuplicates:
             DataError: If it was of other images.
         """
         for part, split in splits.items():
-            expected, found = self.fingerprints[part], fingerprint(split)
+            expected = self.fingerprints[part]
+            found = fingerprint(self._as_audited(split))
             if found != expected:
                 raise DataError(
                     f"{shown(str(self.path))} is an audit of other images: expected a "
@@ -57,6 +62,21 @@ class KnownNearDuplicates:
                     f"{found[:12]}. Run `emotion-cnn audit` on this data, or use the "
                     "data folder that was audited."
                 )
+
+    def _as_audited(self, split: Split) -> Split:
+        """Returns images with the positions of their labels in the audit's classes.
+
+        A network may know more classes than there are, or in another order.
+        """
+        if split.classes == self.classes or not self.classes:
+            return split
+        names = [emotion_from_name(name, self.classes) for name in split.classes]
+        positions = np.array(
+            [-1 if name is None else self.classes.index(name) for name in names]
+        )
+        labels = positions[split.labels]
+        # Images come in the order of their labels.
+        return replace(split, labels=labels).select(np.argsort(labels, kind="stable"))
 
     def exclude_from(self, train: Split) -> Split:
         """Returns `train` without the images that have a near-duplicate in test.
@@ -120,6 +140,7 @@ def read_known_near_duplicates(path: Path) -> KnownNearDuplicates:
             frozenset(_strings(values["leave_out"])),
             frozenset(_strings(values["test_with_near_duplicate_in_train"])),
             tuple(_names(pair) for pair in _checked(values["within_train"], list)),
+            tuple(_checked(_checked(values["counts"], dict)["train"], dict)),
         )
     except (KeyError, TypeError) as error:
         missing = isinstance(error, KeyError)

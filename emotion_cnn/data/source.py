@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from emotion_cnn.errors import DataError
+from emotion_cnn.files import shown
 
 SAMPLE_DATA = "sample"
 """The value of the setting `data` that stands for the built-in drawn faces."""
@@ -30,7 +31,7 @@ def find_source(data: str) -> str:
         data: A folder, or `SAMPLE_DATA`.
 
     Raises:
-        DataError: The working folder cannot be listed.
+        DataError: The working folder cannot be listed, or `data` is a file.
     """
     try:
         here = Path.cwd()
@@ -43,6 +44,13 @@ def find_source(data: str) -> str:
     elif Path(data).resolve() == here and not _has_images(here):
         reason = "train/ and test/ hold no images yet."
     else:
+        if Path(data).is_file():
+            raise DataError(
+                f"Expected a folder with train/ and test/ in `data`, found the file "
+                f"{shown(data)}. Turn a table or an archive into a folder with "
+                f"`emotion-cnn prepare`: its `source` is the file, its `data` a new "
+                "folder."
+            )
         return data
     _log.warning(_NOTICE.format(reason=reason, folder=here))
     return SAMPLE_DATA

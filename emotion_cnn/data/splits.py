@@ -10,6 +10,7 @@ import numpy as np
 
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.errors import DataError
+from emotion_cnn.files import shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +82,13 @@ def split_dataset(
     validation_share: float,
     seed: int,
     notes: Sequence[str] = (),
+    validation: Split | None = None,
 ) -> Dataset:
     """Chooses the validation images.
 
-    If `test` has the parts of FER2013's official split, these are its PublicTest
-    part. Otherwise a random share of every class of `train` is held out; the
-    other images keep their order.
+    Where there are none, and `test` has the parts of FER2013's official split, these
+    are its PublicTest part. Otherwise a random share of every class of `train` is held
+    out; the other images keep their order.
 
     Args:
         train: Images to train on.
@@ -96,18 +98,25 @@ def split_dataset(
             where there are official parts.
         seed: Chooses the images to hold out.
         notes: Become those of the data set.
+        validation: Images for validation, where the data have some of their own.
 
     Raises:
         DataError: If images are to be held out and a class has only one.
     """
     parts = official_parts(test)
-    if parts:
-        validation = test.select(parts["PublicTest"])
+    if validation or parts:
+        if validation:
+            source = (
+                f"{validation.names[0].split('/')[0]}/ ({len(validation):,} images)"
+            )
+        else:
+            validation = test.select(parts["PublicTest"])
+            source = f"PublicTest ({len(validation):,} images of test/)"
         return Dataset(
             train,
             validation,
             test,
-            f"PublicTest ({len(validation):,} images of test/)",
+            source,
             tuple(notes),
             fingerprint(train, validation, test),
             fingerprint(train),
@@ -147,20 +156,44 @@ def hold_out(
     )
 
 
+OTHER_IMAGES = "other images of test"
+"""What images beside the parts of FER2013's official split are called."""
+
+
 def official_parts(test: Split) -> dict[str, np.ndarray]:
-    """Finds the two parts of FER2013's official split.
+    """Finds the two parts of FER2013's official split, by the names of the files.
 
     Returns:
-        The positions in `test`, int64, of `PublicTest` and of `PrivateTest`; empty
-        unless every file name starts with one of the two, and both occur.
+        The positions in `test`, int64: of `OTHER_IMAGES`, if there are any, whose names
+        start with neither part; of `PublicTest`; of `PrivateTest`. Empty unless both
+        parts occur, and have more images than there are others.
     """
     files = [PurePosixPath(name).name for name in test.names]
     parts = {
         part: np.flatnonzero([file.startswith(part) for file in files])
         for part in ("PublicTest", "PrivateTest")
     }
-    sizes = [len(positions) for positions in parts.values()]
-    return parts if all(sizes) and sum(sizes) == len(test) else {}
+    others = np.setdiff1d(np.arange(len(test)), np.concatenate([*parts.values()]))
+    if not all(map(len, parts.values())) or 2 * len(others) >= len(test):
+        return {}
+    # Last of all is PrivateTest, which FER2013's figures are published on.
+    return ({OTHER_IMAGES: others} if len(others) else {}) | parts
+
+
+def describe_other_images(test: Split) -> str | None:
+    """Returns what images among FER2013's official split mean, if there are any."""
+    files = [PurePosixPath(name).name for name in test.names]
+    official = [file.startswith(("PublicTest", "PrivateTest")) for file in files]
+    if all(official) or not any(official):
+        return None
+    others = [name for name, of in zip(test.names, official, strict=True) if not of]
+    what = (
+        f"test/ holds {len(others):,} of {len(test):,} images whose names are not "
+        f"those of FER2013's PublicTest and PrivateTest, such as {shown(others[0])}"
+    )
+    if official_parts(test):
+        return f"{what}: PublicTest validates, and figures of the others are apart"
+    return f"{what}: FER2013's official split is not used"
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import IO
 
 import numpy as np
 
-from emotion_cnn.data.classes import EMOTIONS, emotion_from_name
+from emotion_cnn.data.classes import CONTEMPT, EMOTIONS, emotion_from_name
 from emotion_cnn.data.splits import Split
 from emotion_cnn.errors import DataError, SourceError
 from emotion_cnn.files import open_regular, shown, write_csv
@@ -41,8 +41,6 @@ VOTES_NAME = "votes.csv"
 """The file in a data folder with the votes on its images."""
 NO_MAJORITY = "no majority"
 _NAMES = {"NF": "not a face"}
-_EMOTIONS = [emotion_from_name(column) for column in VOTE_COLUMNS]
-_LABELS = np.array([EMOTIONS.index(name) if name else -1 for name in _EMOTIONS])
 _VOTE_LIMIT = 1000
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -79,56 +77,65 @@ def majority_columns(votes: np.ndarray) -> np.ndarray:
 
 
 def over_half_of_all_votes(
-    names: Sequence[str], votes: Mapping[str, Votes]
+    names: Sequence[str],
+    votes: Mapping[str, Votes],
+    classes: Sequence[str] = EMOTIONS,
 ) -> np.ndarray:
     """Returns on which images over half of all votes are for one emotion.
 
     This is the stricter rule that some publications use: single votes count, and so
-    do those for contempt, unknown and not a face. Of ten votes that takes six.
+    do those for unknown, not a face and, if it is no class, contempt. Of ten votes
+    that takes six.
 
     Args:
         names: The images' n names.
         votes: The votes by the image's name.
+        classes: The emotions, `EMOTIONS` or these and contempt.
 
     Returns:
         bool `(n,)`; False for an image without votes.
     """
     counts = vote_counts(names, votes)
-    return 2 * counts[:, _LABELS >= 0].max(axis=1) > counts.sum(axis=1)
+    seen = counts[:, _labels(classes) >= 0]
+    return 2 * seen.max(axis=1) > counts.sum(axis=1)
 
 
-def crowd_labels(votes: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+def crowd_labels(
+    votes: np.ndarray, classes: Sequence[str] = EMOTIONS
+) -> tuple[np.ndarray, dict[str, int]]:
     """Returns the emotion that most votes are for, and counts images without one.
 
     Args:
         votes: Integers `(n, 10)`, columns as in `VOTE_COLUMNS`.
+        classes: The emotions, `EMOTIONS` or these and contempt, in any order.
 
     Returns:
-        int64 `(n,)`, positions in `EMOTIONS`, -1 for an image that is left out;
+        int64 `(n,)`, positions in `classes`, -1 for an image that is left out;
         and how many are left out without a majority, and because the majority
-        votes for contempt, unknown or not a face.
+        votes for unknown, not a face or, if it is no class, contempt.
     """
-    columns = majority_columns(votes)
+    columns, of_column = majority_columns(votes), _labels(classes)
     left_out = {NO_MAJORITY: int((columns == -1).sum())}
     for position, name in enumerate(VOTE_COLUMNS):
-        if _LABELS[position] == -1:
+        if of_column[position] == -1:
             left_out[_NAMES.get(name, name)] = int((columns == position).sum())
-    return np.where(columns == -1, -1, _LABELS[columns]), left_out
+    return np.where(columns == -1, -1, of_column[columns]), left_out
 
 
-def vote_shares(votes: np.ndarray) -> np.ndarray:
-    """Returns how the votes for the seven emotions are distributed.
+def vote_shares(votes: np.ndarray, classes: Sequence[str] = EMOTIONS) -> np.ndarray:
+    """Returns how the votes for the emotions are distributed.
 
-    Single votes do not count, nor do those for contempt, unknown, not a face.
+    Single votes do not count, nor do those for what is none of the emotions.
 
     Args:
         votes: Integers `(n, 10)`, columns as in `VOTE_COLUMNS`.
+        classes: The emotions, `EMOTIONS` or these and contempt, in any order.
 
     Returns:
-        float32 `(n, 7)`, in the order of `EMOTIONS`; rows sum to 1. A row is all
-        zeros where no more than half of the votes that count are for the seven.
+        float32 `(n, classes)`; rows sum to 1. A row is all zeros where no more than
+        half of the votes that count are for the classes.
     """
-    columns = [int(np.flatnonzero(k == _LABELS)[0]) for k in range(len(EMOTIONS))]
+    columns = [_labels(classes).tolist().index(k) for k in range(len(classes))]
     votes = drop_single_votes(votes)
     counts = votes[:, columns]
     sums = counts.sum(axis=1, keepdims=True)
@@ -160,14 +167,11 @@ def relabel(
     counts = np.array(
         [votes[name] for name in split.names if name in votes], dtype=np.int64
     ).reshape(-1, len(VOTE_COLUMNS))
-    labels, left_out = crowd_labels(counts)
     _check_emotions(split)
-    # From positions in EMOTIONS to positions in the split's own classes.
-    order = [split.classes.index(name) for name in EMOTIONS]
-    labels = np.where(labels >= 0, np.array(order)[labels], labels)
+    labels, left_out = crowd_labels(counts, split.classes)
     kept, positions = labels >= 0, np.flatnonzero(voted)
     chosen = split.select(positions[kept])
-    shares = _in_order_of(split, vote_shares(counts[kept]))
+    shares = vote_shares(counts[kept], split.classes)
     relabelled = dataclasses.replace(
         chosen,
         labels=labels[kept],
@@ -184,29 +188,31 @@ def add_votes(split: Split, votes: Mapping[str, Votes]) -> tuple[Split, int]:
         votes: The votes by the image's name.
 
     Returns:
-        The same images with targets `(n, 2, 7)`: the one-hot label, and
+        The same images with targets `(n, 2, classes)`: the one-hot label, and
         `vote_shares`, which are zeros where there are no votes; and the number of
         images with such shares.
     """
-    shares = _in_order_of(split, vote_shares(vote_counts(split.names, votes)))
+    _check_emotions(split)
+    shares = vote_shares(vote_counts(split.names, votes), split.classes)
     ones = np.eye(len(split.classes), dtype=np.float32)[split.labels]
     targets = np.stack([ones, shares], axis=1)
     with_votes = dataclasses.replace(split, targets=targets)
     return with_votes, int(shares.any(axis=1).sum())
 
 
+def _labels(classes: Sequence[str]) -> np.ndarray:
+    """Returns which class each of `VOTE_COLUMNS` is for, -1 for none of them."""
+    names = [emotion_from_name(column, classes) for column in VOTE_COLUMNS]
+    return np.array([-1 if name is None else classes.index(name) for name in names])
+
+
 def _check_emotions(split: Split) -> None:
-    if sorted(split.classes) != sorted(EMOTIONS):
+    if sorted(split.classes) not in (sorted(EMOTIONS), sorted((*EMOTIONS, CONTEMPT))):
         raise DataError(
-            f"FER+ votes are for {', '.join(EMOTIONS)}; expected images of these "
-            f"classes, found {', '.join(split.classes)}. Choose `labels=original`."
+            f"FER+ votes are for {', '.join(EMOTIONS)} and {CONTEMPT}; expected images "
+            "of these classes, with or without the last, found "
+            f"{', '.join(split.classes)}. Choose `labels=original`."
         )
-
-
-def _in_order_of(split: Split, shares: np.ndarray) -> np.ndarray:
-    """Returns shares of the seven emotions, `(n, 7)`, in the order of the classes."""
-    _check_emotions(split)
-    return shares[:, [EMOTIONS.index(name) for name in split.classes]]
 
 
 def write_votes(path: Path, votes: Mapping[str, Votes]) -> None:

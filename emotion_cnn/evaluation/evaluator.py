@@ -36,7 +36,8 @@ class Evaluation:
 
     Attributes:
         metrics: By part: the whole (`test`), then `PublicTest` and `PrivateTest` where
-            file names carry FER2013's official split, then parts of these.
+            file names carry FER2013's official split, before these the images beside
+            it, if there are any; then parts of these.
         test: The images, with the labels of the evaluation.
         probabilities: float32 `(n, classes)`, in the order of `test.classes`.
         shown: Name of the part that plots show: the last of the official split.
@@ -108,7 +109,7 @@ class Evaluation:
         )
         for name, figure in self.figures().items():
             write_figure(self.folder / f"{name}.png", figure)
-        parts = {name: dataclasses.asdict(each) for name, each in self.metrics.items()}
+        parts = {name: _as_json(each) for name, each in self.metrics.items()}
         rate = {"images_per_second": self.images_per_second}
         values = {**self.record, **rate, "parts": parts}
         write_json(self.folder / "metrics.json", values)
@@ -178,7 +179,9 @@ def evaluate_network(
     shown = list(parts)[-1]
     places = parts[shown]
     if annotations.votes is not None:
-        agreed = np.flatnonzero(over_half_of_all_votes(test.names, annotations.votes))
+        agreed = np.flatnonzero(
+            over_half_of_all_votes(test.names, annotations.votes, test.classes)
+        )
         parts |= _narrowed(parts, agreed, ", over half of all votes")
     if near_duplicates := annotations.near_duplicates:
         record["audit"] = str(near_duplicates.path)
@@ -189,6 +192,13 @@ def evaluate_network(
         for name, chosen in parts.items()
     }
     return Evaluation(metrics, test, probabilities, shown, places, rate, record, folder)
+
+
+def _as_json(metrics: Metrics) -> dict[str, Any]:
+    values = dataclasses.asdict(metrics)
+    if not metrics.missing:
+        del values["accuracy_among_present"]
+    return values
 
 
 def _narrowed(

@@ -67,7 +67,7 @@ class Metrics:
         accuracy: Share of images predicted correctly.
         accuracy_interval: 95% Wilson interval of `accuracy`.
         balanced_accuracy: Mean recall over the classes that have images.
-        macro_f1: Mean F1 over all classes; one without images counts as 0.
+        macro_f1: Mean F1 over the classes that have images.
         top2_accuracy: Share of images whose label is among the two most
             probable classes.
         log_loss: Mean of -ln(probability of the label), in nats.
@@ -77,6 +77,8 @@ class Metrics:
         confusion_matrix: Counts of images; row = label, column = prediction,
             both in the order of the classes.
         reliability: The `RELIABILITY_BINS` bins of a reliability diagram.
+        accuracy_among_present: Accuracy if only classes that have images are predicted;
+            None where all have.
     """
 
     n: int
@@ -90,6 +92,12 @@ class Metrics:
     classes: dict[str, ClassMetrics]
     confusion_matrix: list[list[int]]
     reliability: tuple[ReliabilityBin, ...]
+    accuracy_among_present: float | None = None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The classes without images."""
+        return tuple(name for name, each in self.classes.items() if not each.support)
 
 
 def compute_metrics(
@@ -129,6 +137,7 @@ def compute_metrics(
         labels, predictions, labels=positions, zero_division=0
     )
     reliability = reliability_bins(probabilities.max(axis=1), correct)
+    among_present = np.where(support > 0, probabilities, -1).argmax(axis=1) == labels
     n = len(labels)
     return Metrics(
         n=n,
@@ -137,7 +146,7 @@ def compute_metrics(
         # What balanced_accuracy_score gives, less its warning about predictions
         # of a class that has no images.
         balanced_accuracy=float(recall[support > 0].mean()),
-        macro_f1=float(f1.mean()),
+        macro_f1=float(f1[support > 0].mean()),
         top2_accuracy=float((ranking[:, :2] == labels[:, None]).any(axis=1).mean()),
         log_loss=float(log_loss(labels, probabilities, labels=positions)),
         expected_calibration_error=expected_calibration_error(reliability),
@@ -154,6 +163,7 @@ def compute_metrics(
             labels, predictions, labels=positions
         ).tolist(),
         reliability=reliability,
+        accuracy_among_present=None if support.all() else float(among_present.mean()),
     )
 
 

@@ -20,6 +20,8 @@ from emotion_cnn.evaluation.metrics import ReliabilityBin
 _PALETTE = sns.color_palette("colorblind")
 _TRAINING_COLOR, _VALIDATION_COLOR = _PALETTE[0], _PALETTE[1]
 _SHEET_ROWS, _SHEET_COLUMNS = 4, 6
+_LONGEST_NAME = 20
+_MOST_INCHES = 24
 
 
 def draw_loss_curves(
@@ -80,6 +82,13 @@ def draw_loss_curves(
     accuracy_axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
 
 
+def _label(name: str) -> str:
+    """Returns the name of a class as it is drawn: any folder's name can be one."""
+    if len(name) > _LONGEST_NAME:
+        name = name[: _LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return name.replace("$", r"\$")  # What is between two would be a formula.
+
+
 def _rate_drops(
     epochs: Sequence[float], learning_rates: Sequence[float]
 ) -> list[float]:
@@ -122,16 +131,19 @@ def draw_confusion_matrix(
     sns.heatmap(
         cells,
         ax=axes,
-        annot=True,
+        # Numbers of more classes would not be legible.
+        annot=len(classes) <= _MOST_INCHES,
         fmt=".1f" if shares else ".0f",
         cmap="Blues",
         vmin=0,
         vmax=100 if shares else None,
         square=True,
         linewidths=0.5,
-        xticklabels=list(classes),
+        xticklabels=[_label(name) for name in classes],
         yticklabels=[
-            f"{name}\n({support:,.0f})"
+            f"{_label(name)}\n({support:,.0f})"
+            if len(classes) <= _MOST_INCHES
+            else f"{_label(name)} ({support:,.0f})"
             for name, support in zip(classes, supports[:, 0], strict=True)
         ],
         cbar_kws={
@@ -238,8 +250,8 @@ def draw_confident_mistakes(
     for axes, image in zip(axes_grid.flat, most_confident_first, strict=False):
         axes.imshow(images[image], cmap="gray", vmin=0, vmax=255)
         axes.set_title(
-            f"{classes[labels[image]]} \N{RIGHTWARDS ARROW} "
-            f"{classes[predictions[image]]}\n{confidence[image]:.1%}",
+            f"{_label(classes[labels[image]])} \N{RIGHTWARDS ARROW} "
+            f"{_label(classes[predictions[image]])}\n{confidence[image]:.1%}",
             fontsize=10,
         )
     return len(mistakes)
@@ -260,7 +272,7 @@ def confusion_matrix_figure(
     title: str,
 ) -> Figure:
     """Makes a figure of `draw_confusion_matrix`; n is added to the title."""
-    side = max(5, len(classes))
+    side = min(max(5, len(classes)), _MOST_INCHES)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = draw_confusion_matrix(matrix, classes, figure.subplots(), shares=shares)
     axes.set_title(f"{title}, n = {np.sum(matrix):,}")

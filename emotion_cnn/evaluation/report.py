@@ -37,10 +37,25 @@ def _format_part(part: str, metrics: Metrics) -> str:
         *(
             f"{name:<{width}}{each.precision:>9.2%}{each.recall:>9.2%}"
             f"{each.f1:>9.2%}{each.support:>9}"
+            if each.support
+            else f"{name:<{width}}{'-':>9}{'-':>9}{'-':>9}{0:>9}"
             for name, each in metrics.classes.items()
         ),
     ]
     rows = [
         f"{a:<31}    {b}".rstrip() for a, b in zip_longest(left, right, fillvalue="")
     ]
+    if metrics.missing:
+        rows.append(_describe_missing(metrics))
     return "\n".join([f"{part}, n = {metrics.n}", *rows])
+
+
+def _describe_missing(metrics: Metrics) -> str:
+    among = metrics.accuracy_among_present
+    figures = f"No images of {', '.join(metrics.missing)}: means are over the others."
+    if among is None or among == metrics.accuracy:
+        return figures
+    return (
+        f"{figures}\nAccuracy is that of the answers among all classes; among those "
+        f"with images it is\n{among:.2%}."
+    )

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from emotion_cnn.data.classes import parse_classes
 from emotion_cnn.data.images import image_from_array
 from emotion_cnn.errors import ConfigError, DataError
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.inference.test_time_augmentation import VIEWS
-from emotion_cnn.models.description import Network
+from emotion_cnn.models.description import INPUT_RANGES, Network
 from emotion_cnn.models.pair import read_pair
 from emotion_cnn.models.shipped import shipped_folder
 
@@ -21,7 +22,12 @@ _LEAST_SIDE = 8
 _GREATEST_RATIO = 4
 
 
-def load(path: str | os.PathLike[str] | None = None) -> "Classifier":
+def load(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    class_order: str | Sequence[str] | None = None,
+    input_range: str | None = None,
+) -> "Classifier":
     """Loads a network.
 
     Keras is imported by then; choose its backend before, by the environment variable
@@ -30,11 +36,29 @@ def load(path: str | os.PathLike[str] | None = None) -> "Classifier":
     Args:
         path: Folder with `model.json` and `model_weights.h5`, such as a run folder;
             None for the shipped network.
+        class_order: The classes in the order of the outputs, for a network of another
+            tool, whose `model.json` does not say; None for FER2013's seven.
+        input_range: What pixels such a network was trained on: `0-255`, the default,
+            `0-1` or `-1-1`. Images are given as uint8 all the same.
 
     Raises:
-        ModelError: A file is missing or damaged, or is not a network of this kind.
+        ConfigError: `class_order` or `input_range` is not as described.
+        ModelError: A file is missing or damaged, or is not a network of this kind, or
+            `model.json` says otherwise.
     """
-    return Classifier(read_pair(shipped_folder() if path is None else Path(path)))
+    if input_range is not None and input_range not in INPUT_RANGES:
+        raise ConfigError(
+            f"`input_range` is one of {', '.join(INPUT_RANGES)}; found {input_range!r}."
+        )
+    classes = None
+    if class_order is not None:
+        classes = parse_classes(class_order, setting="class_order")
+    network = read_pair(
+        shipped_folder() if path is None else Path(path),
+        classes=classes,
+        input_range=None if input_range is None else INPUT_RANGES[input_range],
+    )
+    return Classifier(network)
 
 
 class Classifier:

@@ -9,7 +9,7 @@ from keras import ops
 from emotion_cnn.errors import ModelError
 from emotion_cnn.files import first_line
 from emotion_cnn.inference.test_time_augmentation import VIEWS
-from emotion_cnn.models.description import Network
+from emotion_cnn.models.description import Network, scaled
 from emotion_cnn.models.probabilities import check_probabilities
 
 BATCH_SIZE = 256
@@ -26,7 +26,8 @@ def predict(
 
     Args:
         network: A network as `pair.read_pair` returns it.
-        images: uint8 or float `(n, size, size, 1)`, gray levels 0 to 255, n above 0.
+        images: uint8 or float `(n, size, size, 1)`, gray levels 0 to 255, n above 0;
+            they are scaled to the network's input range.
         labels: Which label set to predict. A network with a single one predicts that,
             whichever labels are asked for.
         tta: Test-time augmentation, one of `VIEWS`: the probabilities are the mean of
@@ -51,7 +52,8 @@ def predict(
     step = max(1, _batch_size(network.model) // count)
     batches = []
     for start in range(0, len(images), step):
-        batch = views_of(ops.convert_to_tensor(images[start : start + step], "float32"))
+        pixels = ops.convert_to_tensor(images[start : start + step], "float32")
+        batch = views_of(scaled(pixels, network.description.input_range))
         try:
             outputs = network.model.predict_on_batch(batch)
         # A network from a file can make the backend raise almost anything.

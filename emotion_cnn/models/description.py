@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.classes import EMOTIONS, MOST_CLASSES, NAME_LENGTH
 from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.errors import ModelError
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import keras
 
 GRAY_LEVELS = (0, 255)
+INPUT_RANGES = {"0-255": GRAY_LEVELS, "0-1": (0, 1), "-1-1": (-1, 1)}
+"""Least and greatest value of a pixel, as networks in use expect them, by name."""
 _SIZES = range(8, 1025)
-_NAME_LENGTH = 50
-_MOST_NAMES = 100
 _LARGEST = sys.float_info.max
 
 
@@ -34,7 +34,8 @@ class NetworkDescription:
             outputs. `original` are the labels of the images' folders, `ferplus` the
             majority of FER+'s votes.
         input_size: Height and width of the images, in pixels.
-        input_range: Least and greatest value of a pixel.
+        input_range: What gray levels from 0 to 255 are scaled to for the network, one
+            of `INPUT_RANGES`.
         temperatures: What the logits of each label set have been divided by, so that
             the probabilities are calibrated; 1 where they are not.
         versions: Versions of the packages that wrote the network, by their names.
@@ -60,10 +61,11 @@ class NetworkDescription:
                 f"Expected an `input_size` from {_SIZES[0]} to {_SIZES[-1]} pixels, "
                 f"found {shortened(self.input_size)}."
             )
-        if self.input_range != GRAY_LEVELS:
+        if self.input_range not in INPUT_RANGES.values():
             raise ModelError(
-                f"Expected an `input_range` of {GRAY_LEVELS}, the gray levels of the "
-                f"images, found {shortened(self.input_range)}."
+                "Expected an `input_range` that is one of "
+                f"{', '.join(map(str, INPUT_RANGES.values()))}, found "
+                f"{shortened(self.input_range)}."
             )
         for name, temperature in self.temperatures.items():
             if name not in self.label_sets:
@@ -77,7 +79,7 @@ class NetworkDescription:
                     f"{shortened(temperature)} for {name}."
                 )
         for name, version in self.versions.items():
-            if not (isinstance(version, str) and len(version) <= _NAME_LENGTH):
+            if not (isinstance(version, str) and len(version) <= NAME_LENGTH):
                 raise ModelError(
                     f"Expected `versions` to be short texts, found "
                     f"{shortened(version)} for {shortened(name)}."
@@ -100,14 +102,25 @@ class Network:
     """A Keras model and what it is for.
 
     Attributes:
-        model: From raw gray values, float32 or uint8 (batch, input_size, input_size,
-            1), to probabilities, float32 (batch, classes); (batch, label sets,
-            classes) where there are several label sets.
+        model: From gray values within `description.input_range`, float32 (batch,
+            input_size, input_size, 1), to probabilities, float32 (batch, classes);
+            (batch, label sets, classes) where there are several label sets.
         description: Says what these numbers mean.
+        is_described: Whether the network's own file says so, or the description is
+            what networks of FER2013 have always been.
     """
 
     model: "keras.Model"
     description: NetworkDescription
+    is_described: bool = True
+
+
+def scaled(images: Any, input_range: tuple[int, int]) -> Any:
+    """Returns gray levels, floats from 0 to 255, as a network takes them."""
+    if input_range == GRAY_LEVELS:
+        return images
+    low, high = input_range
+    return images * ((high - low) / 255) + low
 
 
 def parse_description(values: Any) -> NetworkDescription:
@@ -147,11 +160,11 @@ def parse_description(values: Any) -> NetworkDescription:
 def _check_names(name: str, names: tuple[str, ...], *, least: int) -> None:
     sound = all(
         isinstance(each, str)
-        and 0 < len(each.strip()) == len(each) <= _NAME_LENGTH
+        and 0 < len(each.strip()) == len(each) <= NAME_LENGTH
         and each.isprintable()
         for each in names
     )
-    if not sound or not least <= len(set(names)) == len(names) <= _MOST_NAMES:
+    if not sound or not least <= len(set(names)) == len(names) <= MOST_CLASSES:
         raise ModelError(
             f"Expected `{name}` to be {least} or more different names, found "
             f"{shortened(list(names))}."

@@ -7,6 +7,7 @@ that Keras ignores.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,16 @@ import keras
 import numpy as np
 
 from emotion_cnn import __version__
-from emotion_cnn.data.classes import LABELS
+from emotion_cnn.data.classes import EMOTIONS, LABELS
 from emotion_cnn.errors import ModelError
 from emotion_cnn.files import first_line, shown
 from emotion_cnn.models.architecture_file import build_from_json, check_nesting
 from emotion_cnn.models.description import (
+    GRAY_LEVELS,
     Network,
     NetworkDescription,
     parse_description,
+    scaled,
 )
 from emotion_cnn.models.in_memory import network_bytes
 from emotion_cnn.models.pair_files import (
@@ -94,7 +97,12 @@ def _without_defaults(config: Any) -> Any:
     }
 
 
-def read_pair(folder: Path) -> Network:
+def read_pair(
+    folder: Path,
+    *,
+    classes: Sequence[str] | None = None,
+    input_range: tuple[int, int] | None = None,
+) -> Network:
     """Loads a network from `model.json` and `model_weights.h5`.
 
     The files may be a stranger's: only layers that `known_layers` names are built, and
@@ -102,28 +110,43 @@ def read_pair(folder: Path) -> Network:
 
     Args:
         folder: Folder that holds both files.
+        classes: The classes of a pair without a description, in the order of its
+            outputs; None for FER2013's.
+        input_range: What such a pair expects gray levels to be scaled to; None for
+            raw ones.
 
     Returns:
         The network. A pair without a description is described as what networks of
-        FER2013 have always been: 48x48 images, seven emotions, the original labels,
-        or both label sets if it has two outputs.
+        FER2013 have always been, but for what is given: 48x48 images from 0 to 255,
+        seven emotions, the original labels, or both label sets if it has two outputs.
 
     Raises:
         ModelError: A file is missing, damaged, of Keras 2, does not fit the
-            other one, or is not a network of this kind.
+            other one, or is not a network of this kind; or the pair has a
+            description that says otherwise than what is given.
     """
     with open_pair(folder) as files:
-        return load_pair(files)
+        return load_pair(files, classes=classes, input_range=input_range)
 
 
-def load_pair(files: PairFiles) -> Network:
+def load_pair(
+    files: PairFiles,
+    *,
+    classes: Sequence[str] | None = None,
+    input_range: tuple[int, int] | None = None,
+) -> Network:
     """Loads a network from a pair that `open_pair` has opened.
+
+    Args:
+        files: The pair.
+        classes: As for `read_pair`.
+        input_range: As for `read_pair`.
 
     Raises:
         ModelError: As for `read_pair`.
     """
     path = files.path.with_name(MODEL_NAME)
-    network = _build(path, files.architecture)
+    network = _build(path, files.architecture, classes, input_range)
     try:
         content = files.read_weights(megabytes=most_megabytes(network.model))
         load_weights(network.model, content)
@@ -134,7 +157,9 @@ def load_pair(files: PairFiles) -> Network:
             f"one run wrote. ({first_line(error)})"
         ) from error
     size = network.description.input_size
-    gray = np.full((1, size, size, 1), 128, "float32")
+    gray = scaled(
+        np.full((1, size, size, 1), 128, "float32"), network.description.input_range
+    )
     try:
         outputs = network.model(gray, training=False)
     # Layers that do not fit each other can make the backend raise almost anything.
@@ -150,7 +175,12 @@ def load_pair(files: PairFiles) -> Network:
     return network
 
 
-def _build(path: Path, config: dict[str, Any]) -> Network:
+def _build(
+    path: Path,
+    config: dict[str, Any],
+    classes: Sequence[str] | None,
+    input_range: tuple[int, int] | None,
+) -> Network:
     """Returns a network whose weights are not loaded yet."""
     try:
         check_nesting(config)
@@ -174,6 +204,16 @@ def _build(path: Path, config: dict[str, Any]) -> Network:
             raise ModelError(
                 f"`{DESCRIPTION_KEY}` in {path} does not describe a network. {error}"
             ) from error
+        for name, given, found in (
+            ("class_order", classes, described.classes),
+            ("input_range", input_range, described.input_range),
+        ):
+            if given is not None and tuple(given) != found:
+                raise ModelError(
+                    f"`{name}` is for networks whose {MODEL_NAME} says nothing of it; "
+                    f"{shown(str(path))} says {', '.join(map(str, found))}. Leave it "
+                    "out."
+                )
         if "keras" in described.versions:
             writer = f"Keras {shown(described.versions['keras'])}"
     try:
@@ -187,18 +227,27 @@ def _build(path: Path, config: dict[str, Any]) -> Network:
             f"{keras.__version__} runs here.) Choose another network, or build it of "
             "Keras' own layers for images."
         ) from error
-    of_fer2013 = NetworkDescription(), NetworkDescription(label_sets=LABELS)
-    candidates = of_fer2013 if described is None else (described,)
+    assumed = NetworkDescription(
+        classes=EMOTIONS if classes is None else tuple(classes),
+        input_range=GRAY_LEVELS if input_range is None else input_range,
+    )
+    candidates = (
+        (assumed, replace(assumed, label_sets=LABELS))
+        if described is None
+        else (described,)
+    )
     size = candidates[0].input_size
     for description in candidates:
         if shapes == ((None, size, size, 1), description.output_shape):
-            return Network(model, description)
+            return Network(model, description, is_described=described is not None)
+    known = described is not None or classes is not None
     raise ModelError(
         f"{path} is a network from {shapes[0]} to {shapes[1]}; expected "
         f"{(None, size, size, 1)} to "
         f"{' or '.join(str(each.output_shape) for each in candidates)}: {size}x{size} "
         f"gray images in, the classes {', '.join(candidates[0].classes)} out, for "
         f"{' or for '.join(', '.join(each.label_sets) for each in candidates)} labels."
+        + ("" if known else " If its classes are others, name them with `class_order`.")
     )
 
 

@@ -204,6 +204,12 @@ def _read_architecture(path: Path) -> dict[str, Any]:
     try:
         content = read_limited(path, megabytes=_MODEL_MEGABYTES)
     except (FileNotFoundError, NotADirectoryError):
+        if path.parent.is_file():
+            raise ModelError(
+                f"Expected a folder with {MODEL_NAME} and {WEIGHTS_NAME}, found the "
+                f"file {shown(str(path.parent))}. Name its folder, "
+                f"{shown(str(path.parent.resolve().parent))}."
+            ) from None
         raise _missing(path.parent, MODEL_NAME) from None
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error

@@ -33,26 +33,34 @@ def start_from(network: Network, trained: Network) -> None:
     """Gives a network the weights of a trained one of the same architecture.
 
     Where the trained network has several label sets, those of the other network are
-    taken; the weights of a single label set suit any.
+    taken; the weights of a single label set suit any. Where the trained network is of
+    other classes, the last layer keeps its own weights.
 
     Args:
         network: A network that `build_model` built; its weights are replaced.
         trained: A network as `pair.read_pair` returns it.
 
     Raises:
-        ModelError: The classes, the label sets or the shapes of the weights differ.
+        ModelError: The input range, the label sets or the shapes of the weights differ.
     """
     ours, theirs = network.description, trained.description
-    if ours.classes != theirs.classes:
+    if ours.input_range != theirs.input_range:
         raise ModelError(
-            f"Expected weights of a network of the classes {', '.join(ours.classes)}; "
-            f"found one of {', '.join(theirs.classes)}. Start from another network, or "
-            "leave `weights` out."
+            f"Expected weights of a network of pixels from {ours.input_range[0]} to "
+            f"{ours.input_range[1]}; found one of {theirs.input_range[0]} to "
+            f"{theirs.input_range[1]}. Start from another network, or leave `weights` "
+            "out."
         )
     weights = trained.model.get_weights()
+    if ours.classes != theirs.classes:
+        weights[-2:] = network.model.get_weights()[-2:]
     shape = (len(theirs.label_sets), len(theirs.classes))
-    known = set(ours.label_sets) <= set(theirs.label_sets)
-    if len(theirs.label_sets) > 1 and known and weights[-1].shape == (np.prod(shape),):
+    known = (
+        ours.classes == theirs.classes
+        and set(ours.label_sets) <= set(theirs.label_sets)
+        and weights[-1].shape == (np.prod(shape),)
+    )
+    if len(theirs.label_sets) > 1 and known:
         # The last layer, "emotions", predicts all label sets, one after the other.
         heads = [theirs.label_sets.index(name) for name in ours.label_sets]
         weights[-2:] = [

@@ -76,7 +76,8 @@ class InitialWeights:
     """Weights to start from.
 
     Attributes:
-        arrays: In the order of the network to be trained.
+        arrays: In the order of the network to be trained; without those of the last
+            layer where the network that they are from is of other classes.
         sha256: Of the file they are from, which may be replaced, by this very run if
             it publishes there.
     """
@@ -86,7 +87,7 @@ class InitialWeights:
 
 
 def read_initial_weights(
-    folder: Path, recipe: Recipe, label_sets: Sequence[str]
+    folder: Path, recipe: Recipe, label_sets: Sequence[str], classes: Sequence[str]
 ) -> InitialWeights:
     """Reads the weights of a trained network for a network to be trained.
 
@@ -94,14 +95,25 @@ def read_initial_weights(
         folder: Folder of the trained network.
         recipe: Names the architecture of the network to be trained.
         label_sets: Its label sets.
+        classes: Its classes.
 
     Raises:
         ModelError: There is no network, or one with weights of other shapes.
     """
-    network = _untrained(recipe, NetworkDescription(label_sets=tuple(label_sets)))
+    description = NetworkDescription(tuple(classes), label_sets=tuple(label_sets))
+    network = _untrained(recipe, description)
     with open_pair(folder) as files:
-        start_from(network, load_pair(files))
-        return InitialWeights(network.model.get_weights(), files.digest)
+        trained = load_pair(files)
+        start_from(network, trained)
+    arrays = network.model.get_weights()
+    if description.classes != trained.description.classes:
+        _log.info(
+            "Weights: all layers but the last from %s, which is of other classes (%s)",
+            shown(str(folder)),
+            ", ".join(trained.description.classes),
+        )
+        arrays = arrays[: -len(network.model.get_layer("emotions").weights)]
+    return InitialWeights(arrays, files.digest)
 
 
 def fit_and_evaluate(
@@ -156,7 +168,8 @@ def fit_and_evaluate(
             )
         compile_model(model, recipe, images=len(data.train))
         if initial_weights:
-            network.set_weights(initial_weights.arrays)
+            arrays = initial_weights.arrays
+            network.set_weights([*arrays, *network.get_weights()[len(arrays) :]])
         _check_one_batch(model, data.train.images[: recipe.batch_size])
         _log.info(
             "Network: %s, %s parameters, on %s\nRun: %s",

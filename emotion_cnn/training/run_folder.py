@@ -211,10 +211,15 @@ def find_run(reference: str, runs: Path) -> RunFolder:
     for path in (Path(reference), runs / reference):
         if (path / "config.json").is_file():
             return RunFolder(path)
+    if Path(reference).is_file():
+        raise RunError(
+            f"Expected the folder of a run, found the file {shown(reference)}. Name "
+            f"its folder, {shown(str(Path(reference).resolve().parent))}."
+        )
     names = [run.path.name for run in find_runs(runs)][-10:]
     raise RunError(
         f"Expected a training run, found none called {reference!r}, neither as a "
-        f"folder nor below {runs}. "
+        f"folder nor below {shown(str(runs))}. "
         + (f"The latest there: {', '.join(names)}." if names else "There are none yet.")
     )
 
