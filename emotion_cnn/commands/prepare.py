@@ -68,6 +68,7 @@ class PrepareSettings:
         "numbers stand for, such as cat,dog,1=cat,2=dog or 7=contempt; none leaves a "
         "label out; what is no class is left out and counted",
         metavar="CLASS,NAME=CLASS,...",
+        is_path=False,
         group="labels and split",
     )
     test_share: float = setting(
@@ -83,6 +84,7 @@ class PrepareSettings:
         "is the outermost, -1 the innermost) or a regular expression on the name; "
         "people of CK+, JAFFE and KDEF are recognised",
         metavar="LEVEL|EXPRESSION",
+        is_path=False,
     )
     seed: int = setting(42, "fixes every random choice", minimum=0, maximum=2**31 - 1)
     skip_bad: bool = setting(
@@ -159,11 +161,12 @@ class PrepareSettings:
                     "classes are all named first, such as cat,dog,1=cat,2=dog."
                 )
             own = emotion_from_name(name, classes) if classes != EMOTIONS else None
-            meanings = {names.setdefault(name.lower(), found), found, own or found}
+            first = names.setdefault(name.lower(), found)
+            meanings = dict.fromkeys((own or first, first, found))
             if len(meanings) > 1:
                 raise ConfigError(
                     f"`classes` gives {shown(name)!r} two meanings, "
-                    f"{' and '.join(sorted(meanings))}; leave one out."
+                    f"{' and '.join(meanings)}; leave one out."
                 )
         return names
 

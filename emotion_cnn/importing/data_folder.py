@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from emotion_cnn.data.classes import EMOTIONS
-from emotion_cnn.data.groups import GROUPS_NAME, choose_groups, write_groups
+from emotion_cnn.data.folds import choose_groups
+from emotion_cnn.data.groups import GROUPS_NAME, write_groups
 from emotion_cnn.data.votes import VOTES_NAME, Votes, write_votes
 from emotion_cnn.files import write_json
 from emotion_cnn.importing.grouping import find_groups

@@ -5,6 +5,8 @@ import io
 from collections.abc import Iterator
 from typing import IO
 
+from emotion_cnn.importing.containers import HEAD_SIZE
+
 LINE_LIMIT = 2**20
 """Longest line that is read, in characters; those of FER2013 take about 9,000."""
 
@@ -19,16 +21,18 @@ def find_encoding(head: bytes) -> str:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     # Without a mark: every other byte of such a text is zero.
-    for name, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
-        if head and zeros.count(0) > len(head) / 4:
-            return name
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if max(even, odd) > len(head) / 4 and not min(even, odd):
+        return "utf-16-be" if even > odd else "utf-16-le"
     return "utf-8-sig"
 
 
 def first_lines(head: bytes) -> list[str]:
     """Returns the lines in the first bytes of a text that are there to their ends."""
     lines = head.decode(find_encoding(head), "replace").splitlines(keepends=True)
-    return [line.rstrip("\r\n") for line in lines if line.endswith(("\r", "\n"))]
+    if lines and len(head) >= HEAD_SIZE and not lines[-1].endswith(("\r", "\n")):
+        lines.pop()
+    return [line.rstrip("\r\n") for line in lines]
 
 
 def read_lines(stream: IO[bytes], encoding: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import PurePosixPath
 from typing import IO
 
@@ -51,6 +52,7 @@ from emotion_cnn.importing.text_tables import (
 KIND = "list of image names and labels, with the images beside it"
 
 _LISTS_AT_MOST = 1000
+_COMPARED_AT_MOST = 50
 _NOT_LISTED = "image that no list names"
 _LISTED_TWICE = "image listed twice"
 _NAMES = (
@@ -76,6 +78,7 @@ _BOXES = (
 _WIDTHS = ("face_width", "w", "width")
 # ExpW's label.lst: name, face, top, left, right, bottom, confidence, label.
 _EXPW_COLUMNS, _EXPW_BOX = 8, (3, 2, 4, 5)
+_NO_NUMBERS = {"NULL", "NAN", ""}
 _WHOLE_NUMBER = re.compile(r"([0-9]{1,4})(?:\.0+(?:e\+00)?)?")
 
 
@@ -222,8 +225,11 @@ def _find_layout(head: bytes) -> _Layout | None:
         with suppress(csv.Error):
             table = [split_line(line, delimiter) for line in lines]
             width = len(table[0])
-            if width < 2 or any(len(cells) != width for cells in table):
+            sound = [cells for cells in table if len(cells) == width]
+            # Lines that are bad are named when all are read.
+            if width < 2 or 2 * len(sound) < len(table):
                 continue
+            table = sound
             layout = _with_header(table) or _without_header(table)
             if layout is not None:
                 return replace(
@@ -258,7 +264,8 @@ def _without_header(table: list[list[str]]) -> _Layout | None:
     images = [
         number
         for number, cells in enumerate(columns)
-        if all(cell.strip().lower().endswith(IMAGE_SUFFIXES) for cell in cells)
+        if 2 * sum(cell.strip().lower().endswith(IMAGE_SUFFIXES) for cell in cells)
+        > len(cells)
     ]
     if len(images) != 1:
         return None
@@ -297,9 +304,11 @@ def _rows(stream: IO[bytes], member: Member, layout: _Layout) -> Iterator[_Row]:
             word = cells[layout.part].strip().lower()
             part = PART_NAMES.get(word)
             error = "" if part else f"unknown part of a split {word[:40]!a}"
-        if layout.box:
+        values = [cells[column].strip() for column in layout.box]
+        # AffectNet has no box where there is no face.
+        if values and not set(map(str.upper, values)) & _NO_NUMBERS:
             try:
-                ends = [float(cells[column]) for column in layout.box]
+                ends = [float(value) for value in values]
                 if layout.has_sizes:
                     ends[2:] = [ends[0] + ends[2], ends[1] + ends[3]]
                 box = (ends[0], ends[1], ends[2], ends[3])
@@ -329,54 +338,69 @@ class _Index:
             for member in container.members
             if member.name.lower().endswith(IMAGE_SUFFIXES)
         ]
-        self._by_name: dict[str, list[Member]] = defaultdict(list)
+        self._by_stem: dict[str, list[Member]] = defaultdict(list)
         for member in self.members:
-            path = PurePosixPath(member.name.lower())
-            self._by_name[path.name].append(member)
-            # Names without a suffix.
-            self._by_name[path.stem].append(member)
+            self._by_stem[_lower(member.name).stem].append(member)
+        self._by_path: dict[str, dict[str, list[Member]]] = {}
 
     def find(self, name: str, listing: Member) -> Member | str:
         """Returns the image, or why there is none.
 
         Args:
-            name: Its name, perhaps with some of its folders.
+            name: Its name, perhaps with some of its folders, or without its suffix.
             listing: The list; of several images of one name the one nearest to it.
         """
-        path = PurePosixPath(name.replace("\\", "/").lower())
+        path = _lower(name.replace("\\", "/"))
         # RAF-DB lists the originals, and has the aligned faces beside them.
-        for each in (f"{path.stem}_aligned", path.name, path.stem):
-            if candidates := self._by_name.get(each):
+        for stem in (f"{path.stem}_aligned", path.stem, path.name):
+            if stem in self._by_stem:
                 break
         else:
             return f"no image {shown(name)[:100]!r}"
-        parent = PurePosixPath(listing.name.lower()).parent
+        candidates = self._by_stem[stem]
+        parent = _lower(listing.name).parent
+        if len(candidates) > _COMPARED_AT_MOST:
+            # To compare with each of them takes a time that grows with their square.
+            candidates = self._on_path(stem, (parent / path, path)) or candidates
+        same_suffix = [m for m in candidates if _lower(m.name).name == path.name]
+        candidates = same_suffix or candidates
 
         def closeness(member: Member) -> tuple[int, int]:
             """Returns how many folders it shares with the name, and with the list."""
-            folders = PurePosixPath(member.name.lower()).parts[:-1]
-            own = path.parts[:-1]
-            shared = _same(reversed(folders), reversed(own))
+            folders, own = _lower(member.name).parts[:-1], path.parts[:-1]
+            shared = _same(folders[::-1], own[::-1])
             return shared, _same(folders, parent.parts)
 
-        best = sorted(candidates, key=closeness)
-        if len(best) > 1 and closeness(best[-1]) == closeness(best[-2]):
-            return (
-                f"{len(best):,} images are called {shown(name)[:100]!r}, such as "
-                f"{shown(best[-1].name)[:100]} and {shown(best[-2].name)[:100]}"
-            )
-        return best[-1]
+        if len(candidates) <= _COMPARED_AT_MOST:
+            candidates = sorted(candidates, key=closeness)
+            if len(candidates) == 1 or len(set(map(closeness, candidates[-2:]))) == 2:
+                return candidates[-1]
+        return (
+            f"{len(candidates):,} images are called {shown(name)[:100]!r}, such as "
+            f"{shown(candidates[-1].name)[:100]} and {shown(candidates[-2].name)[:100]}"
+        )
+
+    def _on_path(self, stem: str, paths: Sequence[PurePosixPath]) -> list[Member]:
+        """Returns the images at the first of some paths that leads to any."""
+        if stem not in self._by_path:
+            by_path = self._by_path.setdefault(stem, defaultdict(list))
+            for member in self._by_stem[stem]:
+                parts = _lower(member.name).parts
+                for key in {"/".join(parts), "/".join(parts[-2:])}:
+                    by_path[key].append(member)
+        by_path = self._by_path[stem]
+        keys = (*map(str, paths), "/".join(paths[-1].parts[-2:]))
+        return next((by_path[key] for key in keys if key in by_path), [])
 
 
-def _same(
-    one: Iterator[str] | Sequence[str], other: Sequence[str] | Iterator[str]
-) -> int:
-    count = 0
-    for left, right in zip(one, other, strict=False):
-        if left != right:
-            break
-        count += 1
-    return count
+def _lower(path: str) -> PurePosixPath:
+    return PurePosixPath(path.lower())
+
+
+def _same(one: Sequence[str], other: Sequence[str]) -> int:
+    """Returns the number of folders that both begin with."""
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return len(list(pairs))
 
 
 def _records(
