@@ -205,7 +205,7 @@ def test_faults_are_reported_and_no_error(folder, capsys):
         image.unlink()
     found = run(folder)
     assert found["unreadable"] == {
-        "train/angry/broken.jpg": "not a JPEG or PNG image",
+        "train/angry/broken.jpg": "not a JPEG, PNG, WebP, BMP, TIFF or GIF image",
         "test/happy/empty.png": "empty file",
     }
     assert found["converted"] == {

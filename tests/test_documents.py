@@ -6,10 +6,12 @@ Commands run in a folder with a few drawn faces under the names that the documen
 
 import ast
 import csv
+import json
 import re
 import shlex
 import shutil
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +19,13 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import emotion_cnn
 from emotion_cnn.cli import main
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.drawn_faces import draw_faces
+from emotion_cnn.data.groups import find_groups
 from emotion_cnn.data.votes import VOTE_COLUMNS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -195,12 +199,73 @@ def small_data(tmp_path_factory, shared_networks):
                 shutil.copy(path, copy)
     write_rows(folder / "ferplus_rows.csv", *rows)
 
+    write_rows(folder / "icml_face_data.csv", *((a, c, b) for a, b, c in table))
     finished = folder / "runs" / "RUN"
     finished.mkdir(parents=True)
     (finished / "config.json").write_text('{"data": "faces"}')
     for place in (folder, finished):
         for name in ("model.json", "model_weights.h5"):
             shutil.copy(shared_networks[0] / name, place)
+    return folder
+
+
+PEOPLE = 10
+
+
+@pytest.fixture(scope="module")
+def data_sets(tmp_path_factory):
+    """A folder with drawn faces in the layouts of docs/datasets.md."""
+    folder = tmp_path_factory.mktemp("data_sets")
+    images, labels = draw_faces(PEOPLE, seed=1)
+    lists: dict[str, list[str]] = defaultdict(list)
+    for n, (image, label) in enumerate(zip(images[..., 0], labels, strict=True)):
+        emotion, person = EMOTIONS[label], n % PEOPLE
+        letters = ("AN", "DI", "FE", "HA", "NE", "SA", "SU")[label]
+        part = "train" if person else "test"
+        sequence = f"S{person:03}/{label:03}/S{person:03}_{label:03}_00000009"
+        ck48, number = emotion.replace("neutral", "contempt"), (label + 1) % 8
+        names = [
+            f"FERPlus/{emotion}/fer{n:07}.png",
+            f"CK+/cohn-kanade-images/{sequence}.png",
+            f"CK+/cohn-kanade-images/{sequence[:-1]}8.png",
+            f"CK+48/{ck48}/S{person:03}_{label:03}_00000009.png",
+            f"RAF-DB/Image/aligned/{part}_{n:05}_aligned.jpg",
+            f"AffectNet/Manually_Annotated_Images/{person}/{n}.jpg",
+            f"AffectNet8/{'train' if person else 'val'}/{number}/{n}.jpg",
+            f"jaffe/{'KLMNPRTUYZ'[person]}A.{letters}1.{n}.tiff",
+            f"KDEF/AF{person:02}/AF{person:02}{letters.replace('FE', 'AF')}S.JPG",
+            f"ExpW/image/{emotion}_{n}.jpg",
+            f"photos/{('cat', 'dog', 'bird')[n % 3]}/{n}.webp",
+            f"people/P{person:03}/{emotion}/0.jpg",
+        ]
+        for name in names:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path, quality=95)
+        lists[f"CK+/Emotion/{sequence}_emotion.txt"] = [f"   {number}.0000000e+00"]
+        lists["RAF-DB/EmoLabel/list_patition_label.txt"].append(
+            f"{part}_{n:05}.jpg {label + 1}"
+        )
+        table = lists[f"AffectNet/{'training' if person else 'validation'}.csv"]
+        table[:0] = (
+            []
+            if table
+            else [
+                "subDirectory_filePath,face_x,face_y,face_width,"
+                "face_height,facial_landmarks,expression,valence,arousal"
+            ]
+        )
+        table.append(f"{person}/{n}.jpg,0,0,48,48,1.5;2.5,{number},0.1,0.2")
+        lists["ExpW/label/label.lst"].append(
+            f"{emotion}_{n}.jpg 0 0 0 48 48 90.5 {label}"
+        )
+        kind = ("cat", "dog", "bird")[n % 3]
+        lists["photos/labels.csv"].append(f"{n}.webp,{kind}")
+    lists["photos/labels.csv"].insert(0, "image,emotion")
+    for name, lines in lists.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
     return folder
 
 
@@ -222,7 +287,10 @@ def workplace(small_data, tmp_path, monkeypatch, own_environment):
 
 
 @pytest.mark.parametrize("block", blocks_of("sh"), ids=str)
-def test_commands_of_a_block_run_in_order(block, workplace):
+def test_commands_of_a_block_run_in_order(block, workplace, request):
+    if block.document.name == "datasets.md":
+        layouts = request.getfixturevalue("data_sets")
+        shutil.copytree(layouts, workplace, dirs_exist_ok=True)
     for words in shell_commands(block):
         argv = arguments(words)
         if argv is None:
@@ -239,6 +307,23 @@ def test_commands_of_a_block_run_in_order(block, workplace):
                 # A reader has no such folder yet.
                 shutil.rmtree(argv[argv.index("--data") + 1], ignore_errors=True)
             run(*argv)
+            if block.document.name == "datasets.md":
+                check_recipe(Path(argv[argv.index("--data") + 1]))
+
+
+def check_recipe(data: Path) -> None:
+    """Checks that all is read that should be, and that no person is on both sides."""
+    record = json.loads((data / "dataset.json").read_text())
+    assert record["images"] >= PEOPLE
+    assert record["bad"]["count"] == 0
+    counts = record["counts"]
+    assert all(sum(counts[part].values()) for part in ("train", "test"))
+    named = {"ck", "ck48", "jaffe_faces", "kdef_faces", "own"}
+    assert bool(find_groups(data)) == (data.name in named)
+    sides = defaultdict(set)
+    for image, group in find_groups(data).items():
+        sides[group].add(image.partition("/")[0])
+    assert all(len(parts) == 1 for parts in sides.values())
 
 
 def test_each_exception_is_made_use_of():

@@ -136,7 +136,7 @@ def test_unknown_folders_and_files_are_left_out_and_noted(folder):
     save(folder / "test/.ipynb_checkpoints/0.png")
     save(folder / "test/happy/more/0.png")
     (folder / "test/happy/list.csv").write_text("x")
-    (folder / "train/happy/face.gif").write_text("x")
+    (folder / "train/happy/face.heic").write_text("x")
     for hidden in (".DS_Store", "Thumbs.db", "._0.png"):
         (folder / "test/sad" / hidden).write_text("x")
     data = read(folder)
@@ -144,7 +144,7 @@ def test_unknown_folders_and_files_are_left_out_and_noted(folder):
     assert data.notes == (
         "left out: 3 folders (train/contempt, test/.ipynb_checkpoints, "
         "test/happy/more)",
-        "left out: 2 files in class folders (not .jpg, .jpeg or .png)",
+        "left out: 2 files in class folders that are no images (1 .heic, 1 .csv)",
     )
 
 
@@ -236,7 +236,9 @@ def test_a_missing_part_says_what_to_do(folder, part, state, found):
     elif state == "unknown":
         save(folder / part / "Freude/0.png")
     message = message_of(folder)
-    assert message.startswith(f"No images in {folder / part}. Expected .jpg, .jpeg")
+    assert message.startswith(
+        f"No images in {folder / part}. Expected images in a folder"
+    )
     assert found in message
     assert f"Unpack FER2013 into {folder}" in message
     assert "another folder with `data`" in message
@@ -248,7 +250,8 @@ def test_read_test_needs_no_train(folder):
     (folder / "test/sad/x.txt").write_text("x")
     test, notes = folders.read_test(folder, skip_bad=False)
     assert len(test) == 14
-    assert notes == ("left out: 1 file in class folders (not .jpg, .jpeg or .png)",)
+    (note,) = notes
+    assert note == "left out: 1 file in class folders that are no images (1 .txt)"
 
 
 def test_has_images(tmp_path):
@@ -342,9 +345,12 @@ BAD = {
     "empty.jpg": (lambda path: path.write_bytes(b""), "empty file"),
     "text.jpg": (
         lambda path: path.write_text("not an image"),
-        "not a JPEG or PNG image",
+        "not a JPEG, PNG, WebP, BMP, TIFF or GIF image",
     ),
-    "gif.png": (lambda path: save(path, format="GIF"), "not a JPEG or PNG image"),
+    "icon.png": (
+        lambda path: save(path, format="ICO"),
+        "not a JPEG, PNG, WebP, BMP, TIFF or GIF image",
+    ),
     "chunk.png": (broken_chunk, "broken PNG file"),
     "bomb.png": (bomb, "larger than 32 megapixels"),
     "warned.png": (lambda path: bomb(path, 10000), "larger than 32 megapixels"),

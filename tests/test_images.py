@@ -2,6 +2,7 @@
 
 import io
 import random
+import struct
 import subprocess
 import sys
 import zlib
@@ -47,6 +48,109 @@ def test_grayscale_of_the_right_size_is_unchanged():
 def test_16_bits_are_scaled_not_clipped():
     ramp = np.linspace(0, 65535, 48 * 48).astype(np.uint16).reshape(48, 48)
     assert np.array_equal(decoded(Image.fromarray(ramp)), ramp // 256)
+
+
+def deep_png(values: np.ndarray) -> io.BytesIO:
+    """A PNG of 16 bits, which Pillow writes in gray alone."""
+    colour = {1: 0, 3: 2, 4: 6}[values.shape[2]]
+    rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
+    return io.BytesIO(png_file(48, 48, zlib.compress(rows), depth=16, colour=colour))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("greatest", [255, 1023, 4095, 65535])
+def test_16_bits_are_scaled_by_what_they_hold(channels, greatest):
+    ramp = np.linspace(0, greatest, 48 * 48).astype(np.uint16).reshape(48, 48, 1)
+    values = np.repeat(ramp, channels, axis=2)
+    values[..., 3:] = greatest
+    found, _ = decode_image(deep_png(values))
+    assert abs(found - np.linspace(0, 255, 48 * 48).reshape(48, 48)).max() < 1.01
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_numbers_of_32_bits(mode):
+    ramp = np.linspace(0, 255, 48 * 48).reshape(48, 48)
+    for scale in (1, 16, 1 / 255 if mode == "F" else 256):
+        values = (ramp * scale).astype(np.int32 if mode == "I" else np.float32)
+        found, _ = decode_image(encoded(Image.fromarray(values), "TIFF"))
+        assert abs(found - ramp).max() < 1.01
+
+
+OTHER_FORMATS = {
+    "BMP": ("BMP", {}),
+    "GIF": ("GIF", {}),
+    "TIFF": ("TIFF", {}),
+    "TIFF, LZW": ("TIFF", {"compression": "tiff_lzw"}),
+    "TIFF, deflate": ("TIFF", {"compression": "tiff_deflate"}),
+    "TIFF, packbits": ("TIFF", {"compression": "packbits"}),
+    "WebP": ("WEBP", {"lossless": True}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("kind", OTHER_FORMATS)
+def test_other_formats_and_what_is_cut(kind):
+    file_format, options = OTHER_FORMATS[kind]
+    pixels = noise(48, 48)
+    content = encoded(Image.fromarray(pixels), file_format, **options).getvalue()
+    assert np.array_equal(decode_image(io.BytesIO(content))[0], pixels)
+    for size in range(0, len(content), 7):
+        found = decode_image(io.BytesIO(content[:size]))
+        # What follows the image may be lost.
+        assert isinstance(found, str) or size > len(content) - 5, size
+        assert isinstance(found, str) or np.array_equal(found[0], pixels)
+
+
+def test_the_first_of_several_images_is_read():
+    first, second = (Image.new("L", (48, 48), level) for level in (50, 200))
+    for file_format in ("GIF", "TIFF", "WEBP"):
+        options = {"save_all": True, "append_images": [second]}
+        found = decoded(first, file_format, **options)
+        assert abs(found.astype(int) - 50).max() <= 1
+
+
+def test_other_formats_too_large_or_of_kinds_that_are_not_read():
+    tall = struct.pack("<II", 40, 60_000) + struct.pack("<iHHI", 60_000, 1, 24, 0)
+    packed = struct.pack("<IiiHHI", 40, 8, 8, 1, 8, 1)
+    tags = [(256, 4, 60_000), (257, 4, 60_000)]
+    tile = [(256, 4, 8), (257, 4, 8), (322, 4, 60_000), (323, 4, 60_000)]
+    many = [(256, 4, 8), (257, 4, 8), (700, 1, 0)]
+    comments = b"\x21\xfe" + b"\x01a" * 5000 + b"\0"
+    hostile = {
+        b"BM" + bytes(8) + struct.pack("<I", 54) + tall: "larger than 32",
+        b"BM" + bytes(8) + struct.pack("<I", 54) + packed: "of a kind that is not",
+        tiff_file(tags): "larger than 32",
+        tiff_file(tile): "larger than 32",
+        tiff_file(many, count=2**23): "bytes of tags",
+        tiff_file([(256, 4, 8), (257, 4, 8), (259, 3, 7)]): "of a kind that is not",
+        b"GIF89a" + struct.pack("<HH", 60_000, 60_000) + bytes(9): "larger than 32",
+        b"GIF89a" + bytes(7) + comments + bytes(9): "blocks before the image",
+        b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff" * 6: "larger",
+        b"RIFF\x04\0\0\0WEBP": "no image in it",
+        b"RIFF\x04\0\0\0WAVE": "not a JPEG, PNG, WebP",
+    }
+    for content, reason in hostile.items():
+        assert reason in decode_image(io.BytesIO(content)), content[:40]
+
+
+def tiff_file(tags, *, count: int = 1) -> bytes:
+    entries = b"".join(
+        struct.pack("<HHII", tag, kind, count, value) for tag, kind, value in tags
+    )
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_a_box_is_what_is_read():
+    pixels = np.zeros((100, 200, 3), np.uint8)
+    pixels[20:68, 120:168] = 200
+    file = encoded(Image.fromarray(pixels))
+    for box in ((120, 20, 168, 68), (130, 20, 158, 68)):
+        assert (decode_image(file, box=box)[0] == 200).all()
+        file.seek(0)
+    assert (decode_image(file, box=(0, 0, 48, 48))[0] == 0).all()
+    for box in ((9, 9, 9, 20), (300, 0, 310, 10), (0, 0, float("nan"), 5)):
+        file.seek(0)
+        assert "box without a pixel" in decode_image(file, box=box)
 
 
 def test_transparent_pixels_are_white():

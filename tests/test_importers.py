@@ -8,10 +8,12 @@ import io
 import json
 import lzma
 import os
+import shutil
 import struct
 import sys
 import tarfile
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.errors import MissingPackageError, SourceError
 from emotion_cnn.importing import containers
 from emotion_cnn.importing.containers import open_container
-from emotion_cnn.importing.formats import csv_table, find_source
+from emotion_cnn.importing.formats import csv_table, find_source, label_list
 from emotion_cnn.importing.names import numbered_name, row_in_name, safe_stem
 from emotion_cnn.importing.records import BadRecord, ClassNames, ImageRecord, LeftOut
 
@@ -179,7 +181,7 @@ def test_two_whole_tables_are_one_too_many(tmp_path):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("emotion,Usage", "misses the column pixels. Expected emotion, pixels"),
+        ("emotion,Usage", "misses the column pixels, or a column of image names"),
         ("pixels, Usage", "misses the column emotion"),
         ("emotion,pixels,Emotion", "has the column emotion 2 times"),
         ("a,b", "Nothing to import in"),
@@ -200,10 +202,10 @@ ROWS = {
     f"0,{PIXELS[:-1]}1.5,Training": "pixel '1.5' is no whole number",
     f"0,{PIXELS[:-1]}٣,Training": "pixel '\\u0663' is no whole number",
     f"7,{PIXELS},Training": "unknown label '7' (`classes` says what labels stand",
-    f"0,{PIXELS},Validation": "unknown Usage 'Validation' (Training, PublicTest",
+    f"0,{PIXELS},Holdout": "unknown Usage 'Holdout' (Training, PublicTest",
     f"0,{PIXELS}": "2 columns instead of 3",
     f'0,"{PIXELS},Training': "not valid CSV: unexpected end of data",
-    f"0,{PIXELS},Training" + " " * 2**20: "longer than 1,048,576 bytes",
+    f"0,{PIXELS},Training" + " " * 2**20: "longer than 1,048,576 characters",
     f"6, {PIXELS} , publictest ": None,
     f"3,{PIXELS[:4000]}": "2 columns instead of 3; the file ends within this line",
 }
@@ -302,7 +304,9 @@ def test_any_table_is_read_as_it_was_written(
         }
         writer.writerow([cells[name] for name in order])
     text = file.getvalue() if last_end else file.getvalue().rstrip("\r\n")
-    records = list(csv_table.read_table(io.BytesIO(text.encode()), ClassNames({})))
+    content = text.encode()
+    layout = csv_table.find_layout(content[:4096])
+    records = list(csv_table.read_table(io.BytesIO(content), ClassNames({}), layout))
     assert [
         (FER_ORDER.index(EMOTIONS[r.label]), r.image.tobytes(), r.usage)
         for r in records
@@ -322,13 +326,245 @@ def test_any_table_is_read_as_it_was_written(
 )
 def test_no_bytes_make_the_reader_fail(lines):
     content = b"emotion,pixels,Usage\n" + b"\n".join(lines)
-    records = list(csv_table.read_table(io.BytesIO(content), ClassNames({})))
+    layout = csv_table.find_layout(content[:21])
+    records = list(csv_table.read_table(io.BytesIO(content), ClassNames({}), layout))
     assert sum(record.advance for record in records) <= len(content)
     for record in records:
         assert isinstance(record, (ImageRecord, BadRecord))
 
 
+DIALECTS = {
+    "semicolon": lambda text: text.replace(",", ";").encode(),
+    "tab": lambda text: text.replace(",", "\t").encode(),
+    "sep=,": lambda text: f"sep=,\n{text}".encode(),
+    "sep=;": lambda text: f"sep=;\r\n{text.replace(',', ';')}".encode(),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "UTF-16 without a mark": lambda text: text.encode("utf-16-le"),
+    "UTF-16, other order": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+    "line ends of old Macs": lambda text: text.replace("\n", "\r").encode(),
+    "no header": lambda text: text.split("\n", 1)[1].encode(),
+    "no header, semicolon": lambda text: (
+        text.split("\n", 1)[1].replace(",", ";").encode()
+    ),
+    "other names": lambda text: (
+        text.replace("emotion", "Label", 1).replace("Usage", "split", 1).encode()
+    ),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_tables_as_programs_write_them(tmp_path, dialect):
+    for number, text in enumerate((FER2013, ICML)):
+        path = tmp_path / f"{number}.csv"
+        path.write_bytes(DIALECTS[dialect](text))
+        check_table(read(path)[1])
+        path.write_bytes(gzip.compress(path.read_bytes()))
+        check_table(read(path)[1])
+
+
+def test_validation_in_a_table(tmp_path):
+    path = tmp_path / "t.csv"
+    for words, usages in (
+        ("train,val,test", ["Training", "PublicTest", "PrivateTest"]),
+        ("train,test,Validation", ["Training", "PrivateTest", "PublicTest"]),
+        ("training,valid", ["Training", "Test"]),
+        ("train,test", ["Training", "Test"]),
+        ("Training,PrivateTest,val", ["Training", "PrivateTest", "PublicTest"]),
+    ):
+        rows = "".join(f"0,{PIXELS},{word}\n" for word in words.split(","))
+        path.write_text(f"emotion,pixels,Usage\n{rows}")
+        source, records = read(path)
+        assert source.has_split
+        assert [record.usage for record in records] == usages
+
+
+def test_a_source_that_is_none_says_why(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("when,what\n1,2\n")
+    message = message_of(path)
+    assert "needs a header such as emotion,pixels,Usage" in message
+    assert "classes" not in message
+    zipped(tmp_path / "x.xlsx", **{"xl/workbook.xml": b"", "[Content_Types].xml": b""})
+    assert "an Excel workbook: save it as CSV" in message_of(tmp_path / "x.xlsx")
+
+
+# --- lists of labels ---------------------------------------------------------
+
+
+def labels_of(path: Path, **classes: str):
+    source, records = read(path, **classes)
+    assert source.kind == label_list.KIND
+    return source, found(records), [r for r in records if isinstance(r, BadRecord)]
+
+
+LISTS = {
+    "labels.csv": "image,emotion\na.png,happy\nb.png,Sadness\n",
+    "labels.tsv": "emotion\tfile\nhappy\tphotos/a.png\nsad\t/x/photos/b.png\n",
+    "labels.txt": "a.png happy\nb.png sad",
+    "list.lst": "a.png 1\r\nb.png 2\r\n",
+    "excel.csv": "sep=;\r\n;label;image\r\n0;1.0;A.PNG\r\n1;2.0;photos\\b.png\r\n",
+    "stems.csv": "name,label\na,happy\nb,sad\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_of_labels(tmp_path, name):
+    tree(tmp_path, "photos/a.png", "photos/b.png", "photos/c.png")
+    (tmp_path / name).write_bytes(LISTS[name].encode())
+    expected = {
+        "photos/a.png": ("happy", None, "a"),
+        "photos/b.png": ("sad", None, "b"),
+    }
+    numbers = {"_1": "happy", "_2": "sad"}
+    source, images, bad = labels_of(tmp_path, **numbers)
+    assert (images, bad) == (expected, [])
+    assert not source.has_split
+    assert labels_of(tmp_path / name, **numbers)[1] == expected
+    files = {
+        path.relative_to(tmp_path).as_posix(): path.read_bytes()
+        for path in tmp_path.rglob("*.*")
+    }
+    archive = tarred(tmp_path / "archive", files)
+    assert labels_of(archive, **numbers)[1] == expected
+
+
+def test_a_list_that_names_what_is_not_there(tmp_path):
+    tree(tmp_path, "a.png", "1/b.png", "2/b.png")
+    lines = ["image,emotion,split", "a.png,happy,train", "a.png,sad,train"]
+    lines += ["a.png,happy,train", "x.png,sad,test", "b.png,sad,test", "2/b.png,9,test"]
+    lines += ["1/b.png,sad,holdout", '"c', "d.png"]
+    (tmp_path / "l.csv").write_text("\n".join(lines))
+    _, images, bad = labels_of(tmp_path)
+    assert images == {"a.png": ("happy", "Training", "a")}
+    assert {record.place: record.reason for record in bad} == {
+        "line 3 of l.csv": "another label for a.png than line 2 of l.csv",
+        "line 5 of l.csv": "no image 'x.png'",
+        "line 6 of l.csv": "2 images are called 'b.png', such as 2/b.png and 1/b.png",
+        "line 7 of l.csv": "unknown label '9' (`classes` says what labels stand for)",
+        "line 8 of l.csv": "unknown part of a split 'holdout'",
+        "line 9 of l.csv": "not valid CSV: unexpected end of data",
+        "line 10 of l.csv": "only 1 columns",
+    }
+    (tmp_path / "l.csv").write_text("image,emotion\nnowhere.png,sad\n")
+    message = message_of(tmp_path)
+    assert "lists beside it, found none of 1, such as nowhere.png" in message
+
+
+def test_raf_db(tmp_path):
+    tree(
+        tmp_path,
+        *(f"Image/aligned/{name}_aligned.jpg" for name in ("train_1", "test_1")),
+        *(f"Image/original/{name}.jpg" for name in ("train_1", "test_1")),
+    )
+    path = tmp_path / "EmoLabel/list_patition_label.txt"
+    path.parent.mkdir()
+    path.write_text("train_1.jpg 5\ntest_1.jpg 4\n")
+    source, images, _ = labels_of(tmp_path, _4="happy", _5="sad")
+    assert source.has_split
+    assert images == {
+        "Image/aligned/train_1_aligned.jpg": ("sad", "Training", "train_1_aligned"),
+        "Image/aligned/test_1_aligned.jpg": ("happy", "Test", "test_1_aligned"),
+    }
+
+
+def test_lists_with_boxes(tmp_path):
+    photo = Image.new("L", (200, 100))
+    photo.paste(100, (20, 20, 68, 68))
+    photo.paste(200, (120, 30, 168, 78))
+    (tmp_path / "image").mkdir()
+    photo.save(tmp_path / "image/p.png")
+    lines = ["p.png 0 20 20 68 68 40.5 3", "p.png 1 30 120 168 78 40.5 6"]
+    (tmp_path / "label.lst").write_text("\n".join([*lines, "p.png 2 9 9 9 9 1 3"]))
+    # ExpW: top, left, right, bottom.
+    _, records = read(tmp_path, _3="happy", _6="neutral")
+    *faces, bad = records
+    assert [(EMOTIONS[f.label], set(f.image.ravel())) for f in faces] == [
+        ("happy", {100}),
+        ("neutral", {200}),
+    ]
+    assert bad.reason == "box without a pixel of the image in it"
+    (tmp_path / "label.lst").unlink()
+    columns = "subDirectory_filePath,face_x,face_y,face_width,face_height,expression"
+    rows = "x/p.png,120,30,48,48,1\nx/p.png,NULL,NULL,NULL,NULL,10\n"
+    for name in ("training.csv", "validation.csv"):
+        (tmp_path / name).write_text(f"{columns}\n{rows if name[0] == 't' else ''}")
+    _, records = read(tmp_path, _1="happy", _10="none")
+    assert [r.reason for r in records if isinstance(r, LeftOut)] == [
+        "of the label '10'"
+    ]
+    (face,) = (r for r in records if isinstance(r, ImageRecord))
+    assert set(face.image.ravel()) == {200}
+
+
+# --- names that carry the emotion --------------------------------------------
+
+
+def test_jaffe_kdef_and_ck(tmp_path):
+    tree(tmp_path / "jaffe", "KA.AN1.39.tiff", "YM.SU3.60.tiff", "notes/a.png")
+    assert found(read(tmp_path / "jaffe")[1]) == {
+        "KA.AN1.39.tiff": ("angry", None, "KA.AN1.39"),
+        "YM.SU3.60.tiff": ("surprise", None, "YM.SU3.60"),
+    }
+    tree(tmp_path / "kdef", "KDEF/AF01/AF01AFS.JPG", "KDEF/BM35/BM35ANHL.JPG")
+    images = found(read(tmp_path / "kdef")[1])
+    assert [emotion for emotion, *_ in images.values()] == ["fear", "angry"]
+    ck = tmp_path / "ck"
+    tree(ck, *(f"cohn-kanade-images/S005/001/S005_001_{n:08}.png" for n in range(9)))
+    tree(ck, "cohn-kanade-images/S010/001/S010_001_00000002.png")
+    for stem, number in (
+        ("S005/001/S005_001_00000008", 3),
+        ("S010/001/S010_001_00000002", 2),
+    ):
+        path = ck / f"Emotion/{stem}_emotion.txt"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"   {number}.0000000e+00\n")
+    _, records = read(ck)
+    assert [name for _, _, name in found(records).values()] == ["S005_001_00000008"]
+    left_out = [record.reason for record in records if isinstance(record, LeftOut)]
+    assert left_out.count("contempt") == 1
+    assert left_out.count("image without a label in its name or beside it") == 8
+
+
+# --- several sources in one --------------------------------------------------
+
+
+def test_of_several_sources_one_is_taken_and_the_other_named(tmp_path, caplog):
+    tree(tmp_path, "sad/a.png", "fear/b.png")
+    (tmp_path / "fer2013.csv").write_text(FER2013)
+    (tmp_path / "labels.csv").write_text("image,emotion\na.png,happy\nb.png,sad\n")
+    source, records = read(tmp_path)
+    assert found(records)["sad/a.png"][0] == "sad"
+    assert len(source.notes) == 2
+    assert "choose fer2013.csv itself with `source`" in source.notes[0]
+    assert "choose labels.csv itself with `source`" in source.notes[1]
+    assert all(note in caplog.text for note in source.notes)
+    check_table(read(tmp_path / "fer2013.csv")[1])
+    assert found(read(tmp_path / "labels.csv")[1])["sad/a.png"][0] == "happy"
+    # A list without pixels or images of its own hides nothing, and no fault in one.
+    (tmp_path / "fer2013.csv").write_text(f"pixels,other\n{PIXELS},1\n")
+    (tmp_path / "labels.csv").write_text("image,emotion\nnowhere.png,happy\n")
+    assert sorted(found(read(tmp_path)[1])) == ["fear/b.png", "sad/a.png"]
+
+
 # --- class folders -----------------------------------------------------------
+
+
+def test_every_still_format_in_class_folders(tmp_path):
+    suffixes = ("jpg", "jpeg", "jfif", "png", "webp", "bmp", "tif", "tiff", "gif")
+    for suffix in suffixes:
+        path = tmp_path / f"sad/a.{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(face(1)).save(path, "JPEG" if suffix == "jfif" else None)
+    for name in ("a.heic", "b.heic", "c.mp4", "d"):
+        (tmp_path / "sad" / name).write_bytes(b"x")
+    _, records = read(tmp_path)
+    assert len(found(records)) == len(suffixes)
+    reasons = Counter(r.reason for r in records if isinstance(r, LeftOut))
+    assert reasons == {
+        ".heic file in the class folders, no image": 2,
+        ".mp4 file in the class folders, no image": 1,
+        "nameless file in the class folders, no image": 1,
+    }
 
 
 def test_class_folders_of_other_classes(tmp_path):
@@ -344,8 +580,11 @@ def test_class_folders_of_other_classes(tmp_path):
     }
     names = ClassNames({}, ("dog", "cat"))
     records = list(find_source(open_container(tmp_path), names).records())
-    assert [r.reason for r in records if isinstance(r, LeftOut)] == ["contempt"]
-    assert [r.place for r in records if isinstance(r, BadRecord)] == ["sad"]
+    # Other emotions than those declared are no mistake; other names may be one.
+    assert [r.reason for r in records if isinstance(r, LeftOut)] == ["contempt", "sad"]
+    tree(tmp_path, "bird/e.png")
+    records = list(find_source(open_container(tmp_path), names).records())
+    assert [r.place for r in records if isinstance(r, BadRecord)] == ["bird"]
 
 
 def tree(folder: Path, *names: str, size=(48, 48)) -> Path:
@@ -450,10 +689,54 @@ def test_only_train_is_no_split(tmp_path):
     assert not source.has_split
 
 
-def test_everything_twice_is_refused(tmp_path):
-    tree(tmp_path, "train/sad/a.png", "test/sad/b.png", "copy/train/sad/a.png")
-    message = message_of(tmp_path)
-    assert "'copy/train/sad/a.png' and 'train/sad/a.png'" in message
+def test_images_that_differ_are_told_from_copies(tmp_path):
+    """By their content: video frames of each person have the same names."""
+    tree(tmp_path / "a", *(f"P00{n}/Anger/000.jpeg" for n in range(3)), "x/Fear/a.png")
+    _, records = read(tmp_path / "a")
+    names = sorted(record.name for record in records)
+    assert names == ["P000_000", "P001_000", "P002_000", "x_a"]
+    tree(
+        tmp_path / "b",
+        *(f"{part}/sad/P{n}/0.png" for part in ("train", "test") for n in (1, 2)),
+    )
+    _, records = read(tmp_path / "b")
+    assert sorted((r.usage, r.name) for r in records) == [
+        ("Test", "P1_0"),
+        ("Test", "P2_0"),
+        ("Training", "P1_0"),
+        ("Training", "P2_0"),
+    ]
+    tree(tmp_path / "c", "train/sad/a.png", "test/sad/b.png")
+    shutil.copytree(tmp_path / "c/train", tmp_path / "c/copy/train")
+    _, records = read(tmp_path / "c")
+    assert len(found(records)) == 2
+    assert [r.reason for r in records if isinstance(r, LeftOut)] == [
+        "identical copy under the same name"
+    ]
+
+
+def test_names_carry_the_split_where_folders_do_not(tmp_path):
+    """PrivateTest's images must never be trained on."""
+    official = [f"happy/{u}_{n}.jpg" for u in USAGES for n in range(3)]
+    raf = [f"sad/{u}_0000{n}_aligned.jpg" for u in ("train", "test") for n in range(3)]
+    for name, files in (("official", official), ("raf", raf)):
+        tree(tmp_path / name, *files, "fear/mine.png")
+        source, records = read(tmp_path / name)
+        assert source.has_split
+        assert "the split is that of the images' names, such as " in source.notes[0]
+        assert "1 images without a part in their names" in source.notes[1]
+        for place, (_, usage, stem) in found(records).items():
+            expected = "train" if "test" not in place.lower() else "test"
+            assert (usage == "Training") == (expected == "train"), place
+            assert usage in ("Training", "Test") or stem.startswith(usage)
+    # Where there are folders of a split, they are what the user means.
+    tree(tmp_path / "own", "train/sad/PrivateTest_1.png", "test/sad/a.png")
+    source, records = read(tmp_path / "own")
+    assert found(records)["train/sad/PrivateTest_1.png"][1] == "Training"
+    assert "called after another part of a split" in source.notes[0]
+    # A few such names in a folder of others mean nothing.
+    few = ["sad/train_1.png", "sad/test_1.png", *(f"sad/{n}.png" for n in range(5))]
+    assert not read(tree(tmp_path / "few", *few))[0].has_split
 
 
 def test_damaged_images_are_bad_records(tmp_path):
@@ -462,7 +745,7 @@ def test_damaged_images_are_bad_records(tmp_path):
     (tmp_path / "sad/d.jpg").symlink_to("nowhere")
     _, records = read(tmp_path)
     bad = {r.place: r.reason for r in records if isinstance(r, BadRecord)}
-    assert bad["sad/c.png"] == "not a JPEG or PNG image"
+    assert bad["sad/c.png"] == "not a JPEG, PNG, WebP, BMP, TIFF or GIF image"
     assert "No such file" in bad["sad/d.jpg"]
     assert len(found(records)) == 2
 
@@ -574,7 +857,10 @@ def test_parquet_that_cannot_be_used(tmp_path):
     assert "Expected one column of images" in message_of(path)
     parquet.write_table(pa.table({"a": [b"x", None], "label": ["sad", "sad"]}), path)
     reasons = [record.reason for record in read(path)[1]]
-    assert reasons == ["not a JPEG or PNG image", "not the bytes of an image"]
+    assert reasons == [
+        "not a JPEG, PNG, WebP, BMP, TIFF or GIF image",
+        "not the bytes of an image",
+    ]
 
 
 def test_damaged_text_in_parquet(tmp_path):
@@ -754,7 +1040,7 @@ def test_other_files_in_class_folders_are_counted(tmp_path):
     )
     _, records = read(path)
     assert [r.reason for r in records if isinstance(r, LeftOut)] == [
-        "file of another kind in the class folders"
+        ".qng file in the class folders, no image"
     ]
 
 

@@ -19,11 +19,12 @@ from emotion_cnn.commands.prepare import PrepareSettings
 from emotion_cnn.data import bad_images, folders
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import has_images, read_splits
-from emotion_cnn.data.splits import official_parts
+from emotion_cnn.data.groups import find_groups
+from emotion_cnn.data.splits import class_counts, official_parts, split_dataset
 from emotion_cnn.data.votes import VOTE_COLUMNS
 from emotion_cnn.errors import ConfigError, DataError, SourceError
 from emotion_cnn.files import LOCK_NAME
-from emotion_cnn.importing import staging
+from emotion_cnn.importing import grouping, staging
 from emotion_cnn.importing.containers import open_container
 from emotion_cnn.importing.copying import copy_images
 from emotion_cnn.importing.data_folder import FolderWriter, write_record
@@ -216,6 +217,127 @@ def test_a_tree_without_a_split(tmp_path, capsys):
     assert "no images of disgust, happy, neutral, sad, surprise: training" in out
 
 
+@pytest.mark.parametrize(("share", "part"), [(0, "train"), (1, "test")])
+def test_none_or_all_becomes_test(tmp_path, capsys, share, part):
+    table, data = write_table(tmp_path / "train.csv", usage=False), tmp_path / "data"
+    assert prepare("--source", table, "--data", data, "--test-share", share) == 0
+    found = images(data)
+    assert len(found) == ROW_COUNT
+    assert all(name.startswith(f"{part}/") for name in found)
+    assert ": training needs some" in capsys.readouterr().out
+
+
+def test_declared_classes(tmp_path, capsys):
+    for name in ("cat", "Dog", "bird", "happy"):
+        for number in range(5):
+            path = tmp_path / "pets" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(face(number)).save(path)
+    arguments = ("--source", tmp_path / "pets", "--data", tmp_path / "data")
+    assert prepare(*arguments, "--classes", "dog,cat,tired,bird=tired") == 0
+    record = json.loads((tmp_path / "data/dataset.json").read_text())
+    assert record["classes"] == ["dog", "cat", "tired"]
+    assert record["counts"]["train"] == {"dog": 4, "cat": 4, "tired": 4}
+    assert record["left_out"] == {"happy": 5}
+    assert "left out: 5 happy" in capsys.readouterr().out
+    # An export of them comes back.
+    table = tmp_path / "pets.csv"
+    classes = ("--classes", "dog,cat,tired")
+    assert prepare("--source", tmp_path / "data", "--export", table, *classes) == 0
+    again = ("--source", table, "--data", tmp_path / "again")
+    assert prepare(*again, *classes) == 0
+    assert list(images(tmp_path / "again")) != []
+    assert contents(tmp_path / "again/train") == contents(tmp_path / "data/train")
+
+
+def test_contempt_as_an_eighth_class(tmp_path):
+    """And a number that is given adds to those that are known."""
+    table = write_table(tmp_path / "fer2013.csv")
+    pixels = " ".join(["9"] * 2304)
+    with table.open("a") as file:
+        file.write(f"7,{pixels},Training\n")
+    arguments = ("--source", table, "--data", tmp_path / "data", "--replace")
+    assert prepare(*arguments, "--classes", "7=contempt") == 0
+    record = json.loads((tmp_path / "data/dataset.json").read_text())
+    assert (record["images"], record["left_out"]) == (ROW_COUNT, {"contempt": 1})
+    eight = ",".join((*EMOTIONS, "contempt", "7=contempt"))
+    assert prepare(*arguments, "--classes", eight) == 0
+    record = json.loads((tmp_path / "data/dataset.json").read_text())
+    assert record["images"] == ROW_COUNT + 1
+    assert record["counts"]["train"]["contempt"] == 1
+
+
+# --- groups ------------------------------------------------------------------
+
+
+def sequences(folder: Path, name: str, people: int = 10) -> Path:
+    """Images of people, each with every emotion twice; a blank in the name is both."""
+    for person in range(people):
+        for label, emotion in enumerate(EMOTIONS):
+            for number in range(2):
+                path = folder / name.format(
+                    emotion=emotion, p=person, n=10 * label + number
+                )
+                path.parent.mkdir(parents=True, exist_ok=True)
+                seed = 100 * person + 10 * label + number
+                Image.fromarray(face(seed)).save(path)
+    return folder
+
+
+NAMES_OF_PEOPLE = {
+    "{emotion}/S{p:03}_001_{n:08}.png": (),
+    "P{p:03}/{emotion}/{n}.png": ("--group-by", "1"),
+    "{emotion}/x/P{p:03}/{n}.png": ("--group-by", "-1"),
+    "{emotion}/{n}-of-person-{p}.png": ("--group-by", "person-([0-9]+)"),
+    "{emotion}/{p}_{n}.png": ("--group-by", "^[0-9]+"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES_OF_PEOPLE)
+def test_people_are_on_one_side_of_every_split(tmp_path, name, capsys):
+    source, data = sequences(tmp_path / "source", name), tmp_path / "data"
+    options = NAMES_OF_PEOPLE[name]
+    for seed in ("1", "2"):
+        arguments = ("--source", source, "--data", data, "--replace", *options)
+        assert prepare(*arguments, "--seed", seed) == 0
+        assert ": 10, each kept on one side of a split" in capsys.readouterr().out
+        groups = find_groups(data)
+        assert set(groups) == set(images(data))
+        train, test, _ = read_splits(data, skip_bad=False)
+        assert len(test) == 28
+        split = split_dataset(train, test, validation_share=0.1, seed=3, groups=groups)
+        assert "groups kept together" in split.validation_source
+        parts = [
+            {groups[name] for name in part.names}
+            for part in (split.train, split.validation, split.test)
+        ]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 10
+        assert len(split.validation) == 14
+        # Every class is in every part, as far as groups allow.
+        assert all(class_counts(part).values() for part in (split.train, test))
+    assert json.loads((data / "dataset.json").read_text())["options"]["groups"]
+
+
+def test_groups_that_cannot_be_kept(tmp_path, fails, monkeypatch):
+    name = "{emotion}/{p}_" + 40 * "a" + "_{n}.png"
+    source = sequences(tmp_path / "source", name, people=2)
+    arguments = ("--source", source, "--data", tmp_path / "data", "--group-by")
+    message = fails(*arguments, "nobody")
+    assert "by the expression nobody, found none in the names of 28 images" in message
+    assert "Change --group-by." in message
+    assert "Expected at least two groups of images" in fails(*arguments, "_")
+    monkeypatch.setattr(grouping, "_SECONDS", 1)
+    assert "within 1 seconds" in fails(*arguments, "(a+)+x")
+    assert not (tmp_path / "data").exists()
+
+
+def test_groups_on_both_sides_of_a_source_s_own_split(tmp_path, capsys):
+    for part in ("train", "test"):
+        sequences(tmp_path / "source", part + "/{emotion}/S{p:03}_001_{n:08}.png", 2)
+    assert prepare("--source", tmp_path / "source", "--data", tmp_path / "data") == 0
+    assert "2 of these groups are on both sides" in capsys.readouterr().out
+
+
 def test_other_classes(tmp_path):
     """As a library: a source, a writer and a tally that know their classes."""
     for label, name in enumerate(("Dog", "cat", "bird")):
@@ -235,7 +357,9 @@ def test_other_classes(tmp_path):
     record = json.loads((tmp_path / "dataset.json").read_text())
     assert record["counts"]["train"] == record["usages"]["Training"] == expected
     assert record["counts"]["test"] == {"dog": 1, "bird": 0, "cat": 1}
-    assert counts.format_notes() == ["no images of bird: training needs every class"]
+    assert counts.format_notes() == [
+        "no images of bird: training takes the other classes"
+    ]
     rows = [line.split() for line in counts.format_counts().splitlines()]
     assert rows == [
         ["train", "test", "total"],
@@ -701,6 +825,23 @@ def test_votes_by_a_list(folder, tmp_path):
         assert record["options"]["rows_found_by"] == f"a list of {reading}"
 
 
+def test_votes_by_ferplus_s_own_names(tmp_path):
+    """Without row 5, whose image was dropped: later numbers are not those of rows."""
+    for row in range(ROW_COUNT):
+        usage, emotion = USAGES[row % 4], FER_ORDER[row // 4 % 7]
+        part = "train" if usage == "Training" else "test"
+        path = tmp_path / f"own/{part}/{emotion}/fer{row - (row > 5):07}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if row != 5:
+            Image.fromarray(face(row)).save(path)
+    ferplus = write_ferplus(tmp_path / "fer2013new.csv")
+    arguments = ("--source", tmp_path / "own", "--data", tmp_path / "data")
+    assert prepare(*arguments, "--ferplus", ferplus) == 0
+    record = json.loads((tmp_path / "data/dataset.json").read_text())
+    assert record["votes"]["images"] == ROW_COUNT - 1
+    assert record["votes"]["crowd_agrees_with_label"] == ROW_COUNT - 1
+
+
 def test_votes_that_cannot_be_joined(folder, tmp_path, fails):
     source, _ = folder
     ferplus = write_ferplus(tmp_path / "fer2013new.csv")
@@ -792,8 +933,18 @@ def test_an_export_replaces_nothing_unasked(table, tmp_path, fails):
             {"source": "a", "ferplus_rows": "b"},
             "`ferplus_rows` says which votes belong",
         ),
-        ({"source": "a", "classes": "1"}, "found '1'"),
-        ({"source": "a", "classes": "1=bored"}, "neutral, sad, surprise, contempt;"),
+        ({"source": "a", "classes": "1"}, "names 2 to 100 classes"),
+        ({"source": "a", "classes": "1=bored"}, "sad, surprise, contempt, none;"),
+        ({"source": "a", "classes": "1=bored"}, "such as cat,dog,1=cat,2=dog"),
+        ({"source": "a", "classes": "cat,dog,Cat"}, "the class Cat twice"),
+        ({"source": "a", "classes": "happy,sad,joy"}, "the class happy twice"),
+        ({"source": "a", "classes": "cat,dog,cat=dog"}, "two meanings, cat and dog"),
+        ({"source": "a", "classes": "cat,dog,1=sad"}, "cat, dog, contempt, none;"),
+        ({"source": "a", "classes": "cat,a/b"}, "found 'a/b'"),
+        ({"source": "a", "group_by": "(x"}, "found '(x' (missing ), unterminated"),
+        ({"source": "a", "group_by": "x" * 1001}, "more than 1,000 characters"),
+        ({"source": "a", "export": "b", "group_by": "1"}, "leave one of them out"),
+        ({"source": "a", "test_share": 1.1}, "test_share"),
         ({"source": "a", "classes": "=sad"}, "found '=sad'"),
         ({"source": "a", "classes": "1=sad,1=fear"}, "two meanings, sad and fear"),
     ],

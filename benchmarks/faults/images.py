@@ -32,6 +32,7 @@ Encoder = Callable[[np.ndarray], bytes]
 Mutation = Callable[[bytes, random.Random], bytes]
 
 _SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+"""Of the formats whose damage is counted here."""
 _SECONDS_LIMIT = 20.0
 _MEGABYTES_LIMIT = 600
 
@@ -138,10 +139,11 @@ def png_file(
     *,
     before: bytes = b"",
     colour: int = 0,
+    depth: int = 8,
     interlaced: int = 0,
 ) -> bytes:
-    """Returns a PNG file of 8 bits a channel, valid in all but what is given."""
-    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, interlaced)
+    """Returns a PNG file, valid in all but what is given."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     return (
         b"\x89PNG\r\n\x1a\n"
         + png_chunk(b"IHDR", header)
@@ -401,6 +403,10 @@ def _animation() -> bytes:
     return _replaced(content, control, endless)
 
 
+def _blank(file_format: str, mode: str, **options: object) -> bytes:
+    return encode(Image.new(mode, (5600, 5600)), file_format, **options)
+
+
 TRAPS: dict[str, Callable[[], bytes]] = {
     "60,000 x 60,000 PNG": lambda: png_file(
         60_000, 60_000, zlib.compress(bytes(10**8))
@@ -452,6 +458,20 @@ TRAPS: dict[str, Callable[[], bytes]] = {
     ),
     "JPEG, 30 MB of fill bytes": lambda: _jpeg_with(b"\xff" * 30_000_000),
     "JPEG, 30 MB between segments": lambda: _jpeg_with(bytes(30_000_000)),
+    "GIF, comment of 30 MB": lambda: (
+        b"GIF89a\x30\0\x30\0\0\0\0\x21\xfe" + (b"\xff" + bytes(255)) * 120_000
+    ),
+    "TIFF, 60,000 tags of the same 30 MB": lambda: (
+        b"II*\0\x08\0\0\0"
+        + struct.pack("<H", 60_000)
+        + b"".join(
+            struct.pack("<HHII", number, 7, 30_000_000, 8) for number in range(60_000)
+        )
+        + bytes(30_000_000)
+    ),
+    "WebP of 31 megapixels": lambda: _blank("WEBP", "RGBA"),
+    "TIFF of 31 megapixels": lambda: _blank("TIFF", "RGBA", compression="tiff_lzw"),
+    "GIF of 31 megapixels": lambda: _blank("GIF", "P"),
     "40 MB behind an image": lambda: _jpeg_with(b"") + bytes(40_000_000),
 }
 """Files that cost a decoder much more than their size."""

@@ -16,9 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emotion_cnn import __version__
-from emotion_cnn.data.classes import EMOTIONS, LEFT_OUT_CLASSES, emotion_from_name
+from emotion_cnn.data.classes import (
+    EMOTIONS,
+    LEFT_OUT_CLASSES,
+    emotion_from_name,
+    parse_classes,
+)
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.errors import ConfigError
+from emotion_cnn.files import shown
+from emotion_cnn.importing.grouping import check_group_by
+from emotion_cnn.importing.names import NOTHING
 from emotion_cnn.settings import check_settings, from_keywords, setting
 
 if TYPE_CHECKING:
@@ -56,16 +64,27 @@ class PrepareSettings:
     )
     classes: str | None = setting(
         None,
-        "what names or numbers of classes stand for, such as 1=surprise,2=fear; "
-        "contempt is left out and counted",
-        metavar="NAME=EMOTION,...",
+        "the classes, if they are not FER2013's seven emotions, and what names or "
+        "numbers stand for, such as cat,dog,1=cat,2=dog or 7=contempt; none leaves a "
+        "label out; what is no class is left out and counted",
+        metavar="CLASS,NAME=CLASS,...",
+        is_path=False,
         group="labels and split",
     )
     test_share: float = setting(
         0.2,
-        "share of every class that becomes test/ where the source has no split",
-        minimum=0.01,
-        maximum=0.9,
+        "share of every class that becomes test/ where the source has no split; 0 or "
+        "1 for none or all",
+        minimum=0,
+        maximum=1,
+    )
+    group_by: str | None = setting(
+        None,
+        "keep images of one group on one side of the split: the level of a folder (1 "
+        "is the outermost, -1 the innermost) or a regular expression on the name; "
+        "people of CK+, JAFFE and KDEF are recognised",
+        metavar="LEVEL|EXPRESSION",
+        is_path=False,
     )
     seed: int = setting(42, "fixes every random choice", minimum=0, maximum=2**31 - 1)
     skip_bad: bool = setting(
@@ -88,8 +107,15 @@ class PrepareSettings:
         """Checks ranges, classes, and the settings that must agree."""
         check_settings(self)
         self.class_names()
+        if self.group_by is not None:
+            check_group_by(self.group_by)
         if not self.source:
             raise ConfigError("Expected `source`, which says what to import.")
+        if self.export is not None and self.group_by is not None:
+            raise ConfigError(
+                "`group_by` is for the split of a data folder, which `export` does not "
+                "write; leave one of them out."
+            )
         if self.export is not None and self.data is not None:
             raise ConfigError(
                 "`export` writes a file and `data` a folder; leave one of them out."
@@ -105,29 +131,49 @@ class PrepareSettings:
                 "the file with the votes."
             )
 
-    def class_names(self) -> dict[str, str]:
-        """Returns what `classes` says: names to emotions or `LEFT_OUT_CLASSES`.
+    def declared_classes(self) -> tuple[str, ...]:
+        """Returns the classes that `classes` names, FER2013's if it names none.
 
         Raises:
-            ConfigError: It is no list of that kind, or an emotion is unknown.
+            ConfigError: One is named twice, or is no name for a folder.
+        """
+        names = [item for item in self._items() if "=" not in item]
+        return parse_classes(",".join(names)) if names else EMOTIONS
+
+    def class_names(self) -> dict[str, str]:
+        """Returns what `classes` says: names to classes, or to what is left out.
+
+        Raises:
+            ConfigError: It is no list of that kind, or a class is unknown.
         """
         names: dict[str, str] = {}
-        for pair in self.classes.split(",") if self.classes else ():
+        classes = self.declared_classes()
+        known = (*classes, *(each for each in LEFT_OUT_CLASSES if each not in classes))
+        for pair in self._items():
+            if "=" not in pair:
+                continue
             name, _, given = (part.strip() for part in pair.partition("="))
-            emotion = emotion_from_name(given)
-            if given.lower() in LEFT_OUT_CLASSES:
-                emotion = given.lower()
-            if not name or emotion is None:
+            found = emotion_from_name(given, (*known, NOTHING))
+            if not name or found is None:
                 raise ConfigError(
                     "`classes` is a list such as 1=surprise,2=fear of "
-                    f"{', '.join((*EMOTIONS, *LEFT_OUT_CLASSES))}; found {pair!r}."
+                    f"{', '.join((*known, NOTHING))}; found {shown(pair)!r}. Other "
+                    "classes are all named first, such as cat,dog,1=cat,2=dog."
                 )
-            if names.setdefault(name.lower(), emotion) != emotion:
+            own = emotion_from_name(name, classes) if classes != EMOTIONS else None
+            first = names.setdefault(name.lower(), found)
+            meanings = dict.fromkeys((own or first, first, found))
+            if len(meanings) > 1:
                 raise ConfigError(
-                    f"`classes` gives {name!r} two meanings, {names[name.lower()]} "
-                    f"and {emotion}; leave one out."
+                    f"`classes` gives {shown(name)!r} two meanings, "
+                    f"{' and '.join(meanings)}; leave one out."
                 )
         return names
+
+    def _items(self) -> list[str]:
+        return (
+            [item.strip() for item in self.classes.split(",")] if self.classes else []
+        )
 
 
 SETTINGS = (PrepareSettings,)
@@ -154,15 +200,20 @@ def run(**keywords: Any) -> Path:
     from emotion_cnn.importing.records import ClassNames
     from emotion_cnn.importing.staging import staged_file, staged_folder
 
+    notes: list[str] = []
     container = open_container(Path(settings.source))
-    source = find_source(container, ClassNames(settings.class_names()))
+    classes = settings.declared_classes()
+    source = find_source(container, ClassNames(settings.class_names(), classes))
     _log.info("Source: %s, %s", settings.source, source.kind)
+    for note in source.notes:
+        _log.info("  %s", note)
     joiner = _joiner(settings)
     if settings.export:
         output = Path(settings.export)
         with staged_file(output, replace=settings.replace) as file:
             table = TableWriter(
                 file,
+                classes,
                 with_usage=source.has_split,
                 with_votes=source.has_votes or joiner is not None,
             )
@@ -170,14 +221,16 @@ def run(**keywords: Any) -> Path:
     else:
         output = Path(settings.data or ".")
         with staged_folder(output, replace=settings.replace) as folder:
-            writer = FolderWriter(folder)
+            writer = FolderWriter(folder, classes)
             tally = copy_images(source, writer, joiner, skip_bad=settings.skip_bad)
+            notes = writer.group(settings.group_by)
             writer.split(tally, test_share=settings.test_share, seed=settings.seed)
             writer.write_votes()
-            record = _record(settings, container, source, joiner)
+            writer.write_groups()
+            record = _record(settings, container, source, joiner, notes)
             write_record(folder, record, tally)
     print(f"Written: {output}\n\n{tally.format_counts()}\n")
-    for note in tally.format_notes():
+    for note in (*notes, *tally.format_notes()):
         _log.info("%s", note)
     return output
 
@@ -201,12 +254,15 @@ def _record(
     container: "Container",
     source: "Source",
     joiner: "VoteJoiner | None",
+    groups: list[str],
 ) -> dict[str, Any]:
     """Returns what `dataset.json` says about source and options.
 
     Names of files, not where they lay: a data folder can be passed on.
     """
     share = f"{settings.test_share:g} of every class to test, seed {settings.seed}"
+    if groups:
+        share += ", groups kept together"
     return {
         "written_by": f"emotion-cnn {__version__}",
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -215,12 +271,14 @@ def _record(
             "packed_as": container.kind,
             "kind": source.kind,
             "sha256": container.sha256(source.members),
+            "notes": list(source.notes),
         },
         "options": {
             "classes": settings.class_names(),
             "skip_bad": settings.skip_bad,
             "split": "of the source" if source.has_split else share,
             "ferplus": settings.ferplus and Path(settings.ferplus).name,
+            "groups": groups,
             "rows_found_by": joiner.method if joiner else None,
         },
     }

@@ -14,6 +14,11 @@ import simplejpeg
 MEGAPIXEL_LIMIT = 32
 """Largest image that is read; decoded it takes up to 4 bytes a pixel."""
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""The formats that are read, as Pillow calls them."""
+
+NO_IMAGE = "not a JPEG, PNG, WebP, BMP, TIFF or GIF image"
+
 TOO_LARGE = f"larger than {MEGAPIXEL_LIMIT} megapixels"
 
 
@@ -25,16 +30,16 @@ def find_damage(content: bytes) -> str | None:
             phones append more images, and videos.
 
     Returns:
-        The reason in a few words; None for a JPEG or PNG in which nothing is wrong
-        that can be noticed. Changes that make other, valid data of a JPEG cannot:
-        unlike PNG, it has no checksums.
+        The reason in a few words; None for an image in which nothing is wrong that
+        can be noticed. Changes that make other, valid data cannot: only PNG has
+        checksums of all, and TIFF of what is packed by deflate.
     """
     if not content:
         return "empty file"
     for signature, find in _FORMATS.items():
         if content.startswith(signature):
             return find(content)
-    return "not a JPEG or PNG image"
+    return NO_IMAGE
 
 
 def is_too_large(width: int, height: int) -> bool:
@@ -256,4 +261,230 @@ def _decompress_to(size: int, parts: list[memoryview]) -> bool:
     return decompressor.eof and size <= 0
 
 
-_FORMATS = {b"\xff\xd8": _find_in_jpeg, b"\x89PNG\r\n\x1a\n": _find_in_png}
+# --- WebP --------------------------------------------------------------------
+
+
+def _find_in_webp(content: bytes) -> str | None:
+    try:
+        if content[8:12] != b"WEBP":
+            return NO_IMAGE
+        (size,) = struct.unpack_from("<I", content, 4)
+        if 8 + size > len(content):
+            return "broken WebP file (ends early)"
+        found_image = False
+        position = 12
+        for _ in range(_CHUNK_LIMIT):
+            if position + 8 > 8 + size:
+                break
+            kind, length = struct.unpack_from("<4sI", content, position)
+            body = position + 8
+            if body + length > 8 + size:
+                return "broken WebP file (ends early)"
+            if is_too_large(*_webp_size(kind, content, body)):
+                return TOO_LARGE
+            found_image |= kind in (b"VP8 ", b"VP8L", b"ANMF")
+            position = body + length + length % 2
+        else:
+            return f"broken WebP file (more than {_CHUNK_LIMIT:,} chunks)"
+    except struct.error:
+        return "broken WebP file (ends early)"
+    return None if found_image else "broken WebP file (no image in it)"
+
+
+def _webp_size(kind: bytes, content: bytes, body: int) -> tuple[int, int]:
+    """Returns the width and height that a chunk gives, zeros if it gives none."""
+    if kind in (b"VP8X", b"ANMF"):
+        start = body + (4 if kind == b"VP8X" else 6)
+        fields = struct.unpack_from("<HBHB", content, start)
+        return fields[0] + (fields[1] << 16) + 1, fields[2] + (fields[3] << 16) + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", content, body + 6)
+        return width & 0x3FFF, height & 0x3FFF
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", content, body + 1)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return 0, 0
+
+
+# --- BMP ---------------------------------------------------------------------
+
+_BMP_BITS = (1, 4, 8, 16, 24, 32)
+# Without packing, or with masks of the colours: run lengths can unpack to anything.
+_BMP_PLAIN = (0, 3, 6)
+
+
+def _find_in_bmp(content: bytes) -> str | None:
+    try:
+        offset, header = struct.unpack_from("<II", content, 10)
+        if header == 12:
+            width, height, _, bits = struct.unpack_from("<HHHH", content, 18)
+            packing = 0
+        else:
+            width, height, _, bits, packing = struct.unpack_from("<iiHHI", content, 18)
+    except struct.error:
+        return "broken BMP file (ends early)"
+    if is_too_large(abs(width), abs(height)):
+        return TOO_LARGE
+    if packing not in _BMP_PLAIN or bits not in _BMP_BITS:
+        return f"BMP file of a kind that is not read (packing {packing}, {bits} bits)"
+    if offset + abs(height) * ((abs(width) * bits + 31) // 32 * 4) > len(content):
+        return "broken BMP file (ends early)"
+    return None
+
+
+# --- TIFF --------------------------------------------------------------------
+
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_PACKING = 256, 257, 259
+_TIFF_STRIPS, _TIFF_STRIP_SIZES = 273, 279
+_TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 322, 323
+_TIFF_TILES, _TIFF_TILE_SIZES = 324, 325
+_TIFF_TYPE_SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8), start=1))
+_TIFF_NUMBERS = {1: "B", 3: "H", 4: "I"}
+_TIFF_DEFLATE = (8, 32946)
+_TIFF_PACKINGS = (1, 5, 32773, *_TIFF_DEFLATE)
+# Pillow reads all tags into memory, whether it knows them or not.
+_TIFF_TAGS_LIMIT = 2**22
+
+
+def _find_in_tiff(content: bytes) -> str | None:
+    order = "<" if content.startswith(b"II") else ">"
+    try:
+        tags = _tiff_tags(content, order)
+    except ValueError as error:
+        return f"broken TIFF file ({error})"
+    except struct.error:
+        return "broken TIFF file (ends early)"
+    width, height = (tags.get(tag, (0,))[0] for tag in (_TIFF_WIDTH, _TIFF_HEIGHT))
+    tile = [tags.get(tag, (0,))[0] for tag in (_TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT)]
+    if is_too_large(width, height) or is_too_large(*tile):
+        return TOO_LARGE
+    (packing, *_) = tags.get(_TIFF_PACKING, (1,))
+    if packing not in _TIFF_PACKINGS:
+        return f"TIFF file of a kind that is not read (packing {packing})"
+    starts = tags.get(_TIFF_STRIPS) or tags.get(_TIFF_TILES) or ()
+    sizes = tags.get(_TIFF_STRIP_SIZES) or tags.get(_TIFF_TILE_SIZES) or ()
+    if not starts or len(starts) != len(sizes) or len(starts) > _CHUNK_LIMIT:
+        return "broken TIFF file (no list of its data)"
+    if sum(sizes) > len(content):
+        return "broken TIFF file (ends early)"
+    data = memoryview(content)
+    for start, size in zip(starts, sizes, strict=True):
+        if start + size > len(content):
+            return "broken TIFF file (ends early)"
+        if packing in _TIFF_DEFLATE:
+            try:
+                is_whole = _is_whole(data[start : start + size])
+            except zlib.error as error:
+                return f"broken TIFF file ({error})"
+            if not is_whole:
+                return "broken TIFF file (image data end early)"
+    return None
+
+
+def _is_whole(packed: bytes | memoryview) -> bool:
+    """Returns whether a zlib stream comes to its end, where its checksum is.
+
+    Raises:
+        zlib.error: It is no such stream, or its checksum is wrong.
+    """
+    decompressor = zlib.decompressobj()
+    unpacked = 0
+    # Later strips of an image this large cannot be of it either.
+    while packed and unpacked <= 8 * MEGAPIXEL_LIMIT * 1_000_000:
+        unpacked += len(decompressor.decompress(packed, _DECOMPRESSED_AT_ONCE))
+        packed = decompressor.unconsumed_tail
+    return decompressor.eof
+
+
+def _tiff_tags(content: bytes, order: str) -> dict[int, tuple[int, ...]]:
+    """Returns the whole numbers of the tags of the first image.
+
+    Raises:
+        ValueError: The tags are too large.
+        struct.error: The file ends before they do.
+    """
+    tags: dict[int, tuple[int, ...]] = {}
+    total = 0
+    (position,) = struct.unpack_from(f"{order}I", content, 4)
+    (count,) = struct.unpack_from(f"{order}H", content, position)
+    for entry in range(position + 2, position + 2 + 12 * count, 12):
+        tag, kind, number = struct.unpack_from(f"{order}HHI", content, entry)
+        size = number * _TIFF_TYPE_SIZES.get(kind, 1)
+        total += size
+        if total > _TIFF_TAGS_LIMIT:
+            raise ValueError(f"more than {_TIFF_TAGS_LIMIT:,} bytes of tags")
+        at = entry + 8
+        if size > 4:
+            (at,) = struct.unpack_from(f"{order}I", content, at)
+        if at + size > len(content):
+            raise struct.error
+        if kind in _TIFF_NUMBERS and number:
+            pattern = f"{order}{number}{_TIFF_NUMBERS[kind]}"
+            tags[tag] = struct.unpack_from(pattern, content, at)
+    # Where the next image is follows; libtiff wants to know.
+    struct.unpack_from(f"{order}I", content, position + 2 + 12 * count)
+    return tags
+
+
+# --- GIF ---------------------------------------------------------------------
+
+# Pillow joins the blocks of a comment one by one.
+_GIF_EXTENSION_BLOCKS = 4096
+_GIF_BLOCKS = 2**18
+
+
+def _find_in_gif(content: bytes) -> str | None:
+    """Looks at the first image, which is the one that is read."""
+    try:
+        if is_too_large(*struct.unpack_from("<HH", content, 6)):
+            return TOO_LARGE
+        position, blocks = 13 + _gif_colours(content[10]), 0
+        while (kind := content[position]) == 0x21:
+            position, found = _after_gif_blocks(content, position + 2)
+            blocks += found
+            if blocks > _GIF_EXTENSION_BLOCKS:
+                return f"more than {_GIF_EXTENSION_BLOCKS:,} blocks before the image"
+        if kind != 0x2C:
+            return "broken GIF file (no image in it)"
+        left, top, width, height, flags = struct.unpack_from(
+            "<HHHHB", content, position + 1
+        )
+        if is_too_large(left + width, top + height):
+            return TOO_LARGE
+        # The size of a code precedes the blocks of data.
+        _after_gif_blocks(content, position + 10 + _gif_colours(flags) + 1)
+    except ValueError as error:
+        return f"broken GIF file ({error})"
+    except (struct.error, IndexError):
+        return "broken GIF file (ends early)"
+    return None
+
+
+def _gif_colours(flags: int) -> int:
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _after_gif_blocks(content: bytes, position: int) -> tuple[int, int]:
+    """Returns the position after a list of blocks, and their number.
+
+    Raises:
+        IndexError: The file ends within them.
+        ValueError: There are too many.
+    """
+    for number in range(_GIF_BLOCKS):
+        if not content[position]:
+            return position + 1, number
+        position += 1 + content[position]
+    raise ValueError(f"more than {_GIF_BLOCKS:,} blocks")
+
+
+_FORMATS = {
+    b"\xff\xd8": _find_in_jpeg,
+    b"\x89PNG\r\n\x1a\n": _find_in_png,
+    b"RIFF": _find_in_webp,
+    b"BM": _find_in_bmp,
+    b"II*\0": _find_in_tiff,
+    b"MM\0*": _find_in_tiff,
+    b"GIF87a": _find_in_gif,
+    b"GIF89a": _find_in_gif,
+}

@@ -1,7 +1,7 @@
 """Reading a data folder: images in a folder per class, into arrays.
 
-A data folder holds `train/<class>/` and `test/<class>/` with JPEG or PNG images, and
-perhaps `validation/<class>/`.
+A data folder holds `train/<class>/` and `test/<class>/` with images, and perhaps
+`validation/<class>/`.
 Images come in the order of their classes, then of their names, never in the order
 in which a file system lists them.
 """
@@ -9,7 +9,7 @@ in which a file system lists them.
 import os
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +29,7 @@ from emotion_cnn.data.classes import (
 )
 from emotion_cnn.data.images import (
     IMAGE_SIZE,
+    IMAGE_SUFFIXES,
     OTHER_MODE,
     OTHER_SIZE,
     TURNED,
@@ -48,7 +49,7 @@ HALF_REPLACED = (f"{WORKING_PREFIX}clearing-", f"{WORKING_PREFIX}filling-")
 
 _PARTS = ("train", "test")
 _VALIDATION_PARTS = ("validation", "valid", "val")
-_SUFFIXES = (".jpg", ".jpeg", ".png")
+_SUFFIXES_SHOWN = 10
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 
 # Measured on two cores: images as small as FER2013's (1.6 kB) are decoded twice
@@ -363,7 +364,7 @@ def _is_hidden(entry: "os.DirEntry[str]") -> bool:
 def _is_image(entry: "os.DirEntry[str]") -> bool:
     """Looks at the name alone; a broken link or a pipe counts, and is a bad image."""
     return (
-        entry.name.lower().endswith(_SUFFIXES)
+        entry.name.lower().endswith(IMAGE_SUFFIXES)
         and not _is_hidden(entry)
         and not _is_folder(entry)
     )
@@ -432,8 +433,8 @@ def _require_classes(
     if skipped:
         found += f", and skipped {_count(skipped, 'bad image')}"
     expected = (
-        "Expected .jpg, .jpeg or .png files in a folder for each of "
-        f"{', '.join(map(shown, classes))}; found {found}."
+        f"Expected images in a folder for each of {', '.join(map(shown, classes))}; "
+        f"found {found}."
     )
     if present:
         raise DataError(
@@ -515,11 +516,11 @@ def _notes(
     if unused_folders:
         names = ", ".join(_capped([shown(name) for name in unused_folders]))
         notes.append(f"left out: {_count(len(unused_folders), 'folder')} ({names})")
-    unused_files = sum(len(listing.unused_files) for listing in listings)
+    unused_files = [name for listing in listings for name in listing.unused_files]
     if unused_files:
         notes.append(
-            f"left out: {_count(unused_files, 'file')} in class folders "
-            "(not .jpg, .jpeg or .png)"
+            f"left out: {_count(len(unused_files), 'file')} in class folders that are "
+            f"no images ({count_suffixes(unused_files)})"
         )
     if bad:
         names = "; ".join(list_bad(bad, len(bad)))
@@ -587,6 +588,17 @@ def _read_image(path: Path, size: int) -> tuple[np.ndarray, ImageFormat] | str:
             return decode_image(file, size)
     except (OSError, ValueError) as error:
         return reason_of(error)
+
+
+def count_suffixes(names: Iterable[str]) -> str:
+    """Returns how many files have which suffix, such as `3 .heic, 1 .txt`."""
+    counts = Counter(Path(name).suffix.lower() or "without suffix" for name in names)
+    most = [
+        f"{n:,} {shown(suffix)[:20]}"
+        for suffix, n in counts.most_common(_SUFFIXES_SHOWN)
+    ]
+    rest = counts.total() - sum(n for _, n in counts.most_common(_SUFFIXES_SHOWN))
+    return ", ".join([*most, *([f"{rest:,} others"] if rest else [])])
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,11 +1,16 @@
-"""Folds of the training images: near-duplicates stay together, classes are spread."""
+"""Parts of the training images: what belongs together stays so, classes are spread."""
 
 import hashlib
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
-from emotion_cnn.errors import ConfigError
+import numpy as np
+
+from emotion_cnn.errors import ConfigError, DataError
+from emotion_cnn.files import shown
 
 _MOST_FOLDS = 20
 
@@ -70,6 +75,51 @@ def divide_into_folds(
         sizes[fold] += len(group)
         fold_of.update(dict.fromkeys(group, fold + 1))
     return [fold_of[name] for name in names]
+
+
+def choose_groups(
+    labels: np.ndarray, groups: Sequence[str], *, share: float, seed: int
+) -> np.ndarray:
+    """Chooses whole groups that hold about a share of every class.
+
+    Args:
+        labels: int `(n,)`.
+        groups: The n groups.
+        share: Above 0 and below 1; rounded to a multiple of a twentieth or of a
+            larger part, and to whole groups.
+        seed: Chooses them.
+
+    Returns:
+        bool `(n,)`: which images are chosen; some, and never all.
+
+    Raises:
+        DataError: There are fewer than two groups, or no class has two images.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    numbers = np.unique(np.array(groups, dtype=object), return_inverse=True)[1]
+    part = Fraction(share).limit_denominator(_MOST_FOLDS) or Fraction(1, _MOST_FOLDS)
+    most = min(int(numbers.max(initial=0)) + 1, int(np.bincount(labels).max(initial=0)))
+    if most < 2:
+        raise DataError(
+            "Expected at least two groups of images, to keep each on one side of a "
+            f"split, and two images of a class; found one of {shown(groups[0])!r}. Add "
+            "images, or choose other groups."
+        )
+    count = min(max(part.denominator, 2), most)
+    chosen_folds = min(max(1, round(share * count)), count - 1)
+    chosen = np.zeros(len(labels), dtype=bool)
+    folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A class with fewer images than folds is in some of them alone.
+        warnings.simplefilter("ignore", UserWarning)
+        for fold, (_, positions) in enumerate(folds.split(labels, labels, numbers)):
+            if fold < chosen_folds:
+                chosen[positions] = True
+    if not chosen.any() or chosen.all():
+        # More folds than groups that are large enough: the first group, then.
+        chosen = numbers == numbers[0]
+    return chosen
 
 
 def _groups(names: Sequence[str], pairs: Iterable[tuple[str, str]]) -> list[list[str]]:

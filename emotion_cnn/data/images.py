@@ -1,6 +1,7 @@
 """Converting one image, from a file or an array, to small grayscale."""
 
 import io
+import math
 from dataclasses import dataclass
 from typing import IO
 
@@ -8,7 +9,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from emotion_cnn.data.damage import (
+    FORMATS,
     MEGAPIXEL_LIMIT,
+    NO_IMAGE,
     find_damage,
     is_too_large,
 )
@@ -20,6 +23,15 @@ IMAGE_SIZE = 48
 
 IMAGE_FILE_LIMIT = 32 * 2**20
 """Largest image file that is read, in bytes."""
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"),
+    *(".bmp", ".dib", ".tif", ".tiff", ".gif"),
+)
+"""What the names of image files end with, in lower case; a file's content decides."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of a face, in pixels of the image as it is stored."""
 
 _MEGAPIXELS_AT_ONCE = 1
 OTHER_SIZE = "of another size"
@@ -35,6 +47,10 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Of colours of 16 bits Pillow reads the high byte, which holds nothing where the values
+# are of 12 bits or fewer. Read in the other order of bytes, it is the low one.
+_DEEP_COLOURS = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
+_DARK = 16
 TURNED = "turned upright as their EXIF data says"
 
 
@@ -65,17 +81,18 @@ class ImageFormat:
 
 
 def decode_image(
-    file: IO[bytes], size: int = IMAGE_SIZE
+    file: IO[bytes], size: int = IMAGE_SIZE, *, box: Box | None = None
 ) -> tuple[np.ndarray, ImageFormat] | str:
     """Decodes an image and converts it to grayscale.
 
     It is turned as its EXIF data says, blended with white where transparent, and
     scaled from 16 bits to 8; other sizes are cropped to the middle square and
-    resized.
+    resized. Of several images in a file it is the first.
 
     Args:
-        file: A JPEG or PNG, at its start.
+        file: An image in one of `FORMATS`, at its start.
         size: Height and width to return, in pixels.
+        box: The part of the image to return, made square where there is room.
 
     Returns:
         Either the image, uint8 `(size, size)`, and its format in the file; or why
@@ -87,19 +104,29 @@ def decode_image(
     try:
         if damage := find_damage(content):
             return shown(damage)[:100]
-        image: Image.Image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
-        original_size, mode = image.size, image.mode
-        if image.width * image.height > _MEGAPIXELS_AT_ONCE * 1_000_000:
-            # Decodes a JPEG at a fraction of its size, in gray; no effect on a PNG.
-            image.draft("L", (8 * size, 8 * size))
-        image.load()
+        file_image = Image.open(io.BytesIO(content), formats=FORMATS)
+        original_size, mode = file_image.size, file_image.mode
+        # A box is in pixels of the whole image.
+        is_large = math.prod(original_size) > _MEGAPIXELS_AT_ONCE * 1_000_000
+        if is_large and box is None:
+            # Decodes a JPEG at a fraction of its size, in gray; no effect on others.
+            file_image.draft("L", (8 * size, 8 * size))
+        is_deep = any(tile.args in _DEEP_COLOURS for tile in file_image.tile)
+        file_image.load()
+        image: Image.Image = file_image
+        if is_deep and _brightest(image) < _DARK:
+            image = _with_low_bytes(image, content)
+        if box is not None:
+            if (crop := _square(box, *original_size)) is None:
+                return "box without a pixel of the image in it"
+            image = image.crop(crop)
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         before = ImageFormat(*original_size, mode, orientation != 1)
         if transpose := _UPRIGHT.get(orientation):
             image = image.transpose(transpose)
         return _to_grayscale(image, size), before
     except UnidentifiedImageError:
-        return "not a JPEG or PNG image"
+        return NO_IMAGE
     except Exception as error:
         # Pillow's decoders raise almost any kind of error on damaged files.
         return reason_of(error)
@@ -153,9 +180,9 @@ def reason_of(error: Exception) -> str:
 
 def _to_grayscale(image: Image.Image, size: int) -> np.ndarray:
     """Returns uint8 `(size, size)`."""
-    if image.mode.startswith("I"):
-        # Pillow's own conversion of 16 bits to 8 clips at 255 instead of scaling.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode.startswith(("I", "F")):
+        # Pillow's own conversion clips at 255 instead of scaling.
+        image = Image.fromarray(_to_8_bits(np.asarray(image)))
     elif image.has_transparency_data:
         image = _blend_with_white(image)
     if image.mode != "L":
@@ -163,6 +190,51 @@ def _to_grayscale(image: Image.Image, size: int) -> np.ndarray:
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size))
     return np.array(image)
+
+
+def _brightest(image: Image.Image) -> int:
+    """Returns the greatest value of the colours, whatever is transparent."""
+    return int(np.asarray(image)[..., :3].max())
+
+
+def _with_low_bytes(high: Image.Image, content: bytes) -> Image.Image:
+    """Returns a PNG of 16-bit colours scaled by what it holds, given its high bytes."""
+    low = Image.open(io.BytesIO(content), formats=("PNG",))
+    low.tile = [tile._replace(args=_DEEP_COLOURS[str(tile.args)]) for tile in low.tile]
+    values = np.asarray(high).astype(np.uint16) << 8 | np.asarray(low)
+    # Colours alike, so that none changes; what is transparent has values of its own.
+    scaled = [_to_8_bits(values[..., :3])]
+    if values.shape[2] == 4:
+        scaled.append(_to_8_bits(values[..., 3:]))
+    return Image.fromarray(np.concatenate(scaled, axis=2))
+
+
+def _square(box: Box, width: int, height: int) -> tuple[int, int, int, int] | None:
+    """Returns a square around a box, as far as the image goes; None for an empty one.
+
+    Its shorter side grows on both ends, so that all of the face stays in.
+    """
+    side = max(box[2] - box[0], box[3] - box[1])
+    if not (box[0] < box[2] and box[1] < box[3] and side < np.inf):
+        return None
+    x, y = (box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2
+    left, top = max(0, round(x)), max(0, round(y))
+    right, bottom = min(width, round(x + side)), min(height, round(y + side))
+    return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+def _to_8_bits(values: np.ndarray) -> np.ndarray:
+    """Returns gray levels of more than 8 bits as uint8, scaled by what they hold.
+
+    Cameras and programs write 8, 10 or 12 bits into numbers of 16, and nothing in the
+    file says so. Fractions from 0 to 1 are gray levels too.
+    """
+    greatest = float(values.max())
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values)
+        values, greatest = (255 * values, 255) if greatest <= 1 else (values, greatest)
+    scale = next((2**bits for bits in (8, 10, 12, 16) if greatest < 2**bits), greatest)
+    return np.floor_divide(values.clip(0), scale // 256).clip(0, 255).astype(np.uint8)
 
 
 def _blend_with_white(image: Image.Image) -> Image.Image:

@@ -29,6 +29,7 @@ from emotion_cnn.data.folders import (
     read_validation,
 )
 from emotion_cnn.data.folds import divide_into_folds, parse_fold
+from emotion_cnn.data.groups import find_groups
 from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.data.near_duplicates import (
     AUDIT_FILE,
@@ -198,6 +199,7 @@ def load_training_data(
             seed=seed,
             notes=notes,
             validation=validation,
+            groups=None if source == SAMPLE_DATA else find_groups(Path(source)),
         )
     if vote_smoothing:
         # After the split: what is held out is neither smoothed nor fitted on.

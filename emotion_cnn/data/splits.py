@@ -2,13 +2,14 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.folds import choose_groups
 from emotion_cnn.errors import DataError
 from emotion_cnn.files import shown
 
@@ -83,6 +84,7 @@ def split_dataset(
     seed: int,
     notes: Sequence[str] = (),
     validation: Split | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Chooses the validation images.
 
@@ -99,9 +101,12 @@ def split_dataset(
         seed: Chooses the images to hold out.
         notes: Become those of the data set.
         validation: Images for validation, where the data have some of their own.
+        groups: The groups of images by their names, such as the persons on them: those
+            of one group are held out together, or not.
 
     Raises:
-        DataError: If images are to be held out and a class has only one.
+        DataError: If images are to be held out and a class has only one, or there
+            is only one group.
     """
     parts = official_parts(test)
     if validation or parts:
@@ -121,9 +126,24 @@ def split_dataset(
             fingerprint(train, validation, test),
             fingerprint(train),
         )
-    held_out = _held_out(train, validation_share, seed)
     share = "tenth" if validation_share == 0.1 else f"{validation_share:.4g} share"
     source = f"a stratified, seeded {share} of train/"
+    if groups and any(name in groups for name in train.names):
+        of_train = [groups.get(name, name) for name in train.names]
+        held_out = choose_groups(
+            train.labels, of_train, share=validation_share, seed=seed
+        )
+        source += ", groups kept together"
+        left = set(train.labels[~held_out].tolist())
+        if lost := set(train.labels.tolist()) - left:
+            names = ", ".join(shown(train.classes[label]) for label in sorted(lost))
+            raise DataError(
+                "Expected images of every class in several groups, as one group is "
+                f"only trained or only validated on; found none left to train on of "
+                f"{names}. Add images, change `seed`, or remove groups.csv."
+            )
+    else:
+        held_out = _held_out(train, validation_share, seed)
     return hold_out(train, test, held_out, source=source, notes=notes)
 
 

@@ -45,9 +45,11 @@ HEADER_LIMIT = 2**20
 
 _XZ_MEMORY = 256 * 2**20
 _NAME_LIMIT = 4096
-_HEAD_SIZE = 4096
+HEAD_SIZE = 4096
+"""Bytes of a file that are read to find out what it is."""
+
 _BLOCK_SIZE = 2**16
-_TABLE_SUFFIX = ".csv"
+_TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
 
 _TAR_BLOCK = 512
 _TAR_LONG_NAME, _TAR_LONG_LINK = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
@@ -168,7 +170,7 @@ def open_container(path: Path) -> Container:
         return _open_zip(path)
     opener = _unpacker(path, magic)
     with io.BufferedReader(_bounded(path, opener)) as stream:
-        head = stream.read(_HEAD_SIZE)
+        head = stream.read(HEAD_SIZE)
     if head[257:262] == b"ustar":
         return _open_tar(path, opener)
 
@@ -342,7 +344,7 @@ def _open_folder(folder: Path) -> Container:
                 head = b""
                 if _is_table(name):
                     with suppress(ValueError), open_regular(path) as file:
-                        head = file.read(_HEAD_SIZE)
+                        head = file.read(HEAD_SIZE)
                 members.append(Member(relative, size, len(members), head, path))
                 check_count(folder, len(members), MEMBER_LIMIT)
     except OSError as error:
@@ -403,7 +405,7 @@ def _open_zip(path: Path) -> Container:
             head = b""
             if _is_table(name):
                 with archive.open(info) as file:
-                    head = file.read(_HEAD_SIZE)
+                    head = file.read(HEAD_SIZE)
             members.append(Member(name, info.file_size, index, head))
 
     def read(indices: Set[int]) -> Iterator[tuple[int, IO[bytes]]]:
@@ -414,6 +416,7 @@ def _open_zip(path: Path) -> Container:
                 with io.BufferedReader(_Stream(path, opener)) as stream:
                     yield index, stream
 
+    _require_distinct(path, members)
     return Container(path, "zip archive", tuple(members), read)
 
 
@@ -475,7 +478,7 @@ def _open_tar(path: Path, opener: Callable[[], Any] | None) -> Container:
             raise _unsafe(path, f"{name!r} is a link or a device in it")
         if info.isdir() or _is_system(*name.split("/")):
             continue
-        head = stream.read(_HEAD_SIZE) if _is_table(name) else b""
+        head = stream.read(HEAD_SIZE) if _is_table(name) else b""
         members.append(Member(name, info.size, index, head))
 
     def read(indices: Set[int]) -> Iterator[tuple[int, IO[bytes]]]:
@@ -483,7 +486,20 @@ def _open_tar(path: Path, opener: Callable[[], Any] | None) -> Container:
             if index in indices:
                 yield index, stream
 
+    _require_distinct(path, members)
     return Container(path, "tar archive", tuple(members), read)
+
+
+def _require_distinct(path: Path, members: Iterable[Member]) -> None:
+    """Raises a `SourceError` if a file of an archive would replace another."""
+    seen: set[str] = set()
+    for member in members:
+        if member.name in seen:
+            raise SourceError(
+                f"Expected every file once in {path}, found {member.name!a} twice. "
+                "Unpack it, and choose the folder with `source`."
+            )
+        seen.add(member.name)
 
 
 def _walk_tar(
@@ -603,7 +619,7 @@ def _is_system(*names: str) -> bool:
 
 
 def _is_table(name: str) -> bool:
-    return name.lower().endswith(_TABLE_SUFFIX)
+    return name.lower().endswith(_TABLE_SUFFIXES)
 
 
 def most_members(path: Path) -> int:

@@ -82,8 +82,9 @@ def copy_images(
     if joiner and not all_votes:
         raise SourceError(
             f"Expected to find the rows of images by {joiner.method}, found none. "
-            "Images imported from fer2013.csv have their rows in their names; for "
-            "others name the row of each image with `ferplus_rows`."
+            "Images imported from fer2013.csv have their rows in their names, FER+'s "
+            "own are called fer0000123.png; for others name the row of each image with "
+            "`ferplus_rows`."
         )
     if all_votes:
         tally.with_votes = len(all_votes)

@@ -8,8 +8,11 @@ import numpy as np
 from PIL import Image
 
 from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.folds import choose_groups
+from emotion_cnn.data.groups import GROUPS_NAME, write_groups
 from emotion_cnn.data.votes import VOTES_NAME, Votes, write_votes
 from emotion_cnn.files import write_json
+from emotion_cnn.importing.grouping import find_groups
 from emotion_cnn.importing.records import (
     PRIVATE_TEST,
     PUBLIC_TEST,
@@ -46,6 +49,8 @@ class FolderWriter:
         self._folder = folder
         self._counts: dict[tuple[int, str], int] = {}
         self._without_split: list[list[tuple[str, bool]]] = [[] for _ in classes]
+        self._origins: dict[str, str] = {}
+        self._groups: dict[str, str] = {}
         self._votes: dict[str, Votes] = {}
         for part in PARTS:
             for name in classes:
@@ -61,6 +66,8 @@ class FolderWriter:
         encoded.save(self._folder / path, compress_level=_PNG_LEVEL)
         if votes:
             self._votes[path] = votes
+        if origin := record.path or record.name:
+            self._origins[path] = origin
         if record.usage is None:
             self._without_split[label].append((name, record.name is None))
 
@@ -76,22 +83,57 @@ class FolderWriter:
         self._counts.setdefault((label, free.lower()), 0)
         return free
 
+    def group(self, group_by: str | None) -> list[str]:
+        """Finds which images are of one person or sequence, which a split keeps.
+
+        Args:
+            group_by: As `find_groups` takes it.
+
+        Returns:
+            Lines for the user.
+
+        Raises:
+            SourceError: It is asked for, and no image has a group.
+        """
+        paths = list(self._origins)
+        groups, how = find_groups(list(self._origins.values()), group_by)
+        found = zip(paths, groups, strict=False)
+        self._groups = {path: group for path, group in found if group}
+        if not self._groups:
+            return []
+        sides: dict[str, set[str]] = {}
+        for path, group in self._groups.items():
+            sides.setdefault(group, set()).add(path.partition("/")[0])
+        both = sum(len(parts) > 1 for parts in sides.values())
+        notes = [
+            f"groups by {how}: {len(sides):,}, each kept on one side of a split "
+            f"({GROUPS_NAME})"
+        ]
+        if both:
+            notes.append(
+                f"{both:,} of these groups are on both sides of the source's own split"
+            )
+        if without := len(paths) - len(self._groups):
+            notes.append(f"{without:,} images are of no group: each is its own")
+        return notes
+
     def split(self, tally: Tally, *, test_share: float, seed: int) -> None:
         """Moves a share of the images without a usage to `test/`.
 
         Args:
             tally: Its counts are updated.
-            test_share: Above 0 and below 1; the share of each class, rounded, at
-                least one image and never all.
+            test_share: The share of each class, rounded; but for 0 and 1 at least
+                one image and never all. Of images in groups, whole groups.
             seed: Chooses the images.
+
+        Raises:
+            DataError: There are not enough groups.
         """
-        generator = np.random.default_rng(seed)
+        chosen = self._chosen(test_share, seed)
         for label, names in enumerate(self._without_split):
             class_name = self.classes[label]
-            order = generator.permutation(len(names))
-            count = min(max(1, round(test_share * len(names))), len(names) - 1)
-            chosen = order[: max(0, count)].tolist()
-            for name, is_numbered in (names[position] for position in chosen):
+            positions = chosen[label]
+            for name, is_numbered in (names[position] for position in positions):
                 # A name made of row and usage changes with the part; others stay.
                 new = name
                 if is_numbered:
@@ -99,16 +141,50 @@ class FolderWriter:
                 old_path = f"train/{class_name}/{name}.png"
                 new_path = f"test/{class_name}/{new}.png"
                 (self._folder / old_path).rename(self._folder / new_path)
-                if old_path in self._votes:
-                    self._votes[new_path] = self._votes.pop(old_path)
+                for known in (self._votes, self._groups):
+                    _move(known, old_path, new_path)
             count = tally.counts.pop((None, class_name), 0)
-            tally.counts[TRAINING, class_name] += count - len(chosen)
-            tally.counts[TEST, class_name] += len(chosen)
+            tally.counts[TRAINING, class_name] += count - len(positions)
+            tally.counts[TEST, class_name] += len(positions)
+
+    def _chosen(self, share: float, seed: int) -> list[list[int]]:
+        """Returns which of the images without a split become test, of each class."""
+        counts = [len(names) for names in self._without_split]
+        if share in (0, 1):
+            return [list(range(int(share) * count)) for count in counts]
+        if self._groups and any(counts):
+            labels = np.repeat(np.arange(len(counts)), counts)
+            paths = [
+                f"train/{self.classes[label]}/{name}.png"
+                for label, names in enumerate(self._without_split)
+                for name, _ in names
+            ]
+            groups = [self._groups.get(path, path) for path in paths]
+            mask = choose_groups(labels, groups, share=share, seed=seed)
+            by_class = np.split(mask, np.cumsum(counts)[:-1])
+            return [np.flatnonzero(each).tolist() for each in by_class]
+        generator = np.random.default_rng(seed)
+        chosen = []
+        for length in counts:
+            order = generator.permutation(length)
+            count = min(max(1, round(share * length)), length - 1)
+            chosen.append(order[: max(0, count)].tolist())
+        return chosen
+
+    def write_groups(self) -> None:
+        """Writes `groups.csv`, if any image has a group."""
+        if self._groups:
+            write_groups(self._folder / GROUPS_NAME, self._groups)
 
     def write_votes(self) -> None:
         """Writes `votes.csv`, if any image has votes."""
         if self._votes:
             write_votes(self._folder / VOTES_NAME, self._votes)
+
+
+def _move(known: dict[str, Any], old: str, new: str) -> None:
+    if old in known:
+        known[new] = known.pop(old)
 
 
 def write_record(folder: Path, record: Mapping[str, Any], tally: Tally) -> None:
@@ -124,6 +200,7 @@ def write_record(folder: Path, record: Mapping[str, Any], tally: Tally) -> None:
         folder / DATASET_NAME,
         {
             **record,
+            "classes": list(tally.classes),
             "images": tally.total,
             "counts": {part: tally.class_counts(usages[part]) for part in PARTS},
             "usages": {usage: tally.class_counts([usage]) for usage in tally.usages},

@@ -27,6 +27,8 @@ With FER2013's own images it is 72%, with shuffled ones 18%.
 """
 _ENOUGH_TO_COMPARE = 200
 _IMAGE_NAME = re.compile(r"(?:fer([0-9]{1,9})\.png)?")
+# As of folders with FER+'s images; what tells images of one name apart precedes it.
+_OWN_NAME = re.compile(r"(?:^|_)fer([0-9]{7})$")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _NAME_THE_ROWS = (
     "The rows are not those of fer2013.csv: name the row of each image with "
@@ -97,7 +99,8 @@ class VoteJoiner:
         Args:
             ferplus: The votes on every row.
             numbers: A list from `read_ferplus_rows`; suffixes and outer folders of
-                its paths do not matter. Without it images must know their rows.
+                its paths do not matter. Without it images must know their rows, or
+                have FER+'s own names.
 
         Raises:
             SourceError: The numbers do not fit `ferplus`.
@@ -105,6 +108,7 @@ class VoteJoiner:
         self.method = "row numbers"
         self._ferplus = ferplus
         self._rows: dict[tuple[str, ...], int] | None = None
+        self._by_image = {image: row for row, image in enumerate(ferplus.images)}
         if numbers is not None:
             rows, kind = ferplus.find_rows(numbers)
             self.method = f"a list of {kind}"
@@ -127,9 +131,14 @@ class VoteJoiner:
             # The rows of a list were found by comparing pixels, so one may be that
             # of an identical image in another part of the split.
             row = self._rows.get(_key(record.place))
-        elif (row := record.row) is not None:
+        elif (row := self._row(record)) is not None:
             self._check_row(record, row)
         return None if row is None else tuple(self._ferplus.votes[row].tolist())
+
+    def _row(self, record: ImageRecord) -> int | None:
+        """Returns the row in the image's name, which can be FER+'s own."""
+        match = _OWN_NAME.search(record.name or "")
+        return self._by_image.get(int(match[1])) if match else record.row
 
     def _check_row(self, record: ImageRecord, row: int) -> None:
         usages = self._ferplus.usages

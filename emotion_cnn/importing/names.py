@@ -1,7 +1,10 @@
-"""Names of image files: those with a row number, and safe ones of any text."""
+"""Names: of image files, those with a row number, and safe ones of any text."""
 
 import re
 import unicodedata
+
+NOTHING = "none"
+"""What a label can be given as, to leave its images out."""
 
 _NUMBERED = re.compile(r"(?:Training|PublicTest|PrivateTest|Test)_(00\d{5})")
 _UNSAFE = re.compile(r"[^\w .,()+@=#-]")

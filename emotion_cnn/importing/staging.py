@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import IO
 
 from emotion_cnn.data.folders import HALF_REPLACED, WORKING_PREFIX
+from emotion_cnn.data.groups import GROUPS_NAME
 from emotion_cnn.data.near_duplicates import AUDIT_FILE
 from emotion_cnn.data.votes import VOTES_NAME
 from emotion_cnn.errors import DataError
 from emotion_cnn.files import LOCK_NAME, locked, replacing, shown
 from emotion_cnn.importing.data_folder import DATASET_NAME, PARTS
 
-_REPLACED = (*PARTS, DATASET_NAME, VOTES_NAME, AUDIT_FILE)
+_REPLACED = (*PARTS, DATASET_NAME, VOTES_NAME, GROUPS_NAME, AUDIT_FILE)
 """What an import replaces."""
 
 _PLACED = (*_REPLACED, ".gitignore")
@@ -161,7 +162,8 @@ def _refuse_occupied(data: Path) -> None:
             raise DataError(
                 f"Expected a data folder without images, found {shown(str(found))}. "
                 "Choose another with `data`, or replace the images in its train/ and "
-                f"test/ (and its {DATASET_NAME}, {VOTES_NAME} and {AUDIT_FILE}) with "
+                f"test/ (and its {DATASET_NAME}, {VOTES_NAME}, {GROUPS_NAME} and "
+                f"{AUDIT_FILE}) with "
                 "`replace=True`."
             )
 

@@ -101,8 +101,10 @@ class Tally:
         counts = self.class_counts(self.usages)
         if missing := [name for name, count in counts.items() if not count]:
             notes.append(
-                f"no images of {', '.join(missing)}: training needs every class"
+                f"no images of {', '.join(missing)}: training takes the other classes"
             )
+        if self.usages == [TEST]:
+            notes.append("all images are in test/: training needs some in train/")
         if self.usages == [TRAINING]:
             notes.append(
                 "no images for test/: training needs some. A table without its Usage "

@@ -4,20 +4,30 @@
 splits, at any depth. A data folder from `emotion-cnn prepare` is read with its votes.
 """
 
+import hashlib
 import io
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import takewhile
 from pathlib import PurePosixPath
 from typing import IO
 
-from emotion_cnn.data.images import IMAGE_FILE_LIMIT, decode_image
+from emotion_cnn.data.images import (
+    IMAGE_FILE_LIMIT,
+    IMAGE_SUFFIXES,
+    Box,
+    decode_image,
+)
 from emotion_cnn.data.votes import VOTES_LIMIT, VOTES_NAME, Votes, read_votes
 from emotion_cnn.errors import SourceError
 from emotion_cnn.files import shown
 from emotion_cnn.importing.containers import Container, Member
 from emotion_cnn.importing.names import row_in_name, safe_stem
 from emotion_cnn.importing.records import (
+    PART_NAMES,
     PRIVATE_TEST,
     PUBLIC_TEST,
     TEST,
@@ -28,37 +38,28 @@ from emotion_cnn.importing.records import (
     LeftOut,
     Record,
     Source,
+    is_split,
     unknown_label,
+    usages_of,
 )
 
 KIND = "images in a folder per class"
 
-_SUFFIXES = (".jpg", ".jpeg", ".png")
-
-_PARTS = {
-    "train": TRAINING,
-    "training": TRAINING,
-    "test": TEST,
-    "testing": TEST,
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "publictest": PUBLIC_TEST,
-    "privatetest": PRIVATE_TEST,
-}
 _OUTSIDE = "image outside the class folders"
-_OTHER = "file of another kind in the class folders"
+_TWICE = "identical copy under the same name"
+_PARTS_OF_A_NAME = re.compile(r"([A-Za-z]+)[_-]")
+_SUFFIXES_LISTED = 20
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """An image by its path alone: `part`/.../`folder`/file, at any depth."""
+    """An image by its path alone: `part`/.../`folder`/.../file, at any depth."""
 
     member: Member
     folder: str
     part: str | None
-    inner_name: str
-    """The path below the folder that holds the parts, or the classes."""
+    outer: tuple[str, ...]
+    """The other folders above it, which keep images of one name apart."""
 
 
 def find(container: Container, class_names: ClassNames) -> Source | None:
@@ -72,29 +73,44 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
         The images; None if there are none in such folders.
 
     Raises:
-        SourceError: The source holds the same folders twice.
+        SourceError: Its votes are too large.
     """
     if container.is_single:
         return None
+    find_class = cache(class_names.find)
     entries = [
-        _entry(member)
+        _entry(member, find_class)
         for member in container.members
-        if member.name.lower().endswith(_SUFFIXES)
+        if member.name.lower().endswith(IMAGE_SUFFIXES)
     ]
-    known = [entry for entry in entries if class_names.find(entry.folder)]
+    known = [entry for entry in entries if find_class(entry.folder)]
     if not known:
         return None
     # A split only if there is something on both of its sides.
     parts = {entry.part for entry in known} - {None}
-    has_split = TRAINING in parts and len(parts) > 1
+    has_split, notes = is_split(parts), []
     if has_split:
         # Beside train/ and test/, other folders are no classes of images.
-        usages = _usages(parts)
         inside = [entry for entry in entries if entry.part]
+        if count := sum(_contradicts(entry) for entry in inside):
+            notes.append(
+                f"{count:,} images are called after another part of a split than that "
+                "of their folder: their folders decide"
+            )
     else:
-        usages = {}
         inside = [entry for entry in entries if entry.folder]
-    _refuse_copies(container, inside)
+        named = [replace(each, part=part_in_name(each.member)) for each in inside]
+        parts = {entry.part for entry in named}
+        without = sum(entry.part is None for entry in named)
+        has_split = is_split(parts - {None}) and 2 * without < len(named)
+        if has_split:
+            # One's own photos beside FER2013's, say: never into what is tested on.
+            inside = [replace(e, part=e.part or TRAINING) for e in named]
+            notes.append(
+                "the split is that of the images' names, such as " + _example(inside)
+            )
+            if without:
+                notes.append(f"{without:,} images without a part in their names: train")
     votes = [m for m in container.members if _file_name(m) == VOTES_NAME]
     for member in votes:
         if member.size > VOTES_LIMIT:
@@ -103,10 +119,11 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
                 f"found {member.size:,}. Remove it."
             )
     # A damaged name may end its file's being an image.
-    others = sum(
-        class_names.find(PurePosixPath(member.name).parent.name) is not None
+    others = Counter(
+        PurePosixPath(member.name).suffix.lower()[:20]
         for member in container.members
-        if not member.name.lower().endswith(_SUFFIXES)
+        if not member.name.lower().endswith(IMAGE_SUFFIXES)
+        and find_class(PurePosixPath(member.name).parent.name) is not None
     )
     images = tuple(entry.member for entry in inside)
     return Source(
@@ -120,52 +137,71 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
             _records,
             container,
             {entry.member.index: entry for entry in inside},
-            {_OUTSIDE: len(entries) - len(inside), _OTHER: others},
+            {_OUTSIDE: len(entries) - len(inside), **_by_suffix(others)},
             votes,
             class_names,
-            usages,
+            usages_of(parts) if has_split else {},
         ),
+        notes=tuple(notes),
     )
 
 
-def _entry(member: Member) -> _Entry:
-    folders = list(PurePosixPath(member.name).parts[:-1])
-    folder = folders.pop() if folders else ""
-    for depth in reversed(range(len(folders))):
-        if part := _PARTS.get(folders[depth].strip().lower()):
-            inner = "/".join(PurePosixPath(member.name).parts[depth:])
-            return _Entry(member, folder, part, inner)
-    return _Entry(member, folder, None, f"{folder}/{_file_name(member)}")
+def _entry(member: Member, find_class: Callable[[str], str | None]) -> _Entry:
+    folders = PurePosixPath(member.name).parts[:-1]
+    part_depth = next(
+        (
+            depth
+            for depth in reversed(range(len(folders) - 1))
+            if folders[depth].strip().lower() in PART_NAMES
+        ),
+        -1,
+    )
+    # A person or a sequence can have a folder below that of the class.
+    depth = next(
+        (
+            depth
+            for depth in reversed(range(part_depth + 1, len(folders)))
+            if find_class(folders[depth])
+        ),
+        len(folders) - 1,
+    )
+    outer = tuple(f for n, f in enumerate(folders) if n not in (depth, part_depth))
+    part = PART_NAMES[folders[part_depth].strip().lower()] if part_depth >= 0 else None
+    return _Entry(member, folders[depth] if folders else "", part, outer)
 
 
 def _file_name(member: Member) -> str:
     return PurePosixPath(member.name).name
 
 
-def _usages(parts: set[str | None]) -> Mapping[str | None, str]:
-    """Returns the usage of each part; with a test part, validation is PublicTest."""
-    usages: dict[str | None, str] = {
-        part: part for part in parts if part and part != "validation"
+def part_in_name(member: Member) -> str | None:
+    """Returns the part of a split that an image's name begins with, if any.
+
+    As in `PrivateTest_123.jpg` and `train_00001_aligned.jpg`.
+    """
+    match = _PARTS_OF_A_NAME.match(_file_name(member))
+    return PART_NAMES.get(match[1].lower()) if match else None
+
+
+def _contradicts(entry: _Entry) -> bool:
+    """Returns whether a name and a folder are on different sides of a split."""
+    part = part_in_name(entry.member)
+    return part is not None and (part == TRAINING) != (entry.part == TRAINING)
+
+
+def _example(entries: Sequence[_Entry]) -> str:
+    return shown(next(_file_name(e.member) for e in entries if e.part != TRAINING))
+
+
+def _by_suffix(counts: Counter[str]) -> dict[str, int]:
+    """Returns reasons for leaving files out, and their numbers."""
+    found = {
+        f"{shown(suffix) or 'nameless'} file in the class folders, no image": count
+        for suffix, count in counts.most_common(_SUFFIXES_LISTED)
     }
-    if "validation" in parts:
-        if TEST in parts:
-            usages |= {"validation": PUBLIC_TEST, TEST: PRIVATE_TEST}
-        else:
-            usages["validation"] = TEST
-    return usages
-
-
-def _refuse_copies(container: Container, entries: list[_Entry]) -> None:
-    """Raises a `SourceError` if images appear at two depths, as in some archives."""
-    seen: dict[str, Member] = {}
-    for entry in entries:
-        other = seen.setdefault(entry.inner_name, entry.member)
-        if other is not entry.member:
-            raise SourceError(
-                f"Expected every image once in {container.path}, found both "
-                f"{other.name!a} and {entry.member.name!a}. Choose one of the two "
-                "folders with `source` (unpack an archive first)."
-            )
+    if rest := counts.total() - sum(found.values()):
+        found["other file in the class folders, no image"] = rest
+    return found
 
 
 def _records(
@@ -201,29 +237,86 @@ def _records(
         reason = unknown_label(PurePosixPath(folder).name)
         reason += f", {len(members):,} images"
         yield BadRecord(folder, reason, len(members))
+    common = _common([entry.outer for entry in entries.values()])
+    # Some archives hold everything twice, at two depths.
+    same_names = Counter(_key(entries[member.index]) for member in known)
+    seen: dict[tuple[str, ...], set[bytes]] = {}
     for member, stream in container.read(known):
-        usage = usages.get(entries[member.index].part)
-        yield _read(member, stream, labels[member.index], usage, votes)
+        entry = entries[member.index]
+        content = read_image(member, stream)
+        if isinstance(content, BadRecord):
+            yield content
+            continue
+        if same_names[_key(entry)] > 1:
+            digests = seen.setdefault(_key(entry), set())
+            digest = hashlib.sha256(content).digest()
+            if digest in digests:
+                yield LeftOut(_TWICE)
+                continue
+            digests.add(digest)
+        yield decoded_record(
+            member,
+            content,
+            labels[member.index],
+            usage=usages.get(entry.part),
+            prefix="_".join(entry.outer[common:]),
+            votes=votes.get(member.name),
+        )
 
 
-def _read(
-    member: Member,
-    stream: IO[bytes],
-    label: int,
-    usage: str | None,
-    votes: Mapping[str, Votes],
-) -> Record:
+def _key(entry: _Entry) -> tuple[str, ...]:
+    """Returns what two copies of an image at different depths have in common."""
+    return (entry.part or "", entry.folder, _file_name(entry.member))
+
+
+def _common(paths: Sequence[tuple[str, ...]]) -> int:
+    """Returns the number of folders that all paths begin with."""
+    least, greatest = min(paths, default=()), max(paths, default=())
+    same = takewhile(
+        lambda pair: pair[0] == pair[1], zip(least, greatest, strict=False)
+    )
+    return len(list(same))
+
+
+def read_image(member: Member, stream: IO[bytes]) -> bytes | BadRecord:
+    """Returns the bytes of an image, within the limit of their number."""
     if member.size > IMAGE_FILE_LIMIT:
         return BadRecord(member.name, f"larger than {IMAGE_FILE_LIMIT:,} bytes")
     try:
-        content = stream.read(IMAGE_FILE_LIMIT)
+        return stream.read(IMAGE_FILE_LIMIT)
     except SourceError as error:
         return BadRecord(member.name, str(error))
-    decoded = decode_image(io.BytesIO(content))
+
+
+def decoded_record(
+    member: Member,
+    content: bytes,
+    label: int,
+    *,
+    usage: str | None = None,
+    prefix: str = "",
+    votes: Votes | None = None,
+    box: Box | None = None,
+    advance: int = 1,
+) -> Record:
+    """Decodes an image that is a file of its own.
+
+    Args:
+        member: The file.
+        content: Its bytes.
+        label: Position of its class.
+        usage: Its part of the split.
+        prefix: What its name begins with, to be told from others of the same name.
+        votes: Its votes.
+        box: The part of it that is the face.
+        advance: Its share of the source's total.
+    """
+    decoded = decode_image(io.BytesIO(content), box=box)
     if isinstance(decoded, str):
-        return BadRecord(member.name, decoded)
+        return BadRecord(member.name, decoded, advance)
     image, before = decoded
-    usage, name = _official(usage, safe_stem(PurePosixPath(member.name).stem))
+    stem = PurePosixPath(member.name).stem
+    usage, name = _official(usage, safe_stem(stem), prefix)
     return ImageRecord(
         image,
         label,
@@ -231,17 +324,20 @@ def _read(
         name,
         row_in_name(name),
         member.name,
-        votes.get(member.name),
+        votes,
         before.changes(),
+        advance,
+        member.name,
     )
 
 
-def _official(usage: str | None, name: str) -> tuple[str | None, str]:
+def _official(usage: str | None, stem: str, prefix: str) -> tuple[str | None, str]:
     """Returns the part of FER2013's split, and a name that begins with it."""
     if usage == TEST:
         for part in (PUBLIC_TEST, PRIVATE_TEST):
-            if name.startswith(part):
-                return part, name
+            if stem.startswith(part):
+                usage = part
+    name = safe_stem(f"{prefix}_{stem}") if prefix else stem
     if usage in (PUBLIC_TEST, PRIVATE_TEST) and not name.startswith(usage):
-        return usage, f"{usage}_{name}"
+        name = f"{usage}_{name}"
     return usage, name

@@ -1,12 +1,16 @@
 """Tables of pixels: `fer2013.csv`, `icml_face_data.csv`, the challenge's `train.csv`.
 
 A row is a label, 48x48 gray levels separated by blanks and, in the first two, the
-part of the official split. Read line by line, so that an unclosed quote damages one
+part of the official split. Other programs write other delimiters, encodings and line
+ends, which are recognised. Read line by line, so that an unclosed quote damages one
 row and not all that follow.
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import IO
 
@@ -20,15 +24,25 @@ from emotion_cnn.files import shown
 from emotion_cnn.importing.containers import Container, Member
 from emotion_cnn.importing.names import row_in_name, safe_stem
 from emotion_cnn.importing.records import (
+    PART_NAMES,
     PRIVATE_TEST,
-    PUBLIC_TEST,
     TEST,
-    TRAINING,
+    VALIDATION,
     BadRecord,
     ClassNames,
     ImageRecord,
     Record,
     Source,
+    usages_of,
+)
+from emotion_cnn.importing.text_tables import (
+    DELIMITERS,
+    LINE_LIMIT,
+    find_encoding,
+    first_lines,
+    read_lines,
+    split_line,
+    stated_delimiter,
 )
 
 KIND = "CSV table with the columns emotion and pixels"
@@ -45,23 +59,39 @@ CLASS_NUMBERS = {
 }
 """The classes of FER2013's numbers, which all three tables use."""
 
-LINE_LIMIT = 2**20
-"""Longest line that is read, in bytes; those of FER2013 take about 9 kB."""
 _PIXEL_COUNT = IMAGE_SIZE * IMAGE_SIZE
 _LEVELS = {str(level): level for level in range(256)}
 
-_USAGES = {
-    "training": TRAINING,
-    "train": TRAINING,
-    "publictest": PUBLIC_TEST,
-    "privatetest": PRIVATE_TEST,
-    "test": TEST,
+_SYNONYMS = {
+    **dict.fromkeys(("emotions", "label", "labels", "class", "expression"), EMOTION),
+    **dict.fromkeys(("split", "set", "subset"), USAGE),
+    **dict.fromkeys(("pixel", "image_pixels"), PIXELS),
 }
+"""What other tables call the columns."""
+# Enough to tell gray levels from other text in the first bytes of a table.
+_PIXELS_IN_HEAD = re.compile(r"(?:[0-9]{1,3} +){200}")
 _VOTE_COLUMNS = tuple(column.lower() for column in VOTE_COLUMNS)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How a table is written.
+
+    Attributes:
+        encoding: The encoding of its text.
+        delimiter: What separates cells.
+        columns: Their names.
+        header_lines: The number of lines before the first row.
+    """
+
+    encoding: str
+    delimiter: str
+    columns: tuple[str, ...]
+    header_lines: int
+
+
 def find(container: Container, class_names: ClassNames) -> Source | None:
-    """Recognises a table by its header.
+    """Recognises a table by its header, or by its pixels if it has none.
 
     Args:
         container: The files of the source.
@@ -75,23 +105,23 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
         SourceError: A column is missing, or there are several such tables.
     """
     tables = [
-        (member, columns)
+        (member, layout)
         for member in container.members
-        if b"\n" in member.head
-        and (columns := _header(member.head))
-        and {EMOTION, PIXELS} & set(columns)
+        if (layout := _layout(container, member, class_names))
+        and {EMOTION, PIXELS} & set(layout.columns)
     ]
-    whole = [t for t in tables if {EMOTION, PIXELS} <= set(t[1])]
-    with_usage = [t for t in whole if USAGE in t[1]]
+    whole = [t for t in tables if {EMOTION, PIXELS} <= set(t[1].columns)]
+    with_usage = [t for t in whole if USAGE in t[1].columns]
     candidates = with_usage or whole
     if not candidates:
-        for member, columns in tables:
-            missing = EMOTION if PIXELS in columns else PIXELS
-            raise SourceError(
-                f"{shown(member.name)} misses the column {missing}. Expected emotion, "
-                "pixels and, with the official split, Usage; found "
-                f"{shown(', '.join(columns)[:200])}."
-            )
+        # Other tables may name images and their emotions, without pixels.
+        for member, layout in tables:
+            if PIXELS in layout.columns:
+                raise SourceError(
+                    f"{shown(member.name)} misses the column emotion. Expected "
+                    "emotion, pixels and, with the official split, Usage; found "
+                    f"{shown(', '.join(layout.columns)[:200])}."
+                )
         return None
     if len(candidates) > 1:
         names = shown(", ".join(member.name for member, _ in candidates)[:200])
@@ -99,101 +129,178 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
             f"Expected one table of pixels in {container.path}, found {names}. Unpack "
             "the one you want and choose it with `source`."
         )
-    ((member, columns),) = candidates
+    ((member, layout),) = candidates
     for column in (EMOTION, PIXELS, USAGE, NAME):
-        if columns.count(column) > 1:
+        if layout.columns.count(column) > 1:
             raise SourceError(
                 f"{shown(member.name)} has the column {column} "
-                f"{columns.count(column)} times; expected it once."
+                f"{layout.columns.count(column)} times; expected it once."
             )
     return Source(
         kind=KIND,
         members=(member,),
-        has_split=USAGE in columns,
-        has_votes=set(_VOTE_COLUMNS) <= set(columns),
+        has_split=USAGE in layout.columns,
+        has_votes=set(_VOTE_COLUMNS) <= set(layout.columns),
         total=member.size or None,
         unit="B",
-        records=partial(_records, container, member, class_names),
+        records=partial(_records, container, member, layout, class_names),
     )
 
 
-def _header(line: bytes) -> list[str]:
-    """Returns the names of columns, without the blanks that some files have."""
-    text = line.split(b"\n", 1)[0].decode("utf-8-sig", "replace").rstrip("\r")
-    try:
-        return [name.strip().lower() for name in next(csv.reader([text]), [])]
-    except csv.Error:
-        return []
+def find_layout(head: bytes) -> Layout | None:
+    """Returns how a table is written whose header is in its first bytes, if it is."""
+    encoding, lines = find_encoding(head), first_lines(head)
+    if not lines:
+        return None
+    stated = stated_delimiter(lines[0])
+    header = lines[min(len(lines) - 1, 1)] if stated else lines[0]
+    for delimiter in (stated,) if stated else DELIMITERS:
+        with suppress(csv.Error):
+            columns = _columns(split_line(header, delimiter))
+            if {EMOTION, PIXELS} & set(columns):
+                return Layout(encoding, delimiter, columns, 1 + (stated is not None))
+    return None
+
+
+def _columns(header: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of columns as FER2013 has them, without surrounding blanks."""
+    columns = [name.strip().lower() for name in header]
+    for column in {EMOTION, PIXELS, USAGE} - set(columns):
+        others = [name for name in columns if _SYNONYMS.get(name) == column]
+        if others:
+            columns[columns.index(others[0])] = column
+    return tuple(columns)
+
+
+def _layout(
+    container: Container, member: Member, class_names: ClassNames
+) -> Layout | None:
+    if layout := find_layout(member.head):
+        return layout
+    head = member.head.decode(find_encoding(member.head), "replace")
+    if not _PIXELS_IN_HEAD.search(head):
+        return None
+    # Without a header. The first line is longer than what is known of it.
+    encoding = find_encoding(member.head)
+    names = class_names.with_numbers(CLASS_NUMBERS)
+    for _, stream in container.read([member]):
+        line = next(read_lines(stream, encoding))
+        for delimiter in DELIMITERS:
+            with suppress(csv.Error):
+                cells = split_line(line, delimiter)
+                columns = [_column(cell, names) for cell in cells]
+                if {EMOTION, PIXELS} <= set(columns):
+                    return Layout(encoding, delimiter, tuple(columns), 0)
+    return None
+
+
+def _column(cell: str, class_names: ClassNames) -> str:
+    """Returns what a cell of a table without a header holds."""
+    if len(cell.split()) > 1:
+        return PIXELS
+    if cell.strip().lower() in PART_NAMES:
+        return USAGE
+    return EMOTION if class_names.find(cell) else ""
 
 
 def _records(
-    container: Container, member: Member, class_names: ClassNames
+    container: Container, member: Member, layout: Layout, class_names: ClassNames
 ) -> Iterator[Record]:
+    def parts() -> set[str]:
+        found = set()
+        for _, stream in container.read([member]):
+            for _, values, _ in _rows(stream, layout):
+                if isinstance(values, dict):
+                    found.add(_part(values[USAGE]))
+        return found - {""}
+
     for _, stream in container.read([member]):
-        yield from read_table(stream, class_names)
+        yield from read_table(stream, class_names, layout, parts)
 
 
-def read_table(stream: IO[bytes], class_names: ClassNames) -> Iterator[Record]:
+def read_table(
+    stream: IO[bytes],
+    class_names: ClassNames,
+    layout: Layout,
+    parts: Callable[[], Collection[str]] = tuple,
+) -> Iterator[Record]:
     """Reads a table.
 
     Args:
-        stream: Its bytes, header first.
+        stream: Its bytes.
         class_names: What labels stand for, apart from FER2013's numbers.
+        layout: How it is written.
+        parts: Returns the parts that its `Usage` names, values of `PART_NAMES`: what
+            `test` is depends on whether there is a validation part. Called if so.
 
     Yields:
         A record for each row, in order; of a row that is no valid image, what is
         wrong with it. Empty lines are skipped and do not count as rows.
     """
-    lines = _lines(stream)
-    columns = _header(next(lines, b""))
     class_names = class_names.with_numbers(CLASS_NUMBERS)
+    usages: dict[str | None, str] = {}
+    for row, (place, values, advance) in enumerate(_rows(stream, layout)):
+        if isinstance(values, str):
+            yield BadRecord(place, values, advance)
+            continue
+        usage = None
+        if USAGE in values:
+            part = _part(values[USAGE])
+            if part in (TEST, VALIDATION) and not usages:
+                usages = usages_of([*parts(), part])
+            usage = usages.get(part, part)
+        yield _parse(values, usage, class_names, row, place, advance)
+
+
+def _part(usage: str) -> str:
+    """Returns the part that a usage names, or nothing."""
+    return PART_NAMES.get(usage.strip().lower(), "")
+
+
+def _rows(
+    stream: IO[bytes], layout: Layout
+) -> Iterator[tuple[str, dict[str, str] | str, int]]:
+    """Yields of each row its place, its cells or what is wrong with them, its size."""
     row = 0
-    for number, line in enumerate(lines, start=2):
-        if line.strip():
-            yield _parse(line, columns, class_names, row, f"row {row} (line {number})")
-            row += 1
+    for number, line in enumerate(read_lines(stream, layout.encoding), start=1):
+        if number <= layout.header_lines or not line.strip():
+            continue
+        values = _values(line, layout)
+        if isinstance(values, str) and not line.endswith("\n"):
+            values += "; the file ends within this line"
+        yield f"row {row} (line {number})", values, len(line)
+        row += 1
 
 
-def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yields lines with their line ends; those that are too long are cut."""
-    while line := stream.readline(LINE_LIMIT + 1):
-        yield line
-        while len(line) > LINE_LIMIT and not line.endswith(b"\n"):
-            line = stream.readline(LINE_LIMIT + 1)
+def _values(line: str, layout: Layout) -> dict[str, str] | str:
+    if len(line) > LINE_LIMIT:
+        return f"longer than {LINE_LIMIT:,} characters"
+    try:
+        cells = split_line(line, layout.delimiter, strict=True)
+    except csv.Error as error:
+        return f"not valid CSV: {error}"
+    if len(cells) != len(layout.columns):
+        return f"{len(cells)} columns instead of {len(layout.columns)}"
+    return dict(zip(layout.columns, cells, strict=True))
 
 
 def _parse(
-    line: bytes, columns: Sequence[str], class_names: ClassNames, row: int, place: str
+    values: dict[str, str],
+    usage: str | None,
+    class_names: ClassNames,
+    row: int,
+    place: str,
+    advance: int,
 ) -> Record:
-    advance = len(line)
-    truncated = "" if line.endswith(b"\n") else "; the file ends within this line"
-
-    def bad(reason: str) -> BadRecord:
-        return BadRecord(place, reason + truncated, advance)
-
-    if len(line) > LINE_LIMIT:
-        return bad(f"longer than {LINE_LIMIT:,} bytes")
-    text = line.decode("utf-8", "replace").rstrip("\r\n")
-    try:
-        cells = next(csv.reader([text], strict=True))
-    except csv.Error as error:
-        return bad(f"not valid CSV: {error}")
-    if len(cells) != len(columns):
-        return bad(f"{len(cells)} columns instead of {len(columns)}")
-    values = dict(zip(columns, cells, strict=True))
     try:
         image = _image(values[PIXELS])
         votes = _votes(values)
     except ValueError as error:
-        return bad(str(error))
-    usage = None
-    if USAGE in values:
-        usage = _USAGES.get(values[USAGE].strip().lower())
-        if usage is None:
-            found = ascii(values[USAGE].strip()[:40])
-            return bad(
-                f"unknown Usage {found} (Training, PublicTest or PrivateTest expected)"
-            )
+        return BadRecord(place, str(error), advance)
+    if usage == "":
+        found = ascii(values[USAGE].strip()[:40])
+        reason = f"unknown Usage {found} (Training, PublicTest or PrivateTest expected)"
+        return BadRecord(place, reason, advance)
     label = class_names.find_label(values[EMOTION], place=place, advance=advance)
     if not isinstance(label, int):
         return label
