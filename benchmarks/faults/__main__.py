@@ -11,7 +11,8 @@ import time
 
 from benchmarks import ROOT
 
-# What a short campaign takes each part with; each ends within a minute or so.
+# What a short campaign takes each part with. All points at which publishing can be
+# killed are tried even so; each part takes a minute or two on two cores.
 PARTS = {
     "images": ("--cases", "140"),
     "importing": ("--cases", "150", "--kills", "2"),
