@@ -370,22 +370,23 @@ def test_a_long_list_of_bad_images_goes_to_a_new_file(
     assert list(working.iterdir()) == []
     for number in range(100, 107):
         (folder / f"test/sad/{number:03}.jpg").write_bytes(b"")
-    (working / "bad-images.txt").write_text("the user's")
-    (working / "bad-images-2.txt").symlink_to(working / "elsewhere")
     lines = message_of(folder).splitlines()
     assert lines[0] == "107 images cannot be read:"
-    listed = working / "bad-images-3.txt"
-    assert lines[100:102] == [
-        "  test/sad/099.jpg: empty file",
-        f"  ... and 7 more, listed in {listed}",
-    ]
+    (listed,) = working.iterdir()
+    named = f"... and 7 more, listed in {listed.name} in the working folder"
+    assert lines[100:102] == ["  test/sad/099.jpg: empty file", f"  {named}"]
     assert len(lines) == 103
     expected = [f"test/sad/{number:03}.jpg: empty file" for number in range(107)]
     assert listed.read_text().splitlines() == expected
-    assert (working / "bad-images.txt").read_text() == "the user's"
-    assert not (working / "elsewhere").exists()
+    # The same images are listed once.
     (note,) = read(folder, skip_bad=True).notes
-    assert note.endswith(f"; ... and 7 more, listed in {working}/bad-images-4.txt)")
+    assert note.endswith(f"; {named})")
+    assert list(working.iterdir()) == [listed]
+    # Nothing is written through a link.
+    listed.unlink()
+    listed.symlink_to(working / "elsewhere")
+    assert "listed in" not in message_of(folder)
+    assert not (working / "elsewhere").exists()
 
 
 def test_a_list_that_cannot_be_written_is_not_named(folder, monkeypatch):

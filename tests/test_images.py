@@ -214,6 +214,7 @@ def test_the_checksum_of_the_data_of_a_png_is_needed(cut):
     ("trap", "reason"),
     [
         ("JPEG, last scan 60 times", "more scans (66) than an image of its size"),
+        ("JPEG, last scan 60 times, then another frame", "more than one frame"),
         ("JPEG, EXIF in 1,000,000 parts", "more than 1,000 segments"),
         ("JPEG, 30 MB between segments", "corrupt JPEG data: "),
         ("PNG of 2,000,000 chunks", "broken PNG file (more than 65,536 chunks)"),

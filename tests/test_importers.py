@@ -801,6 +801,23 @@ def test_bombs_of_parquet(tmp_path):
         assert "decompression bomb" in message or "Expected at most 16,384" in message
 
 
+def test_a_large_image_that_is_stored_once_is_unpacked_once_at_a_time(tmp_path):
+    image, path = bytes(20_000_000), tmp_path / "a.parquet"
+    column = pa.array([image] * 8).dictionary_encode()
+    table = pa.table({"image": column, "label": [3] * 8})
+    parquet.write_table(table, path)
+    before, counted = (
+        pa.default_memory_pool(),
+        pa.proxy_memory_pool(pa.default_memory_pool()),
+    )
+    pa.set_memory_pool(counted)
+    try:
+        message_of(path)
+    finally:
+        pa.set_memory_pool(before)
+    assert counted.max_memory() < 5 * len(image)
+
+
 def test_parquet_with_fewer_rows_than_it_says(tmp_path, monkeypatch):
     path = hugging_face(tmp_path / "a.parquet")
     source = find_source(open_container(path), ClassNames({}))

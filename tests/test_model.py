@@ -1,5 +1,6 @@
 """The networks: what they are made of, and what goes in and comes out."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from emotion_cnn.errors import ModelError
+from emotion_cnn.models.architecture_file import build_from_json
 from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convolution
 from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import Network, NetworkDescription
@@ -197,6 +199,15 @@ def test_built_for_training_it_is_the_same_network(name, description, images):
         atol=1e-6,
     )
     assert "emotion_cnn" not in finished.to_json()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_each_architecture_is_read_back(name):
+    """Its layers are among those that networks from files may have."""
+    model = build_model(ARCHITECTURES[name], BOTH)
+    again = build_from_json(json.loads(model.to_json()))
+    assert again.count_params() == model.count_params()
+    assert [type(each) for each in again.layers] == [type(e) for e in model.layers]
 
 
 def test_several_label_sets_have_probabilities_each(images):

@@ -423,6 +423,11 @@ TRAPS: dict[str, Callable[[], bytes]] = {
     "PNG, EXIF as text": _raw_profile,
     "animated PNG of 2**32 frames": _animation,
     "JPEG, last scan 10,000 times": lambda: _many_scans(5000, 10_000),
+    "JPEG, last scan 60 times, then another frame": lambda: (
+        _many_scans(3200, 60)[:-2]
+        + _segment(0xC2, struct.pack(">BHHBBBB", 8, 8, 8, 1, 1, 0x11, 0))
+        + b"\xff\xd9"
+    ),
     "JPEG, last scan 60 times": lambda: _many_scans(3200, 60),
     "JPEG, last scan 400 times": lambda: _many_scans(1000, 400),
     "JPEG, EXIF read 5,000 times": lambda: _jpeg_with(

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import struct
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -572,6 +573,19 @@ def _cycle(path: Path) -> None:
         file["model_weights"]["again"] = file["model_weights"]
 
 
+def _headers_within_headers(path: Path) -> None:
+    """Each of 8,000 parts of a header says that it goes on at the next, to the end."""
+    count, start, size = 8_000, 112, 24
+    superblock = b"\x89HDF\r\n\x1a\n" + bytes(5) + b"\x08\x08" + bytes(17)
+    superblock += b"\xff" * 16 + bytes(16) + struct.pack("<Q", 96) + bytes(24)
+    header = struct.pack("<BxHIIxxxx", 1, count, 1, count * size)
+    parts = (
+        struct.pack("<HHB3xQQ", 0x10, 16, 0, start + each * size, (count - each) * size)
+        for each in range(1, count + 1)
+    )
+    path.write_bytes(superblock + header + b"".join(parts))
+
+
 def _rewritten(**options: Any) -> Callable[[Path], object]:
     def make(group: h5py.Group, name: str, values: Any) -> None:
         group.create_dataset(name, data=values, **options)
@@ -603,6 +617,7 @@ WEIGHTS: Mapping[str, Callable[[Path], object]] = {
     "records": _of_kind([("a", "float32"), ("b", h5py.string_dtype())], None),
     "opaque": _of_kind("V4", None),
     "integers": _of_kind("int32", 1),
+    "headers within headers": _headers_within_headers,
     "a group": _replaced(lambda group, name, values: group.create_group(name)),
     "a type": _replaced(
         lambda group, name, values: group.__setitem__(name, np.dtype("float32"))
@@ -621,6 +636,7 @@ WEIGHTS: Mapping[str, Callable[[Path], object]] = {
     "no layers": _names("layer_names", []),
     "layers as one text": _names("layer_names", "conv2d"),
     "layers as texts of any length": _names("layer_names", ["conv2d"]),
+    "layers of very long names": _names("layer_names", ["conv2d" * 10_000]),
     "layers as numbers": _names("layer_names", [1, 2]),
     "layers that there are not": _names("layer_names", [b"nobody"]),
     "layers outside": _names("layer_names", [b"/", b"../.."]),

@@ -82,6 +82,8 @@ def _find_in_jpeg(content: bytes) -> str | None:
             if number == _SEGMENT_LIMIT:
                 return f"more than {_SEGMENT_LIMIT:,} segments"
             if kind in _START_OF_FRAME:
+                if missing:
+                    return "more than one frame"
                 is_progressive = kind in _PROGRESSIVE
                 height, width, count = struct.unpack_from(">HHB", content, body + 1)
                 if is_too_large(width, height):

@@ -159,8 +159,8 @@ def open_container(path: Path) -> Container:
         return _open_folder(path)
     if not path.is_file():
         raise SourceError(
-            f"Expected a file, an archive or a folder to import, found no {path}. "
-            "Check `source`."
+            "Expected a file, an archive or a folder to import, found no "
+            f"{shown(str(path))}. Check `source`."
         )
     with _bounded(path, None) as file:
         magic = file.read(8)
@@ -420,7 +420,7 @@ def _open_zip(path: Path) -> Container:
 def _unknown_packing(path: Path, name: str, what: str) -> SourceError:
     return SourceError(
         f"Expected an archive without a password, packed by the usual method "
-        f"(deflate), found that {name!r} in {path} {what}. Unpack it, and "
+        f"(deflate), found that {name!r} in {shown(str(path))} {what}. Unpack it, and "
         "choose the folder with `source`."
     )
 
@@ -616,7 +616,7 @@ def check_count(path: Path, count: int, limit: int) -> None:
     if count > limit:
         raise SourceError(
             f"Expected at most {limit:,} files in `source`, found more in "
-            f"{path}. Choose a folder that holds only the images."
+            f"{shown(str(path))}. Choose a folder that holds only the images."
         )
 
 
@@ -630,15 +630,16 @@ def _sha256(stream: IO[bytes]) -> str:
 def _damaged(path: Path, error: BaseException) -> SourceError:
     reason = getattr(error, "strerror", None) or first_line(error)
     return SourceError(
-        f"{path} cannot be read to its end: it is damaged or truncated "
+        f"{shown(str(path))} cannot be read to its end: it is damaged or truncated "
         f"({shown(reason[:100])}). Expected a complete file: download or copy it again."
     )
 
 
 def _unsafe(path: Path, what: str) -> SourceError:
     return SourceError(
-        f"{path} is not safe to import: {what}. Expected regular files inside the "
-        "archive's folder. Download the archive from a source that you trust."
+        f"{shown(str(path))} is not safe to import: {what}. Expected regular files "
+        "inside the archive's folder. Download the archive from a source that you "
+        "trust."
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from emotion_cnn.errors import ModelError
-from emotion_cnn.files import first_line
+from emotion_cnn.files import first_line, shown
 from emotion_cnn.inference.test_time_augmentation import VIEWS
 from emotion_cnn.models.description import Network
 from emotion_cnn.models.probabilities import check_probabilities
@@ -58,7 +58,7 @@ def predict(
         except Exception as error:
             raise ModelError(
                 f"Expected a network that predicts {batch.shape[0]} images at a time, "
-                f"but it fails ({first_line(error)}). Choose another network."
+                f"but it fails ({shown(first_line(error))}). Choose another network."
             ) from error
         probabilities = check_probabilities(
             outputs, network.description, images=batch.shape[0]
@@ -70,5 +70,11 @@ def predict(
 
 def _batch_size(model: keras.Model) -> int:
     """Returns how many images, or views, to predict at a time."""
-    values = sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
+    values = sum(
+        math.prod(tensor.shape[1:])
+        for layer in model.layers
+        # `layer.output` is that of its first call alone.
+        for node in layer._inbound_nodes
+        for tensor in node.output_tensors
+    )
     return max(1, min(BATCH_SIZE, _MOST_VALUES // values))

@@ -129,9 +129,9 @@ def load_pair(files: PairFiles) -> Network:
         load_weights(network.model, content)
     except (ModelError, OSError, ValueError) as error:
         raise ModelError(
-            f"{files.path} could not be loaded into the network of {MODEL_NAME}: it is "
-            f"damaged, or of another network or class count. Expected the pair that "
-            f"one run wrote. ({first_line(error)})"
+            f"{shown(str(files.path))} could not be loaded into the network of "
+            f"{MODEL_NAME}: it is damaged, or of another network or class count. "
+            f"Expected the pair that one run wrote. ({first_line(error)})"
         ) from error
     size = network.description.input_size
     gray = np.full((1, size, size, 1), 128, "float32")
@@ -140,29 +140,30 @@ def load_pair(files: PairFiles) -> Network:
     # Layers that do not fit each other can make the backend raise almost anything.
     except Exception as error:
         raise ModelError(
-            f"The network of {path} fails on a gray image ({_cause(error)}). Choose "
-            "another network."
+            f"The network of {shown(str(path))} fails on a gray image "
+            f"({_cause(error)}). Choose another network."
         ) from error
     try:
         check_probabilities(outputs, network.description, images=1)
     except ModelError as error:
-        raise ModelError(f"{path}, on a gray image: {error}") from error
+        raise ModelError(f"{shown(str(path))}, on a gray image: {error}") from error
     return network
 
 
 def _build(path: Path, config: dict[str, Any]) -> Network:
     """Returns a network whose weights are not loaded yet."""
+    place = shown(str(path))
     try:
         check_nesting(config)
         keras_version = str(config.get("keras_version", "3"))
     except ModelError as error:
         raise ModelError(
-            f"{path} is damaged: expected the JSON that a run writes "
+            f"{place} is damaged: expected the JSON that a run writes "
             f"({first_line(error)})."
         ) from error
     if keras_version.split(".")[0] in ("1", "2"):
         raise ModelError(
-            f"{path} was written by Keras {shown(keras_version[:20])}; expected Keras "
+            f"{place} was written by Keras {shown(keras_version[:20])}; expected Keras "
             "3. Train the network again with this tool, or rebuild it in Keras 3 and "
             "save it again."
         )
@@ -172,7 +173,7 @@ def _build(path: Path, config: dict[str, Any]) -> Network:
             described = parse_description(config[DESCRIPTION_KEY])
         except ModelError as error:
             raise ModelError(
-                f"`{DESCRIPTION_KEY}` in {path} does not describe a network. {error}"
+                f"`{DESCRIPTION_KEY}` in {place} does not describe a network. {error}"
             ) from error
         if "keras" in described.versions:
             writer = f"Keras {shown(described.versions['keras'])}"
@@ -182,7 +183,7 @@ def _build(path: Path, config: dict[str, Any]) -> Network:
     # Layers that do not fit each other can make Keras raise almost anything.
     except Exception as error:
         raise ModelError(
-            f"{path} does not describe a network that can be built without running "
+            f"{place} does not describe a network that can be built without running "
             f"code from the file. {_cause(error)} (Written by {writer}; Keras "
             f"{keras.__version__} runs here.) Choose another network, or build it of "
             "Keras' own layers for images."
@@ -194,7 +195,7 @@ def _build(path: Path, config: dict[str, Any]) -> Network:
         if shapes == ((None, size, size, 1), description.output_shape):
             return Network(model, description)
     raise ModelError(
-        f"{path} is a network from {shapes[0]} to {shapes[1]}; expected "
+        f"{place} is a network from {shapes[0]} to {shapes[1]}; expected "
         f"{(None, size, size, 1)} to "
         f"{' or '.join(str(each.output_shape) for each in candidates)}: {size}x{size} "
         f"gray images in, the classes {', '.join(candidates[0].classes)} out, for "

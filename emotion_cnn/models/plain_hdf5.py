@@ -80,6 +80,8 @@ class _Reader:
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._seen: set[int] = set()
+        # Of headers, which can continue anywhere: no byte of the file is in two.
+        self._left = len(content)
         self._heaps: dict[int, dict[int, bytes]] = {}
 
     def numbers(self, form: str, at: int) -> tuple[int, ...]:
@@ -138,6 +140,9 @@ class _Reader:
         for start, length in blocks:
             self._once(start)
             self._check(start, length)
+            self._left -= length
+            if self._left < 0:
+                raise ValueError(_DAMAGED)
             end = start + length
             while start + 8 <= end:
                 kind, size, flags = self.numbers("HHB", start)
@@ -224,7 +229,7 @@ class _Reader:
         if shape == (0,):
             return {name: []}
         version_and_class, flags, _, _, size = self.numbers("BBBBI", type_at)
-        if texts_at + shape[0] * size > end:
+        if texts_at + shape[0] * size > end or size > _LONGEST_NAME:
             raise ValueError(_DAMAGED)
         places = range(texts_at, texts_at + shape[0] * size, max(size, 1))
         if version_and_class == 0x13:
@@ -237,6 +242,9 @@ class _Reader:
 
     def _text_of_any_length(self, at: int) -> bytes:
         size, heap, number = self.numbers("IQI", at)
+        # Many may name the same bytes.
+        if size > _LONGEST_NAME:
+            raise ValueError(_DAMAGED)
         if heap not in self._heaps:
             self._heaps[heap] = dict(self._in_heap(heap))
         return self._heaps[heap].get(number, b"")[:size]

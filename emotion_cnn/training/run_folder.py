@@ -84,7 +84,9 @@ def read_history(path: Path) -> History:
             f"({shown(first_line(error))})."
         ) from error
     if not rows:
-        raise RunError(f"{path} holds no epoch; a run has one after its first epoch.")
+        raise RunError(
+            f"{shown(str(path))} holds no epoch; a run has one after its first epoch."
+        )
     return history
 
 

@@ -39,7 +39,6 @@ from emotion_cnn.importing.records import (
 KIND = "Parquet files with a column of images and one of labels"
 _SUFFIX = ".parquet"
 _MAGIC = b"PAR1"
-_BATCH_SIZE = 64
 _LABEL_COLUMNS = ("label", "labels", "emotion", "emotions", "expression", "class")
 _SPLITS = ("train", "validation", "valid", "val", "test")
 
@@ -263,20 +262,19 @@ def _cells(table: _Table) -> Iterator[tuple[Any, Any]]:
             image so often that it unpacks to more than its limit.
     """
     count, size, limit = 0, 0, unpacked_limit(table.path)
-    for images, labels in _batches(table):
-        for image, label in zip(images, labels, strict=True):
-            content = _content(image)
-            count += 1
-            size += len(content) if isinstance(content, bytes) else 0
-            if size > limit:
-                raise bomb(table.path)
-            yield content, label
+    for image, label in _rows(table):
+        content = _content(image)
+        count += 1
+        size += len(content) if isinstance(content, bytes) else 0
+        if size > limit:
+            raise bomb(table.path)
+        yield content, label
     if count != table.row_count:
         error = ValueError(f"{count:,} rows instead of {table.row_count:,}")
         raise _damaged(table.path, error)
 
 
-def _batches(table: _Table) -> Iterator[tuple[list[Any], list[Any]]]:
+def _rows(table: _Table) -> Iterator[tuple[Any, Any]]:
     from pyarrow import parquet, types
 
     try:
@@ -289,13 +287,14 @@ def _batches(table: _Table) -> Iterator[tuple[list[Any], list[Any]]]:
             # Of a struct only the bytes: what else is in it can be of any type.
             kind = file.schema_arrow.field(table.image_column).type
             image = table.image_column + (".bytes" if types.is_struct(kind) else "")
-            for batch in file.iter_batches(
-                _BATCH_SIZE, columns=[image, table.label_column], use_threads=False
-            ):
-                yield (
-                    batch.column(table.image_column).to_pylist(),
-                    batch.column(table.label_column).to_pylist(),
-                )
+            columns = [image, table.label_column]
+            # One at a time: a large image that is stored once can be in every row.
+            for batch in file.iter_batches(1, columns=columns, use_threads=False):
+                for row in range(len(batch)):
+                    yield (
+                        batch.column(table.image_column)[row].as_py(),
+                        batch.column(table.label_column)[row].as_py(),
+                    )
     except Exception as error:
         raise _damaged(table.path, error) from error
 
