@@ -41,8 +41,8 @@ def noticing_ctrl_c() -> Iterator[threading.Event]:
     code there; libraries turn it into other errors while they are imported.
 
     Yields:
-        An event that is set once Ctrl-C was pressed; never, where the surroundings
-        handle Ctrl-C themselves, as a notebook does.
+        An event that is set once Ctrl-C was pressed; never in another thread than the
+        main one, nor where the surroundings have a handler of their own.
     """
     current = signal.getsignal(signal.SIGINT)
     if isinstance(current, _Handler):

@@ -147,7 +147,7 @@ def locked(folder: Path, what: str, *, seconds: float = 0) -> Iterator[None]:
 
     Args:
         folder: Existing folder.
-        what: What goes on there, for the message: it "is locked for" this.
+        what: What the folder is locked for, for the message.
         seconds: How long to wait for another command to end.
 
     Raises:
@@ -172,8 +172,8 @@ def locked(folder: Path, what: str, *, seconds: float = 0) -> Iterator[None]:
             lock.acquire()
     except Timeout:
         raise FolderError(
-            f"Expected no other command at work in {shown(str(folder))}, but one is: "
-            f"the folder is locked for {what}. Wait until it ends."
+            f"Expected no other command at work in {shown(str(folder))}, which is "
+            f"needed for {what}, but one is. Wait until it ends."
         ) from None
     except (OSError, ValueError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)

@@ -105,7 +105,7 @@ def test_a_folder_is_locked_for_one_at_a_time(tmp_path):
     with locked(tmp_path, "a test"):
         [error] = in_another_thread(lock)
         assert f"no other command at work in {tmp_path}" in str(error)
-        assert "locked for a test" in str(error)
+        assert "needed for a test" in str(error)
         waiting = threading.Thread(target=lock, args=(60,))
         waiting.start()
     waiting.join()

@@ -573,7 +573,7 @@ def test_an_import_killed_half_way(table, tmp_path, fails):
     process = start("--source", table, "--data", data, "--replace")
     wait_for_images(data, ".prepare-*/**/*.png")
     message = fails("--source", table, "--data", data, "--replace")
-    assert "is locked for an import. Wait until it ends" in message
+    assert "is needed for an import, but one is. Wait until it ends" in message
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert before.items() <= contents(data).items()
@@ -670,7 +670,7 @@ def test_no_other_import_begins_meanwhile(replacing):
     assert len(answers) == 3
     for code, message in answers:
         assert code == 2
-        assert "is locked for an import. Wait until it ends" in message
+        assert "is needed for an import, but one is. Wait until it ends" in message
 
 
 def test_what_only_looks_like_a_working_folder_is_left_alone(replacing, fails):
@@ -761,7 +761,9 @@ def test_a_full_disk(table, tmp_path, fails, monkeypatch):
 
     monkeypatch.setattr(Image.Image, "save", full)
     message = fails("--source", table, "--data", tmp_path / "data")
-    assert "failed: No space left on device. Nothing in it has changed" in message
+    assert (
+        "failed: No space left on device. This import has replaced nothing" in message
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fer2013.csv"]
 
 

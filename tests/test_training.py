@@ -953,7 +953,7 @@ def test_a_run_is_resumed_by_one_command_at_a_time(stopped_run, tmp_path, capsys
         thread.join()
     error = capsys.readouterr().err
     assert f"error: Expected no other command at work in {run}" in error
-    assert "locked for a training" in error
+    assert "needed for a training" in error
 
 
 def test_damaged_state_exits_with_2(stopped_run, tmp_path, capsys):

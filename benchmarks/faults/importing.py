@@ -845,7 +845,7 @@ def two_at_once(work: Path) -> int:
         ((code, message),) = answers
         if first != (0, "") or contents(case.data) != case.new:
             tally.failed(f"change {at}: the first: {first}")
-        elif code != 2 or "is locked for" not in message:
+        elif code != 2 or "is needed for" not in message:
             tally.failed(f"change {at}: the second: exit {code}, {message}")
         else:
             tally.held()

@@ -232,8 +232,8 @@ def _write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"Writing {shown(str(path))} failed: {error.strerror or error}. Nothing in "
-            "it has changed. Free some space, or choose another place."
+            f"Writing {shown(str(path))} failed: {error.strerror or error}. This "
+            "import has replaced nothing. Free some space, or choose another place."
         ) from error
 
 

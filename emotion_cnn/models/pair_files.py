@@ -16,7 +16,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -98,7 +98,8 @@ def replace_pair(folder: Path, architecture: Mapping[str, Any], weights: bytes) 
         weights: The content of `model_weights.h5`.
 
     Raises:
-        OSError: A file cannot be written; the old pair is still there.
+        OSError: A file cannot be written. The folder holds a whole pair even so: the
+            old one, or the new one where only the last step has failed.
     """
     digest = hashlib.sha256(weights).hexdigest()
     described = {**architecture[DESCRIPTION_KEY], DIGEST_KEY: digest}
@@ -147,7 +148,8 @@ def holds_half_a_pair(folder: Path) -> bool:
 def open_pair(folder: Path) -> Iterator[PairFiles]:
     """Opens the two files of a pair that belong together.
 
-    A pair whose `model.json` names no SHA-256 is taken as it is.
+    A pair whose `model.json` names no SHA-256 is taken as it is, but not while a
+    publisher replaces it.
 
     Args:
         folder: The folder, which may be a stranger's.
@@ -163,6 +165,7 @@ def open_pair(folder: Path) -> Iterator[PairFiles]:
 def _find_pair(folder: Path, opened: ExitStack) -> PairFiles:
     deadline = time.monotonic() + _PATIENCE
     while True:
+        before = _version(folder / MODEL_NAME)
         architecture = _read_architecture(folder / MODEL_NAME)
         named = _digest_in(architecture, folder)
         missing = True
@@ -171,15 +174,20 @@ def _find_pair(folder: Path, opened: ExitStack) -> PairFiles:
                 file = opened.enter_context(open_regular(path))
                 missing = False
                 digest = _digest_of(file)
-                if named in (None, digest):
+                # Publishers replace `model.json` first: these are no later weights.
+                if digest == named or (
+                    named is None and _version(folder / MODEL_NAME) == before
+                ):
                     return PairFiles(architecture, path, digest, file)
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:
                 raise _unreadable(path, error) from error
         # A publisher may have gone from one step to the next meanwhile.
-        if named is None or time.monotonic() > deadline:
+        is_same = _version(folder / MODEL_NAME) == before
+        if is_same and (named is None or time.monotonic() > deadline):
             break
+        opened.close()
         time.sleep(0.02)
     if missing:
         raise _missing(folder, WEIGHTS_NAME)
@@ -198,6 +206,14 @@ def _places_of_weights(folder: Path, digest: str | None) -> list[Path]:
         # A publisher makes no links.
         places += [] if hidden.is_symlink() else [hidden]
     return places
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """Returns what is another once a file has been replaced."""
+    with suppress(OSError, ValueError):
+        status = path.stat()
+        return status.st_ino, status.st_mtime_ns, status.st_size
+    return ()
 
 
 def _read_architecture(path: Path) -> dict[str, Any]:
