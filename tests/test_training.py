@@ -735,15 +735,13 @@ def test_starts_from_the_weights_of_another_run(tmp_path, images, capsys):
         at_batch(patched, 1, 1, press_ctrl_c)
         assert first_command(tmp_path / "second", images, *flags, *small) == 130
     second = the_run(tmp_path / "second")
-    pair = {
-        name: (first / name).read_bytes() for name in ("model.json", "model_weights.h5")
-    }
+    pair = {path: path.read_bytes() for path in first.glob("model*")}
     write_pair(first, Network(build_model(TINY, DESCRIPTION), DESCRIPTION))
     capsys.readouterr()
     assert command(tmp_path / "second", "--resume", second) == 2
     assert f"found others in {first}" in capsys.readouterr().err
-    for name, content in pair.items():
-        (first / name).write_bytes(content)
+    for path, content in pair.items():
+        path.write_bytes(content)
     assert command(tmp_path / "second", "--resume", second) == 0
     one, other = (
         read_pair(folder).model.trainable_variables for folder in (first, second)
@@ -850,8 +848,6 @@ def test_a_network_of_other_classes(tmp_path, monkeypatch, capsys, names):
     evaluated = tmp_path / "evaluated"
     flags = ("--data", data, "--weights", run, "--output", evaluated)
     assert cli.main(["evaluate", *map(str, flags)]) == 0
-    for name in ("metrics.json", "mistakes.png", "confusion_matrix.png"):
-        assert (evaluated / name).is_file()
     parts = [json.loads((f / "metrics.json").read_text()) for f in (run, evaluated)]
     assert parts[0]["parts"] == parts[1]["parts"]
     assert list(parts[0]["parts"]["test"]["classes"]) == list(classes)
@@ -869,7 +865,8 @@ def test_a_network_of_other_classes(tmp_path, monkeypatch, capsys, names):
     assert read_pair(two).description.classes == (classes[1], classes[0])
     # The whole data set has a class more than this network knows.
     flags = ("--data", data, "--weights", two, "--output", tmp_path / "unknown")
-    assert cli.main(["evaluate", *map(str, flags)]) == 2 if names == "eight" else 0
+    code = 2 if names == "eight" else 0
+    assert cli.main(["evaluate", *map(str, flags)]) == code
 
 
 def test_finished_run_is_published_and_not_resumed(tmp_path, images, capsys):
