@@ -1,6 +1,7 @@
 """Writing files whole or not at all, reading them within bounds, creating folders."""
 
 import csv
+import errno
 import json
 import logging
 import os
@@ -288,6 +289,17 @@ def read_json(path: Path, *, megabytes: int) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def make_folder(path: Path) -> None:
+    """Creates a folder and its parents where there is none yet.
+
+    Raises:
+        OSError: It cannot be created; says so where there is a file.
+    """
+    if path.is_file():
+        raise NotADirectoryError(errno.ENOTDIR, "it is a file", str(path))
+    path.mkdir(parents=True, exist_ok=True)
+
+
 def create_folder(parent: Path, name: str, *, setting: str) -> Path:
     """Creates a folder that did not exist before, and its parents.
 
@@ -300,7 +312,7 @@ def create_folder(parent: Path, name: str, *, setting: str) -> Path:
         RunError: It cannot be created there.
     """
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        make_folder(parent)
         path, count = parent / name, 1
         while True:
             try:
@@ -335,7 +347,7 @@ def open_output(path: Path) -> Path:
             cannot be created.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         taken = any(path.iterdir())
     except OSError as error:
         raise RunError(

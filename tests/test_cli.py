@@ -1,6 +1,7 @@
 """The command line: modes, help, flags, exit codes, and one message for every error."""
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -364,3 +365,20 @@ def test_all_emotions_are_in_the_message_about_missing_images(fails, tmp_path, p
     message = fails("--mode", "train", "--data", tmp_path / "empty", *places)
     for emotion in EMOTIONS:
         assert emotion in message
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "cp437"])
+@pytest.mark.parametrize("name", ["\u8868\u60c5", "\u0416", "caf\udce9", "\U0001f600"])
+def test_a_terminal_that_lacks_a_folders_letters(
+    monkeypatch, tmp_path, faces, encoding, name
+):
+    data = faces.rename(tmp_path / name)
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    output = tmp_path / f"{name} audited"
+    assert cli.main(["audit", "--data", str(data), "--output", str(output)]) == 0
+    sys.stdout.flush()
+    assert f"Results: {output}".encode(encoding, "backslashreplace") in (
+        written.getvalue()
+    )
+    assert (output / "audit.json").is_file()

@@ -6,8 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import emotion_cnn
 from emotion_cnn.cli import main
 from emotion_cnn.commands.train_settings import TrainSettings
 from emotion_cnn.data.classes import EMOTIONS
@@ -25,6 +28,13 @@ def make_run(folder: Path, **config: object) -> Path:
     return folder
 
 
+def remove_description(folder: Path) -> None:
+    """Makes a pair one of another tool, whose `model.json` holds what Keras writes."""
+    values = json.loads((folder / "model.json").read_text())
+    del values["emotion_cnn"]
+    (folder / "model.json").write_text(json.dumps(values))
+
+
 # --- Images and folders that cannot be used ---
 
 
@@ -40,12 +50,82 @@ def test_a_folder_without_images(fails, tmp_path, places, network, mode):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
-def test_a_missing_class_is_named(fails, tmp_path, places, faces, part):
-    shutil.rmtree(faces / part / "fear")
-    message = fails("--mode", "train", "--data", faces, *places)
-    assert f"No images of fear in {faces / part}" in message
+def test_a_missing_class_is_named(fails, tmp_path, places, faces):
+    shutil.rmtree(faces / "train" / "fear")
+    flags = ("--mode", "train", "--data", faces, *places)
+    message = fails(*flags)
+    assert f"No images of fear in {faces / 'train'}" in message
+    message = fails(*flags, "--classes", "angry,happy,bored")
+    assert f"No images of bored in {faces / 'train'}" in message
+    assert "with --classes" in message
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_single_class(fails, tmp_path, places, faces):
+    for part in ("train", "test"):
+        for emotion in set(EMOTIONS) - {"sad"}:
+            shutil.rmtree(faces / part / emotion)
+    message = fails("--mode", "train", "--data", faces, *places)
+    assert f"two or more classes in {faces}" in message
+    assert "found only sad" in message
+
+
+DECLARATIONS = {
+    "angry,happy,Anger": "found the class angry twice, as angry and as Anger",
+    "bored,tired,Bored": "found the class Bored twice, as bored and as Bored",
+    "angry": "names 2 to 100 classes, separated by commas; found 1",
+    "angry,,happy": "lists names, such as angry,happy,tired",
+    "angry,../happy": "a folder's name can have; found '../happy'",
+    "angry,\x1b[31m": "found '\\x1b[31m'",
+    ",".join(map(str, range(101))): "found 101",
+}
+
+
+@pytest.mark.parametrize("declared", DECLARATIONS)
+def test_classes_that_cannot_be(fails, faces, declared):
+    for mode in ("train", "audit"):
+        message = fails("--mode", mode, "--data", faces, "--classes", declared)
+        assert DECLARATIONS[declared] in message
+        assert "--classes" in message
+    message = fails("--mode", "evaluate", "--data", faces, "--class-order", declared)
+    assert DECLARATIONS[declared] in message
+    assert "--class-order" in message
+
+
+def test_very_many_classes_can_be_declared(fails, faces, places):
+    names = ",".join(f"a class with a long name {number}" for number in range(100))
+    message = fails("--mode=train", "--data", faces, "--classes", names, *places)
+    assert "No images in" in message
+
+
+def test_drawn_faces_have_classes_of_their_own(fails):
+    message = fails("--mode=train", "--data=sample", "--classes=angry,happy")
+    assert "the drawn faces are of angry, " in message
+
+
+def test_folders_of_classes_that_a_network_does_not_know(fails, faces, network):
+    for name in ("contempt", "tired"):
+        shutil.copytree(faces / "test/sad", faces / "test" / name)
+    message = fails("--mode=evaluate", "--data", faces, "--weights", network)
+    assert f"found folders of contempt, tired in {faces / 'test'}" in message
+
+
+def test_a_file_in_place_of_a_folder(fails, tmp_path, faces, places, network):
+    table = tmp_path / "fer2013.csv"
+    table.write_text("emotion,pixels")
+    for mode in ("train", "evaluate", "audit"):
+        message = fails("--mode", mode, "--data", table)
+        assert f"in --data, found the file {table}" in message
+        assert "emotion-cnn prepare: its source is the file" in message
+    weights = network / "model_weights.h5"
+    for command in (
+        ("train", "--data", faces, "--weights", weights),
+        ("train", "--resume", network / "model.json"),
+        ("evaluate", "--data", faces, "--weights", network / "model.json"),
+    ):
+        message = fails(*command, *places[:2])
+        assert "found the file" in message
+        assert f"Name its folder, {network}." in message
 
 
 def test_all_damaged_images_are_named_before_anything_is_created(
@@ -103,12 +183,18 @@ def test_runs_folder_without_write_permission(fails, tmp_path, faces, unwritable
     assert "--runs" in message
 
 
-def test_publish_folder_missing(fails, tmp_path, faces):
-    flags = ("--runs", tmp_path / "runs", "--publish", tmp_path / "none")
+def test_publish_folder_that_cannot_be_made(fails, tmp_path, faces):
+    (tmp_path / "file").write_text("mine")
+    flags = ("--runs", tmp_path / "runs", "--publish", tmp_path / "file" / "new")
     message = fails("--mode", "train", "--data", faces, *flags)
-    assert f"{tmp_path / 'none'} cannot be written to" in message
-    assert "No such file or directory" in message
+    assert f"{tmp_path / 'file/new'} cannot be written to: Not a directory" in message
     assert not (tmp_path / "runs").exists()
+
+
+def test_publish_folder_is_made(fails, tmp_path, faces):
+    flags = ("--weights", tmp_path, "--publish", tmp_path / "a" / "new")
+    fails("--mode", "train", "--data", faces, *flags)
+    assert (tmp_path / "a" / "new").is_dir()
 
 
 @pytest.mark.parametrize("below", ["", "folder"])
@@ -117,8 +203,11 @@ def test_runs_folder_that_is_a_file(fails, tmp_path, faces, below):
     file.write_text("mine")
     flags = ("--runs", file / below, "--publish", tmp_path)
     message = fails("--mode", "train", "--data", faces, *flags)
-    assert f"{file / below} cannot be used" in message
+    reason = "Not a directory" if below else "it is a file"
+    assert f"{file / below} cannot be used: {reason}" in message
     assert file.read_text() == "mine"
+    message = fails("--mode", "train", "--data", faces, "--publish", file / below)
+    assert f"{file / below} cannot be written to: {reason}" in message
 
 
 def test_output_folder_below_a_file(fails, tmp_path, faces, network):
@@ -207,6 +296,7 @@ def test_resuming_a_finished_run(fails, interrupted):
     (interrupted / "metrics.json").write_text("{}")
     message = fails("--mode", "train", "--resume", interrupted, *own(interrupted))
     assert f"{interrupted} is finished" in message
+    assert f"start a new run from it: --weights {interrupted}" in message
 
 
 @pytest.mark.parametrize(
@@ -338,7 +428,7 @@ def test_an_evaluation_that_fails_leaves_no_empty_folder(
     write_pair(network, dataclasses.replace(found, description=other))
     flags = ("--data", faces, "--weights", network, "--runs", tmp_path / "runs")
     message = fails("--mode=evaluate", *flags)
-    assert "No images" in message
+    assert "found folders of angry, " in message
     assert not (tmp_path / "runs").exists()
 
 
@@ -362,3 +452,102 @@ def test_images_are_read_in_the_order_of_the_networks_classes(
     assert one[0].startswith("test/angry/")
     assert other_row[0].startswith("test/surprise/")
     assert EMOTIONS.index(one[2]) == 6 - EMOTIONS.index(other_row[2])
+
+
+def test_test_images_of_some_of_the_networks_classes(
+    tmp_path, faces, network, own_environment, capsys
+):
+    shutil.rmtree(faces / "test/neutral")
+    output = tmp_path / "output"
+    flags = ["--data", faces, "--weights", network, "--output", output]
+    assert main(["evaluate", *map(str, flags)]) == 0
+    said = capsys.readouterr().out
+    assert "no images of neutral in test/" in said
+    assert "No images of neutral: means are over the others." in said
+    part = json.loads((output / "metrics.json").read_text())["parts"]["test"]
+    assert part["classes"]["neutral"]["support"] == 0
+    assert part["accuracy_among_present"] >= part["accuracy"]
+    rows = (output / "predictions.csv").read_text().splitlines()
+    assert rows[0].split(",")[3:] == list(EMOTIONS)
+    assert len(rows) == 7
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A network that sees gray levels, of another tool, and images that it knows.
+
+    Its classes are in FER2013's order of old, its pixels from -1 to 1.
+    """
+    import keras
+
+    from emotion_cnn.models.description import Network, NetworkDescription
+    from emotion_cnn.models.pair import write_pair
+
+    order = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+    levels = np.linspace(-0.9, 0.9, 7)
+    inputs = keras.Input((48, 48, 1))
+    outputs = keras.layers.GlobalAveragePooling2D()(inputs)
+    outputs = keras.layers.Dense(7, activation="softmax")(outputs)
+    model = keras.Model(inputs, outputs)
+    # The logit of each level is highest there.
+    model.set_weights([400 * levels[np.newaxis], -200 * levels**2])
+    (tmp_path / "foreign").mkdir()
+    write_pair(tmp_path / "foreign", Network(model, NetworkDescription(order)))
+    remove_description(tmp_path / "foreign")
+    for label, emotion in enumerate(order):
+        folder = tmp_path / "known" / "test" / emotion
+        folder.mkdir(parents=True)
+        for number in range(40):
+            level = round((levels[label] + 1) / 2 * 255) + number % 5
+            image = np.full((48, 48), level, np.uint8)
+            Image.fromarray(image).save(folder / f"{number}.png")
+    return tmp_path / "foreign"
+
+
+ORDER = "angry,disgust,fear,happy,sad,surprise,neutral"
+
+
+@pytest.mark.parametrize(
+    ("given", "doubted"),
+    [
+        ((), ["--input-range -1-1", f"--class-order {ORDER}"]),
+        (("--input-range", "-1-1"), [f"--class-order {ORDER}"]),
+        (("--class-order", ORDER), ["--input-range -1-1"]),
+        (("--input-range=-1-1", f"--class-order={ORDER}"), []),
+    ],
+)
+def test_a_network_of_another_tool_is_doubted(
+    tmp_path, foreign, own_environment, capsys, without_charts, given, doubted
+):
+    flags = ("--data", tmp_path / "known", "--weights", foreign, "--output")
+    arguments = ("evaluate", *flags, tmp_path / "output", *given)
+    assert main([*map(str, arguments)]) == 0
+    said = capsys.readouterr().out
+    assert ("says neither the order" in said) == bool(doubted)
+    for setting in ("--input-range -1-1", f"--class-order {ORDER}"):
+        assert (setting in said) == (setting in doubted)
+    if not doubted:
+        assert "accuracy                100.00%" in said
+        classifier = emotion_cnn.load(foreign, class_order=ORDER, input_range="-1-1")
+        white = np.full((48, 48), 243, np.uint8)
+        assert classifier.predict(white)[0].argmax() == 6
+        assert classifier.classes[6] == "neutral"
+
+
+def test_what_a_network_says_of_itself_holds(fails, faces, network):
+    flags = ("--mode=evaluate", "--data", faces, "--weights", network)
+    message = fails(*flags, "--class-order", ORDER)
+    assert "--class-order is for networks whose model.json says nothing" in message
+    assert "says angry, disgust, fear, happy, neutral" in message
+    message = fails(*flags, "--input-range", "-1-1")
+    assert "says 0, 255. Leave it out." in message
+
+
+def test_a_network_that_knows_nothing_is_not_doubted(
+    tmp_path, faces, network, own_environment, capsys, without_charts
+):
+
+    remove_description(network)
+    flags = ("--data", faces, "--weights", network, "--output", tmp_path / "output")
+    assert main(["evaluate", *map(str, flags)]) == 0
+    assert "says neither" not in capsys.readouterr().out

@@ -246,6 +246,7 @@ def test_config_of_a_run(clone):
     del config["settings"]
     assert config == {
         "data": str(clone.folder),
+        "classes": None,
         "recipe": "default",
         "weights": None,
         "labels": "original",

@@ -54,7 +54,10 @@ def test_six_images_by_hand(six_images):
     assert metrics.accuracy_interval == pytest.approx((0.29999, 0.90323), abs=1e-5)
     # Recalls: angry 2/3, disgust 1/1, happy 1/2; the other four have no images.
     assert metrics.balanced_accuracy == pytest.approx((2 / 3 + 1 + 1 / 2) / 3)
-    assert metrics.macro_f1 == pytest.approx((4 / 5 + 2 / 3 + 2 / 3) / 7)
+    assert metrics.macro_f1 == pytest.approx((4 / 5 + 2 / 3 + 2 / 3) / 3)
+    # The sixth, which is predicted as sad, has as much of angry as of happy.
+    assert metrics.accuracy_among_present == pytest.approx(4 / 6)
+    assert metrics.missing == ("fear", "neutral", "sad", "surprise")
     # The third image's label is the runner-up, the sixth's is neither.
     assert metrics.top2_accuracy == pytest.approx(5 / 6)
     assert metrics.log_loss == pytest.approx(
@@ -70,6 +73,20 @@ def test_six_images_by_hand(six_images):
         [0, 0, 0, 0, 0, 0, 0],
         [0, 0, 0, 0, 0, 0, 0],
     ]
+
+
+def test_answers_among_the_classes_that_have_images():
+    labels = np.array([ANGRY, HAPPY, HAPPY])
+    probabilities = probability_rows([ANGRY, SAD, HAPPY], [SAD, HAPPY, SAD])
+    metrics = compute_metrics(labels, probabilities, EMOTIONS)
+    assert metrics.accuracy == pytest.approx(2 / 3)
+    assert metrics.accuracy_among_present == 1
+    assert "among all classes" in format_report({"test": metrics})
+    assert format_report({"test": metrics}).endswith("with images it is\n100.00%.")
+    labels, probabilities = random_predictions(500)
+    whole = compute_metrics(labels, probabilities, EMOTIONS)
+    assert whole.accuracy_among_present is None
+    assert whole.missing == ()
 
 
 def test_metrics_of_each_class_by_hand(six_images):
@@ -146,7 +163,7 @@ def test_one_image_predicted_with_certainty():
 
     assert metrics.accuracy == metrics.balanced_accuracy == metrics.top2_accuracy == 1
     assert metrics.accuracy_interval[1] == 1
-    assert metrics.macro_f1 == pytest.approx(1 / 7)
+    assert metrics.macro_f1 == 1
     assert metrics.log_loss == pytest.approx(0, abs=1e-12)
     assert metrics.reliability[-1].count == 1
 
@@ -323,9 +340,11 @@ def test_report_shows_every_figure_within_80_columns(six_images):
     assert rows == [
         "accuracy 66.67% angry 100.00% 66.67% 80.00% 3",
         "95% interval 30.00-90.32% disgust 50.00% 100.00% 66.67% 1",
-        "balanced accuracy 72.22% fear 0.00% 0.00% 0.00% 0",
-        "macro-F1 30.48% happy 100.00% 50.00% 66.67% 2",
-        "top-2 accuracy 83.33% neutral 0.00% 0.00% 0.00% 0",
-        "log loss 1.1829 sad 0.00% 0.00% 0.00% 0",
-        "ECE 4.67% surprise 0.00% 0.00% 0.00% 0",
+        "balanced accuracy 72.22% fear - - - 0",
+        "macro-F1 71.11% happy 100.00% 50.00% 66.67% 2",
+        "top-2 accuracy 83.33% neutral - - - 0",
+        "log loss 1.1829 sad - - - 0",
+        "ECE 4.67% surprise - - - 0",
+        "No images of fear, neutral, sad, surprise: means are over the others.",
     ]
+    assert "No images" not in blocks[1] + blocks[2]

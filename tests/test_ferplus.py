@@ -16,6 +16,7 @@ from emotion_cnn.data.votes import (
     over_half_of_all_votes,
     parse_votes,
     read_votes,
+    vote_shares,
     write_votes,
 )
 from emotion_cnn.errors import SourceError
@@ -119,6 +120,21 @@ def test_crowd_labels_are_those_of_the_tool_and_the_rest_is_counted():
         "unknown": 1,
         "not a face": 2,
     }
+    eight = (*EMOTIONS[::-1], "contempt")
+    labels, left_out = crowd_labels(table(*seen, *rest), eight)
+    assert labels.tolist() == [6, 5, 4, 3, 2, 1, 0, 7, -1, -1, -1, -1]
+    assert left_out == {"no majority": 1, "unknown": 1, "not a face": 2}
+
+
+def test_contempt_counts_where_it_is_a_class():
+    given = votes(contempt=7, anger=2, unknown=1)
+    eight = (*EMOTIONS, "contempt")
+    assert vote_shares(table(given)).tolist() == [[0] * 7]
+    np.testing.assert_allclose(
+        vote_shares(table(given), eight)[0, [0, 7]], [2 / 9, 7 / 9]
+    )
+    assert over_half_of_all_votes(["a"], {"a": given}).tolist() == [False]
+    assert over_half_of_all_votes(["a"], {"a": given}, eight).tolist() == [True]
 
 
 # --- files -------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """Files: written whole or not at all, never through a link; read within bounds."""
 
+import errno
 import os
+import tempfile
 import threading
 
 import pytest
@@ -126,6 +128,33 @@ def test_what_is_no_lock_is_left_alone(tmp_path, kind):
     with pytest.raises(FolderError, match="is no lock"), locked(tmp_path, "a test"):
         pass
     assert victim.read_text() == "precious"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no flock")
+@pytest.mark.parametrize(
+    "code", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL, errno.EIO]
+)
+def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog, code):
+    import fcntl
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locked(tmp_path, "a test"):
+        pass
+    assert f"{tmp_path} is on a file system without locks" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    expected = rf"can be written to, but {tmp_path} cannot: Permission denied\."
+    with pytest.raises(FolderError, match=expected), locked(tmp_path, "a test"):
+        pass
 
 
 def test_a_folder_that_cannot_be_locked(tmp_path):

@@ -148,15 +148,68 @@ def test_unknown_folders_and_files_are_left_out_and_noted(folder):
     )
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
-def test_a_missing_class_is_named(folder, part):
-    (folder / part / "fear").rename(folder / part / "Angst")
-    for image in (folder / part / "sad").iterdir():
+def test_a_class_that_is_missing_in_train_is_named(folder):
+    (folder / "train/fear").rename(folder / "train/Angst")
+    for image in (folder / "train/sad").iterdir():
         image.unlink()
     message = message_of(folder)
-    assert f"No images of fear, sad in {folder / part}." in message
+    assert f"No images of fear, sad in {folder / 'train'}." in message
     assert "found the folders Angst, angry, disgust, happy, neutral, sad, " in message
-    assert "Add the missing images, or rename the folder" in message
+    assert "Add the missing images, rename the folder" in message
+    assert "name the classes that there are with `classes`" in message
+    options = {"skip_bad": False, "may_lack": ("fear", "sad")}
+    train, _, notes = folders.read_splits(folder, **options)
+    assert splits.class_counts(train)["fear"] == 0
+    assert "no images of fear, sad in train/" in notes
+
+
+def test_test_may_lack_classes(folder):
+    (folder / "test/fear").rename(folder / "elsewhere")
+    for image in (folder / "test/sad").iterdir():
+        image.write_text("no image")
+    data = read(folder, skip_bad=True)
+    assert len(data.test) == 10
+    assert data.test.classes == EMOTIONS
+    assert data.notes[0] == "no images of fear, sad in test/"
+
+
+def test_classes_are_the_folders_with_images(tmp_path):
+    for name in ("tired/0.png", "Joy/0.png", ".git/0.png", "P001/Anger/0.png", "0.png"):
+        save(tmp_path / "train" / name)
+    (tmp_path / "train/fear").mkdir()
+    save(tmp_path / "test/bored/0.png")
+    save(tmp_path / "test/Tired/0.png")
+    save(tmp_path / "val/CONTEMPT/0.png")
+    save(tmp_path / "elsewhere/sad/0.png")
+    known = ("happy", "contempt", "bored", "Tired")
+    assert folders.find_classes(tmp_path) == known
+    assert folders.find_classes(tmp_path, "test") == ("bored", "Tired")
+    assert folders.find_classes(tmp_path / "none") == ()
+    save(tmp_path / f"train/{51 * 'x'}/0.png")
+    with pytest.raises(DataError, match=r"printable and not very long; found 'xxx"):
+        folders.find_classes(tmp_path)
+
+
+def test_more_classes_than_a_network_has(tmp_path):
+    for number in range(101):
+        save(tmp_path / f"train/person {number}/0.png")
+    with pytest.raises(DataError, match=r"at most 100 classes, .* not per person"):
+        folders.find_classes(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["validation", "valid", "val"])
+def test_images_for_validation(folder, name):
+    given = {"skip_bad": False, "classes": EMOTIONS}
+    (folder / name / "sad").mkdir(parents=True)
+    assert folders.read_validation(folder, **given) is None
+    save(folder / name / "Sadness/1.png", 9)
+    validation, notes = folders.read_validation(folder, **given)
+    assert validation.names == (f"{name}/Sadness/1.png",)
+    assert notes[0].startswith("no images of angry, disgust, fear, happy, neutral, s")
+    save(folder / "valid/sad/1.png")
+    save(folder / "val/sad/1.png")
+    with pytest.raises(DataError, match="one folder with images for validation, found"):
+        folders.read_validation(folder, **given)
 
 
 def test_very_many_folders_are_not_all_named(folder):
@@ -258,7 +311,7 @@ def test_other_classes(tmp_path):
     assert survey.train.classes == classes
     assert survey.unused_folders == ("train/sad", "test/sad")
     with pytest.raises(DataError, match=r"No images of bird in .*each of dog, bird; f"):
-        folders.read_test(tmp_path, skip_bad=False, classes=("dog", "bird"))
+        folders.read_splits(tmp_path, skip_bad=False, classes=("dog", "bird"))
 
 
 # --- bad images ------------------------------------------------------------

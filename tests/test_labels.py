@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from emotion_cnn.cli import main
-from emotion_cnn.commands import train
+from emotion_cnn.commands import train_settings
 from emotion_cnn.commands.train_settings import TrainSettings
 from emotion_cnn.data import loading
 from emotion_cnn.data.batches import TrainingBatches
@@ -415,7 +415,7 @@ def test_training_smooths_labels_by_votes(folder, monkeypatch, capsys, named):
 
 def test_a_recipe_smooths_by_votes_where_both_are_learnt(monkeypatch):
     recipes = {"foundation": Recipe(vote_smoothing=0.5)}
-    monkeypatch.setattr(train, "RECIPES", recipes)
+    monkeypatch.setattr(train_settings, "RECIPES", recipes)
     for labels, share in (("both", 0.5), ("original", 0), ("ferplus", 0)):
         given = TrainSettings(recipe="foundation", labels=labels)
         recipe = given.resolve_recipe(drawn_faces=False)

@@ -323,10 +323,25 @@ def test_another_network_is_refused_as_a_start():
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_network_of_other_classes_is_refused_as_a_start():
-    renamed = NetworkDescription(classes=("bored", *ONE.classes[1:]))
-    with pytest.raises(ModelError, match=r"classes angry, .*; found one of bored, "):
-        start_from(untrained(), trained_like(renamed))
+@pytest.mark.parametrize(
+    "classes", [("bored", *ONE.classes[1:]), ("bored", "tired"), (*"abcdefgh",)]
+)
+@pytest.mark.parametrize("theirs", [ONE, BOTH])
+def test_a_network_of_other_classes_gives_all_layers_but_the_last(classes, theirs):
+    network = untrained(NetworkDescription(classes=classes))
+    before, trained = network.model.get_weights(), trained_like(theirs)
+    start_from(network, trained)
+    after = network.model.get_weights()
+    for found, expected in zip(
+        after, [*trained.model.get_weights()[:-2], *before[-2:]], strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_network_of_another_input_range_is_refused_as_a_start():
+    scaled = NetworkDescription(input_range=(0, 1))
+    with pytest.raises(ModelError, match=r"pixels from 0 to 255; found one of 0 to 1"):
+        start_from(untrained(), trained_like(scaled))
 
 
 def test_a_strangers_last_weight_may_be_a_single_number():

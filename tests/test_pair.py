@@ -185,7 +185,7 @@ def test_a_pair_without_a_description_is_of_fer2013(tmp_path, heads):
         ("input_size", 10**9, "from 8 to 1024 pixels"),
         ("input_size", 48.0, "`input_size` to be of type int, found 48.0"),
         ("input_size", True, "found True"),
-        ("input_range", [0, 1], "gray levels"),
+        ("input_range", [0, 2], "one of (0, 255), (0, 1), (-1, 1)"),
         ("input_range", None, "`input_range` to be of type list"),
         ("temperatures", {"original": 0}, "above 0, found 0 for original"),
         ("temperatures", {"original": -1.5}, "above 0"),

@@ -1,11 +1,13 @@
 """What the figures show, read back from their axes."""
 
+import warnings
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.evaluation.metrics import expected_calibration_error, reliability_bins
@@ -19,6 +21,7 @@ from emotion_cnn.evaluation.plotting import (
     mistakes_figure,
     reliability_figure,
 )
+from emotion_cnn.files import write_figure
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -150,6 +153,23 @@ def test_a_confusion_matrix_has_room_for_its_texts(count):
     ticks = [tick.get_window_extent() for tick in axes.get_xticklabels()]
     assert all(one.x1 < other.x0 for one, other in pairwise(ticks))
     assert axes.title.get_window_extent().x1 < figure.bbox.x1
+
+
+@pytest.mark.parametrize("count", [2, 25, 100])
+def test_a_confusion_matrix_of_any_names(count, tmp_path):
+    odd = ("a$b$", r"$\no{formula", "\u559c\u3073", 50 * "W")
+    classes = [*odd, *(f"class {k}" for k in range(96))][:count]
+    for shares in (False, True):
+        figure = confusion_matrix_figure(
+            np.eye(count), classes, shares=shares, title="test"
+        )
+        write_figure(tmp_path / "figure.png", figure)
+        with Image.open(tmp_path / "figure.png") as written:
+            assert max(written.size) <= 3000
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of letters that the font lacks.
+            ticks = [t.get_window_extent() for t in figure.axes[0].get_yticklabels()]
+        assert all(one.y0 > other.y1 for one, other in pairwise(ticks))
 
 
 def test_reliability_diagram_shows_each_filled_bin():

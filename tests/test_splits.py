@@ -40,12 +40,43 @@ def test_official_parts():
     [
         ["test/sad/PublicTest_1.jpg", "test/sad/PublicTest_2.jpg"],
         ["test/sad/PrivateTest_1.jpg", "test/sad/PrivateTest_2.jpg"],
-        ["test/sad/PrivateTest_1.jpg", "test/sad/PublicTest_1.jpg", "test/sad/me.jpg"],
+        ["sad/PrivateTest_1.jpg", "sad/PublicTest_1.jpg", "sad/me.jpg", "sad/you.jpg"],
         ["PublicTest/sad/1.jpg", "PrivateTest/sad/1.jpg"],
     ],
 )
 def test_no_official_parts(names):
     assert splits.official_parts(made_up(len(names), names)) == {}
+
+
+def test_other_images_leave_the_official_split_as_it_is():
+    names = [*official_names(7), "test/sad/me.jpg"]
+    test = made_up(8, names)
+    parts = splits.official_parts(test)
+    assert list(parts) == ["other images of test", "PublicTest", "PrivateTest"]
+    assert [found.tolist() for found in parts.values()] == [
+        [7],
+        [1, 4],
+        [0, 2, 3, 5, 6],
+    ]
+    assert split(made_up(70), test).validation_source.startswith("PublicTest (2 ")
+    said = splits.describe_other_images(test)
+    assert said.startswith("test/ holds 1 of 8 images whose names are not")
+    assert "test/sad/me.jpg: the split is kept" in said
+    many = made_up(4, ["a/PrivateTest_1.jpg", "a/PublicTest_1.jpg", "a/b.jpg", "a/c"])
+    assert "official split is not used" in splits.describe_other_images(many)
+    for usual in (names[:7], ["test/sad/me.jpg", "test/sad/you.jpg"]):
+        assert splits.describe_other_images(made_up(len(usual), usual)) is None
+
+
+def test_images_of_their_own_validate():
+    test = made_up(30, official_names(30), seed=1)
+    own = made_up(7, [f"val/sad/{number}.jpg" for number in range(7)])
+    data = splits.split_dataset(
+        made_up(70), test, validation_share=0.1, seed=0, validation=own
+    )
+    assert data.validation is own
+    assert len(data.train) == 70
+    assert data.validation_source == "val/ (7 images)"
 
 
 def test_validation_is_public_test_where_there_is_one():

@@ -721,12 +721,13 @@ def test_starts_from_the_weights_of_another_run(tmp_path, images, capsys):
         at_batch(patched, 1, 1, press_ctrl_c)
         assert first_command(tmp_path / "second", images, *flags, *small) == 130
     second = the_run(tmp_path / "second")
-    weights = (first / "model_weights.h5").read_bytes()
+    pair = {path: path.read_bytes() for path in first.glob("model*")}
     write_pair(first, Network(build_model(TINY, DESCRIPTION), DESCRIPTION))
     capsys.readouterr()
     assert command(tmp_path / "second", "--resume", second) == 2
     assert f"found others in {first}" in capsys.readouterr().err
-    (first / "model_weights.h5").write_bytes(weights)
+    for path, content in pair.items():
+        path.write_bytes(content)
     assert command(tmp_path / "second", "--resume", second) == 0
     one, other = (
         read_pair(folder).model.trainable_variables for folder in (first, second)
@@ -782,6 +783,76 @@ def stopped_run(stopped_runs, tmp_path):
         return run
 
     return copy
+
+
+CLASS_SETS = {
+    "three": ("happy", "bored", "tired"),
+    "eight": (*EMOTIONS, "contempt"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", CLASS_SETS)
+def test_a_network_of_other_classes(tmp_path, monkeypatch, capsys, names):
+    """Trained, stopped, resumed, evaluated, audited, and gone on from."""
+    monkeypatch.setitem(ARCHITECTURES, "compact", TINY)
+    monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
+    classes, data = CLASS_SETS[names], tmp_path / "data"
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 12), ("validation", 2), ("test", 4)):
+        # As they may be called; the last one is missing where it may be.
+        for label, name in enumerate(classes if part == "train" else classes[:-1]):
+            folder = data / part / {"happy": "Happiness"}.get(name, name)
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.normal(30 * label, 10, (48, 48)).clip(0, 255)
+                image = Image.fromarray(pixels.astype(np.uint8))
+                image.save(folder / f"{number}.png")
+    # Files that lie between classes are no classes.
+    (data / "train" / "notes").mkdir()
+    (data / "train" / "notes" / "read.me").write_text("mine")
+    with pytest.MonkeyPatch.context() as patched:
+        at_batch(patched, 2, 1, press_ctrl_c)
+        assert first_command(tmp_path, data) == 130
+    run = the_run(tmp_path)
+    extra = data / "train" / "surprised by nothing" / "0.png"
+    extra.parent.mkdir()
+    shutil.copy(data / "train" / classes[-1] / "0.png", extra)
+    assert command(tmp_path, "--resume", run) == 2
+    assert "the images and targets that" in capsys.readouterr().err
+    shutil.rmtree(extra.parent)
+    assert command(tmp_path, "--resume", run) == 0
+    network = read_pair(run)
+    assert network.description.classes == classes
+    assert network.model.output_shape == (None, len(classes))
+    said = capsys.readouterr().out
+    assert f"{len(classes)} classes: {', '.join(classes)}" in said
+    assert f"validation: validation/ ({2 * len(classes) - 2} images)" in said
+    assert f"No images of {classes[-1]}: means are over the others." in said
+    header = (run / "predictions.csv").read_text().splitlines()[0]
+    assert header == "path,label,prediction," + ",".join(classes)
+    evaluated = tmp_path / "evaluated"
+    flags = ("--data", data, "--weights", run, "--output", evaluated)
+    assert cli.main(["evaluate", *map(str, flags)]) == 0
+    parts = [json.loads((f / "metrics.json").read_text()) for f in (run, evaluated)]
+    assert parts[0]["parts"] == parts[1]["parts"]
+    assert list(parts[0]["parts"]["test"]["classes"]) == list(classes)
+    assert cli.main(["audit", "--data", str(data), "--output", str(data / "a")]) == 0
+    audit = json.loads((data / "a" / "audit.json").read_text())
+    assert list(audit["counts"]["train"]) == list(classes)
+    # Two of its classes, of its trunk, with its audit.
+    capsys.readouterr()
+    flags = ("--weights", run, "--classes", f"{classes[1]},{classes[0]}")
+    (tmp_path / "other").mkdir()
+    assert first_command(tmp_path / "other", data, *flags, "--epochs", 1) == 0
+    said = capsys.readouterr().out
+    assert f"all layers but the last from {run}, which is of other classes" in said
+    two = the_run(tmp_path / "other")
+    assert read_pair(two).description.classes == (classes[1], classes[0])
+    # The whole data set has a class more than this network knows.
+    flags = ("--data", data, "--weights", two, "--output", tmp_path / "unknown")
+    code = 2 if names == "eight" else 0
+    assert cli.main(["evaluate", *map(str, flags)]) == code
 
 
 def test_finished_run_is_published_and_not_resumed(tmp_path, images, capsys):

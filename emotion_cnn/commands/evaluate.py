@@ -20,7 +20,7 @@ from emotion_cnn.data.classes import LABELS, parse_classes
 from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
 from emotion_cnn.errors import ModelError, RunError
 from emotion_cnn.inference.test_time_augmentation import VIEWS
-from emotion_cnn.models.description import INPUT_RANGES
+from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.settings import (
     check_settings,
     from_keywords,

@@ -21,7 +21,7 @@ from emotion_cnn.commands.train_settings import PLACES, ResumeSettings, TrainSet
 from emotion_cnn.data.source import SAMPLE_DATA, find_source
 from emotion_cnn.errors import ConfigError, RunError
 from emotion_cnn.extras import check_installed
-from emotion_cnn.files import locked, shown
+from emotion_cnn.files import locked, make_folder, shown
 from emotion_cnn.models.pair_files import MODEL_NAME, WEIGHTS_NAME, holds_half_a_pair
 from emotion_cnn.settings import (
     from_keywords,
@@ -299,7 +299,7 @@ def _check_writable(folder: Path) -> None:
             "them. Choose another folder with `publish`, or move it away."
         )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

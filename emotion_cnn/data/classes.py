@@ -70,7 +70,7 @@ def in_stable_order(names: Iterable[str]) -> tuple[str, ...]:
     Names that differ in case alone are one class, called as the first of them.
     """
     classes: dict[str, str] = {}
-    for name in sorted(map(class_name, names)):
+    for name in sorted(map(class_name, names), key=lambda name: (name.lower(), name)):
         classes.setdefault(name.lower(), name)
     emotions = [each for each in (*EMOTIONS, CONTEMPT) if each in classes]
     return (*emotions, *(classes[each] for each in classes if each not in emotions))

@@ -59,8 +59,8 @@ class KnownNearDuplicates:
                 raise DataError(
                     f"{shown(str(self.path))} is an audit of other images: expected a "
                     f"{part}/ with the fingerprint {shown(expected[:12])}, found "
-                    f"{found[:12]}. Run `emotion-cnn audit` on this data, or use the "
-                    "data folder that was audited."
+                    f"{found[:12]}. Run `emotion-cnn audit` on this data, with the "
+                    "same `classes`, or use the data folder that was audited."
                 )
 
     def _as_audited(self, split: Split) -> Split:

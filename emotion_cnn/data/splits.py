@@ -212,7 +212,7 @@ def describe_other_images(test: Split) -> str | None:
         f"those of FER2013's PublicTest and PrivateTest, such as {shown(others[0])}"
     )
     if official_parts(test):
-        return f"{what}: PublicTest validates, and figures of the others are apart"
+        return f"{what}: the split is kept, and figures of the others are given apart"
     return f"{what}: FER2013's official split is not used"
 
 

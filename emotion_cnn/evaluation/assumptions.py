@@ -7,7 +7,8 @@ from scipy.optimize import linear_sum_assignment
 
 from emotion_cnn.data.splits import Split, official_parts
 from emotion_cnn.inference.prediction import predict
-from emotion_cnn.models.description import INPUT_RANGES, Network
+from emotion_cnn.models.description import Network
+from emotion_cnn.models.input_range import INPUT_RANGES
 
 _FAR_BETTER = 0.1
 _MOST_IMAGES = 4_000

@@ -5,6 +5,7 @@ The `draw_` functions draw on axes of the caller's; the `_figure` functions make
 Nothing here computes a metric or writes a file.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -128,31 +129,34 @@ def draw_confusion_matrix(
     cells = np.where(supports > 0, counts, np.nan)
     if shares:
         cells = 100 * cells / np.where(supports > 0, supports, np.nan)
-    sns.heatmap(
-        cells,
-        ax=axes,
-        # Numbers of more classes would not be legible.
-        annot=len(classes) <= _MOST_INCHES,
-        fmt=".1f" if shares else ".0f",
-        cmap="Blues",
-        vmin=0,
-        vmax=100 if shares else None,
-        square=True,
-        linewidths=0.5,
-        xticklabels=[_label(name) for name in classes],
-        yticklabels=[
-            f"{_label(name)}\n({support:,.0f})"
-            if len(classes) <= _MOST_INCHES
-            else f"{_label(name)} ({support:,.0f})"
-            for name, support in zip(classes, supports[:, 0], strict=True)
-        ],
-        cbar_kws={
-            "label": "share of the label's images (%)"
-            if shares
-            else "number of images",
-            "shrink": 0.8,
-        },
-    )
+    with warnings.catch_warnings():
+        # Names of classes may be in letters that the font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        sns.heatmap(
+            cells,
+            ax=axes,
+            # Numbers of more classes would not be legible.
+            annot=len(classes) <= _MOST_INCHES,
+            fmt=".1f" if shares else ".0f",
+            cmap="Blues",
+            vmin=0,
+            vmax=100 if shares else None,
+            square=True,
+            linewidths=0.5,
+            xticklabels=[_label(name) for name in classes],
+            yticklabels=[
+                f"{_label(name)}\n({support:,.0f})"
+                if len(classes) <= _MOST_INCHES
+                else f"{_label(name)} ({support:,.0f})"
+                for name, support in zip(classes, supports[:, 0], strict=True)
+            ],
+            cbar_kws={
+                "label": "share of the label's images (%)"
+                if shares
+                else "number of images",
+                "shrink": 0.8,
+            },
+        )
     axes.tick_params(length=0)
     axes.tick_params(axis="y", rotation=0)
     axes.set(xlabel="prediction", ylabel="label (number of images)")

@@ -13,7 +13,8 @@ from emotion_cnn.data.images import image_from_array
 from emotion_cnn.errors import ConfigError, DataError
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.inference.test_time_augmentation import VIEWS
-from emotion_cnn.models.description import INPUT_RANGES, Network
+from emotion_cnn.models.description import Network
+from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.models.pair import read_pair
 from emotion_cnn.models.shipped import shipped_folder
 

@@ -9,7 +9,8 @@ from keras import ops
 from emotion_cnn.errors import ModelError
 from emotion_cnn.files import first_line
 from emotion_cnn.inference.test_time_augmentation import VIEWS
-from emotion_cnn.models.description import Network, scaled
+from emotion_cnn.models.description import Network
+from emotion_cnn.models.input_range import scaled
 from emotion_cnn.models.probabilities import check_probabilities
 
 BATCH_SIZE = 256

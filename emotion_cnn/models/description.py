@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 from emotion_cnn.data.classes import EMOTIONS, MOST_CLASSES, NAME_LENGTH
 from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.errors import ModelError
+from emotion_cnn.models.input_range import GRAY_LEVELS, INPUT_RANGES
 
 if TYPE_CHECKING:
     import keras
 
-GRAY_LEVELS = (0, 255)
-INPUT_RANGES = {"0-255": GRAY_LEVELS, "0-1": (0, 1), "-1-1": (-1, 1)}
-"""Least and greatest value of a pixel, as networks in use expect them, by name."""
 _SIZES = range(8, 1025)
 _LARGEST = sys.float_info.max
 
@@ -113,14 +111,6 @@ class Network:
     model: "keras.Model"
     description: NetworkDescription
     is_described: bool = True
-
-
-def scaled(images: Any, input_range: tuple[int, int]) -> Any:
-    """Returns gray levels, floats from 0 to 255, as a network takes them."""
-    if input_range == GRAY_LEVELS:
-        return images
-    low, high = input_range
-    return images * ((high - low) / 255) + low
 
 
 def parse_description(values: Any) -> NetworkDescription:

@@ -21,13 +21,12 @@ from emotion_cnn.errors import ModelError
 from emotion_cnn.files import first_line, shown
 from emotion_cnn.models.architecture_file import build_from_json, check_nesting
 from emotion_cnn.models.description import (
-    GRAY_LEVELS,
     Network,
     NetworkDescription,
     parse_description,
-    scaled,
 )
 from emotion_cnn.models.in_memory import network_bytes
+from emotion_cnn.models.input_range import GRAY_LEVELS, scaled
 from emotion_cnn.models.pair_files import (
     DESCRIPTION_KEY,
     MODEL_NAME,
