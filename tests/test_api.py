@@ -237,10 +237,11 @@ def test_train_twice_and_evaluate_in_one_process(
 
 
 def test_mistakes_are_exceptions_without_a_word_of_flags(faces, tmp_path):
+    (tmp_path / "file").touch()
     for call, kind in (
         (lambda: emotion_cnn.train(epoch=3), ConfigError),
         (lambda: emotion_cnn.train(epochs=0), ConfigError),
-        (lambda: emotion_cnn.train(data=faces, publish=tmp_path / "none"), RunError),
+        (lambda: emotion_cnn.train(data=faces, publish=tmp_path / "file"), RunError),
         (lambda: emotion_cnn.train(resume="none", runs=tmp_path), RunError),
         (lambda: emotion_cnn.train(resume="a", epochs=3), ConfigError),
         (lambda: emotion_cnn.evaluate(data=tmp_path / "none"), DataError),

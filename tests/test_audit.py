@@ -185,7 +185,9 @@ def test_counts_and_imbalance(folder):
         "PrivateTest": 1.0,
     }
     save(folder / "test/happy/mine.png", face())
-    assert list(audit(folder).counts) == ["train", "test"]
+    counts = audit(folder).counts
+    assert list(counts)[2:] == ["other images of test", "PublicTest", "PrivateTest"]
+    assert sum(counts["other images of test"].values()) == 1
 
 
 def test_faults_are_reported_and_no_error(folder, capsys):
@@ -228,16 +230,16 @@ def test_faults_are_reported_and_no_error(folder, capsys):
             "turned": True,
         },
     }
-    assert found["unused_folders"] == ["train/contempt", "valid"]
+    assert found["unused_folders"] == ["valid"]
     assert found["unused_files"] == ["test/sad/list.csv", "train/loose.png"]
     assert found["imbalance"]["test"] is None
     text = capsys.readouterr().out
     for words in (
-        "In test there is no image of fear.",
+        "In test there is no image of fear, contempt.",
         "Images to check: 2 unreadable, 4 blank, 3 of another size or mode.",
         "  train/happy/large.png: 96x60, L\n",
         "  train/happy/lying.png: 48x48, L, rotated by its EXIF data\n",
-        "  train/contempt\n  valid\n",
+        "  valid\n",
     ):
         assert words in text
 
@@ -418,6 +420,7 @@ WHOLE = {
     "kind": "emotion-cnn audit",
     "format": 2,
     "fingerprints": {"train": "", "test": ""},
+    "counts": {"train": {"happy": 3, "sad": 4}},
     "leave_out": ["a"],
     "test_with_near_duplicate_in_train": ["b"],
     "within_train": [{"image": "c", "near_duplicate": "d", "rmse": 0.0}],
@@ -437,6 +440,7 @@ def test_a_file_that_is_an_audit(tmp_path):
         frozenset("a"),
         frozenset("b"),
         (("c", "d"),),
+        ("happy", "sad"),
     )
 
 

@@ -203,9 +203,15 @@ def small_data(tmp_path_factory, shared_networks):
     finished = folder / "runs" / "RUN"
     finished.mkdir(parents=True)
     (finished / "config.json").write_text('{"data": "faces"}')
-    for place in (folder, finished):
+    other = folder / "other"
+    other.mkdir()
+    for place in (folder, finished, other):
         for name in ("model.json", "model_weights.h5"):
             shutil.copy(shared_networks[0] / name, place)
+    # As another tool writes it.
+    architecture = json.loads((other / "model.json").read_text())
+    del architecture["emotion_cnn"]
+    (other / "model.json").write_text(json.dumps(architecture))
     return folder
 
 

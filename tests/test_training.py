@@ -451,6 +451,8 @@ def test_resumed_equals_uninterrupted(monkeypatch, run, uninterrupted, epoch, ba
     assert files_of(run.path) == files_of(expected.path)
     for one, other in zip(saved(run), saved(expected), strict=True):
         assert one.keys() == other.keys()
+        # Of a file with names of layers, which Keras numbers within a process.
+        one.pop("kept_weights_sha256", None)
         assert all(np.array_equal(one[name], other[name]) for name in one)
 
 

@@ -6,11 +6,13 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from emotion_cnn.errors import ConfigError, DataError
 from emotion_cnn.files import shown
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _MOST_FOLDS = 20
 
@@ -78,8 +80,8 @@ def divide_into_folds(
 
 
 def choose_groups(
-    labels: np.ndarray, groups: Sequence[str], *, share: float, seed: int
-) -> np.ndarray:
+    labels: "np.ndarray", groups: Sequence[str], *, share: float, seed: int
+) -> "np.ndarray":
     """Chooses whole groups that hold about a share of every class.
 
     Args:
@@ -95,6 +97,8 @@ def choose_groups(
     Raises:
         DataError: There are fewer than two groups, or no class has two images.
     """
+    # The settings of a training import this module.
+    import numpy as np
     from sklearn.model_selection import StratifiedGroupKFold
 
     numbers = np.unique(np.array(groups, dtype=object), return_inverse=True)[1]
