@@ -319,6 +319,7 @@ def test_the_checksum_of_the_data_of_a_png_is_needed(cut):
     [
         ("JPEG, last scan 60 times", "more scans (66) than an image of its size"),
         ("JPEG, last scan 60 times, then another frame", "more than one frame"),
+        ("TIFF of 500 strips, 32 GB", "broken TIFF file (image data of more than an"),
         ("JPEG, EXIF in 1,000,000 parts", "more than 1,000 segments"),
         ("JPEG, 30 MB between segments", "corrupt JPEG data: "),
         ("PNG of 2,000,000 chunks", "broken PNG file (more than 65,536 chunks)"),

@@ -382,6 +382,32 @@ def _png_with(chunks: bytes) -> bytes:
     return png_file(48, 48, zlib.compress(bytes(49 * 48)), before=chunks)
 
 
+def _tiff_of_strips(count: int, size: int) -> bytes:
+    """Returns a 48x48 TIFF whose strips are all the same data that unpack to a size."""
+    packed = zlib.compress(bytes(size), 9)
+    # In the file they come once, and it is as large as if each had its own.
+    content = packed + bytes((count - 1) * len(packed))
+    tags, lists = 8 + len(content), 8 + len(content) + 2 + 12 * 5 + 4
+    entries = (
+        struct.pack("<HHII", 256, 4, 1, 48),
+        struct.pack("<HHII", 257, 4, 1, 48),
+        struct.pack("<HHII", 259, 4, 1, 8),
+        struct.pack("<HHII", 273, 4, count, lists),
+        struct.pack("<HHII", 279, 4, count, lists + 4 * count),
+    )
+    return b"".join(
+        (
+            struct.pack("<2sHI", b"II", 42, tags),
+            content,
+            struct.pack("<H", len(entries)),
+            *entries,
+            bytes(4),
+            struct.pack(f"<{count}I", *[8] * count),
+            struct.pack(f"<{count}I", *[len(packed)] * count),
+        )
+    )
+
+
 def _text_bomb(kind: bytes, start: bytes, count: int = 1) -> bytes:
     bomb = start + zlib.compress(bytes(64_000_000), 9)
     return _png_with(png_chunk(kind, bomb) * count)
@@ -461,6 +487,7 @@ TRAPS: dict[str, Callable[[], bytes]] = {
     "GIF, comment of 30 MB": lambda: (
         b"GIF89a\x30\0\x30\0\0\0\0\x21\xfe" + (b"\xff" + bytes(255)) * 120_000
     ),
+    "TIFF of 500 strips, 32 GB": lambda: _tiff_of_strips(500, 64_000_000),
     "TIFF, 60,000 tags of the same 30 MB": lambda: (
         b"II*\0\x08\0\0\0"
         + struct.pack("<H", 60_000)

@@ -344,6 +344,8 @@ _TIFF_DEFLATE = (8, 32946)
 _TIFF_PACKINGS = (1, 5, 32773, *_TIFF_DEFLATE)
 # Pillow reads all tags into memory, whether it knows them or not.
 _TIFF_TAGS_LIMIT = 2**22
+# Four channels of 16 bits.
+_TIFF_UNPACKED_LIMIT = 8 * MEGAPIXEL_LIMIT * 1_000_000
 
 
 def _find_in_tiff(content: bytes) -> str | None:
@@ -368,32 +370,36 @@ def _find_in_tiff(content: bytes) -> str | None:
     if sum(sizes) > len(content):
         return "broken TIFF file (ends early)"
     data = memoryview(content)
+    # Of all strips together: many can unpack to much more than one image is.
+    left = _TIFF_UNPACKED_LIMIT
     for start, size in zip(starts, sizes, strict=True):
         if start + size > len(content):
             return "broken TIFF file (ends early)"
         if packing in _TIFF_DEFLATE:
             try:
-                is_whole = _is_whole(data[start : start + size])
-            except zlib.error as error:
+                left -= _unpacked_size(data[start : start + size], most=left)
+            except (ValueError, zlib.error) as error:
                 return f"broken TIFF file ({error})"
-            if not is_whole:
-                return "broken TIFF file (image data end early)"
     return None
 
 
-def _is_whole(packed: bytes | memoryview) -> bool:
-    """Returns whether a zlib stream comes to its end, where its checksum is.
+def _unpacked_size(packed: bytes | memoryview, *, most: int) -> int:
+    """Returns what a zlib stream unpacks to, up to its end, where its checksum is.
 
     Raises:
+        ValueError: It has no end, or is larger than it may be.
         zlib.error: It is no such stream, or its checksum is wrong.
     """
     decompressor = zlib.decompressobj()
-    unpacked = 0
-    # Later strips of an image this large cannot be of it either.
-    while packed and unpacked <= 8 * MEGAPIXEL_LIMIT * 1_000_000:
-        unpacked += len(decompressor.decompress(packed, _DECOMPRESSED_AT_ONCE))
+    size = 0
+    while packed and size <= most:
+        size += len(decompressor.decompress(packed, _DECOMPRESSED_AT_ONCE))
         packed = decompressor.unconsumed_tail
-    return decompressor.eof
+    if size > most:
+        raise ValueError("image data of more than an image")
+    if not decompressor.eof:
+        raise ValueError("image data end early")
+    return size
 
 
 def _tiff_tags(content: bytes, order: str) -> dict[int, tuple[int, ...]]:

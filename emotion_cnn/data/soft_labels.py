@@ -69,16 +69,16 @@ def average_out_of_fold(
     """
     folds: dict[tuple[int, int], dict[int, str]] = {}
     for teacher, found in teachers.items():
-        for what, wanted, got in (
+        for what, expected, given in (
             ("the classes", ", ".join(classes), ", ".join(found.classes)),
             ("the label sets", ", ".join(label_sets), ", ".join(found.label_sets)),
             ("training images with the fingerprint", fingerprint, found.fingerprint),
         ):
-            if got != wanted:
+            if given != expected:
                 raise DataError(
-                    f"`soft_labels` expects predictions for {what} {wanted[:80]}, "
-                    f"found {got[:80]} in {teacher}. Train the teachers with the same "
-                    "`data`, `labels` and `leave_out`."
+                    f"`soft_labels` expects predictions for {what} {expected[:80]}, "
+                    f"found {given[:80]} in {teacher}. Train the teachers with the "
+                    "same `data`, `labels` and `leave_out`."
                 )
         fold, count = parse_fold(found.fold)
         of_seed = folds.setdefault((found.seed, count), {})

@@ -38,13 +38,13 @@ def doubt_assumptions(network: Network, test: Split, *, labels: str) -> str | No
     results = []
     for name, input_range in INPUT_RANGES.items():
         description = replace(network.description, input_range=input_range)
-        answers = predict(
+        y_pred = predict(
             replace(network, description=description), images.images, labels=labels
         ).argmax(axis=1)
         as_assumed = np.arange(len(classes))
-        best = _best_order(y_true[fitted], answers[fitted], len(classes))
+        best = _best_order(y_true[fitted], y_pred[fitted], len(classes))
         for class_of in (as_assumed, best):
-            right = class_of[answers[measured]] == y_true[measured]
+            right = class_of[y_pred[measured]] == y_true[measured]
             results.append((right.mean(), name, class_of))
     assumed = list(INPUT_RANGES.values()).index(network.description.input_range)
     before = results[2 * assumed][0]
@@ -67,13 +67,13 @@ def doubt_assumptions(network: Network, test: Split, *, labels: str) -> str | No
     )
 
 
-def _best_order(y_true: np.ndarray, answers: np.ndarray, count: int) -> np.ndarray:
+def _best_order(y_true: np.ndarray, y_pred: np.ndarray, count: int) -> np.ndarray:
     """Returns the class of each output, each class once, that fits labels best.
 
     Outputs that make no difference keep their class where they can.
     """
     agreements = np.zeros((count, count))
-    np.add.at(agreements, (answers, y_true), 1)
+    np.add.at(agreements, (y_pred, y_true), 1)
     # Less than any image, so that it decides between equals alone.
     _, class_of = linear_sum_assignment(
         agreements + np.eye(count) / (count + 1), maximize=True

@@ -23,6 +23,7 @@ _TRAINING_COLOR, _VALIDATION_COLOR = _PALETTE[0], _PALETTE[1]
 _SHEET_ROWS, _SHEET_COLUMNS = 4, 6
 _LONGEST_NAME = 20
 _MOST_INCHES = 24
+_MOST_WITH_NUMBERS = 24
 
 
 def draw_loss_curves(
@@ -136,7 +137,7 @@ def draw_confusion_matrix(
             cells,
             ax=axes,
             # Numbers of more classes would not be legible.
-            annot=len(classes) <= _MOST_INCHES,
+            annot=len(classes) <= _MOST_WITH_NUMBERS,
             fmt=".1f" if shares else ".0f",
             cmap="Blues",
             vmin=0,
@@ -146,7 +147,7 @@ def draw_confusion_matrix(
             xticklabels=[_label(name) for name in classes],
             yticklabels=[
                 f"{_label(name)}\n({support:,.0f})"
-                if len(classes) <= _MOST_INCHES
+                if len(classes) <= _MOST_WITH_NUMBERS
                 else f"{_label(name)} ({support:,.0f})"
                 for name, support in zip(classes, supports[:, 0], strict=True)
             ],

@@ -56,6 +56,6 @@ def _describe_missing(metrics: Metrics) -> str:
     if among is None or among == metrics.accuracy:
         return figures
     return (
-        f"{figures}\nAccuracy is that of the answers among all classes; among those "
+        f"{figures}\nAccuracy is that of predictions among all classes; among those "
         f"with images it is\n{among:.2%}."
     )

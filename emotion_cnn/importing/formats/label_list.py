@@ -416,7 +416,7 @@ def _records(
         yield BadRecord(row.place, row.error, 0)
     for _ in range(not_listed):
         yield LeftOut(_NOT_LISTED, 0)
-    wanted: dict[int, list[tuple[int, _Face]]] = {}
+    labelled: dict[int, list[tuple[int, _Face]]] = {}
     for member in members:
         known: dict[Box | None, _Face] = {}
         for face in faces[member.index]:
@@ -434,15 +434,15 @@ def _records(
                         0,
                     )
             elif isinstance(label, int):
-                wanted.setdefault(member.index, []).append((label, face))
+                labelled.setdefault(member.index, []).append((label, face))
             else:
                 yield label
     common = Counter(PurePosixPath(m.name).name.lower() for m in members)
-    for member, stream in container.read(m for m in members if m.index in wanted):
+    for member, stream in container.read(m for m in members if m.index in labelled):
         content = read_image(member, stream)
         path = PurePosixPath(member.name)
         prefix = "_".join(path.parts[:-1]) if common[path.name.lower()] > 1 else ""
-        for number, (label, face) in enumerate(wanted[member.index]):
+        for number, (label, face) in enumerate(labelled[member.index]):
             yield (
                 content
                 if isinstance(content, BadRecord)
