@@ -213,6 +213,10 @@ class Runs:
         [path] = self.runs.glob("*/environment.json")
         return path.parent
 
+    def aside(self) -> Path:
+        """Returns where the one run can wait, unseen by `unfinished` and `only`."""
+        return self.runs.with_name(f"{self.only().name} aside")
+
     def whole(self) -> float:
         """Trains without interruption; returns the seconds that took."""
         start = time.monotonic()
@@ -384,7 +388,7 @@ def stretched_state(path: Path) -> None:
 def _resumed(tool: Tool, runs: Runs) -> dict[str, Any]:
     """Returns what the interrupted run leads to, and leaves that as it is."""
     run = runs.only()
-    whole = run.with_name("whole")
+    whole = runs.aside()
     shutil.copytree(run, whole)
     code, said = tool.run(*runs.next())
     if code:
@@ -415,7 +419,7 @@ def _edits(tool: Tool, runs: Runs, cases: int, seed: int) -> Tally:
     tally = Tally("Run files edited by hand")
     expected = _resumed(tool, runs)
     run = runs.only()
-    whole = run.with_name("whole")
+    whole = runs.aside()
     run.rename(whole)
     for number in range(cases):
         draw = random.Random(f"{seed} {number}")  # noqa: S311
@@ -449,7 +453,7 @@ def _planted(tool: Tool, runs: Runs, place: Path, cases: int, seed: int) -> Tall
     tally = Tally("Links in run folders")
     expected = _resumed(tool, runs)
     run = runs.only()
-    whole = run.with_name("whole")
+    whole = runs.aside()
     run.rename(whole)
     victim = place / "victim"
     names = (
@@ -487,7 +491,7 @@ def _two(tool: Tool, runs: Runs, times: int) -> Tally:
     """Resumes a run twice at once."""
     tally = Tally("Two --resume of one run at once")
     run = runs.only()
-    whole = run.with_name("whole")
+    whole = runs.aside()
     run.rename(whole)
     for _ in range(times):
         shutil.copytree(whole, run)
@@ -515,7 +519,7 @@ def _full_disk(
     tally = Tally("Full disk in every mode")
     draw = random.Random(seed)  # noqa: S311
     run = runs.only()
-    whole = run.with_name("whole")
+    whole = runs.aside()
     run.rename(whole)
     network = place / "network"
     shutil.copytree(runs.publish, network)
