@@ -146,7 +146,7 @@ def _message(
         # What a full or locked disk refuses, where no command knows more to say.
         return (
             f"{shown(str(error.filename or 'a file'))} cannot be used: "
-            f"{error.strerror or first_line(error)}. Make room, fix it, or choose "
+            f"{first_line(error)}. Make room, fix it, or choose "
             "another place."
         )
     return with_flags(str(error), settings)

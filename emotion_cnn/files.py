@@ -176,7 +176,7 @@ def locked(folder: Path, what: str, *, seconds: float = 0) -> Iterator[None]:
             f"needed for {what}, but one is. Wait until it ends."
         ) from None
     except (OSError, ValueError, NotImplementedError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
+        reason = first_line(error)
         kind = "written to" if isinstance(error, OSError) else f"locked for {what}"
         raise FolderError(
             f"Expected a folder that can be {kind}, but {shown(str(folder))} cannot: "
@@ -325,7 +325,7 @@ def create_folder(parent: Path, name: str, *, setting: str) -> Path:
     except OSError as error:
         raise RunError(
             f"Expected a folder to write results to, but {parent} cannot be used: "
-            f"{error.strerror}. Choose another with `{setting}`."
+            f"{first_line(error)}. Choose another with `{setting}`."
         ) from error
 
 
@@ -352,7 +352,7 @@ def open_output(path: Path) -> Path:
     except OSError as error:
         raise RunError(
             f"Expected a folder to write results to, but {path} cannot be used: "
-            f"{error.strerror}. Choose another with `output`."
+            f"{first_line(error)}. Choose another with `output`."
         ) from error
     if taken:
         raise RunError(
@@ -363,8 +363,12 @@ def open_output(path: Path) -> Path:
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the message of an error, short enough for one line."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Returns why something failed, short enough for one line.
+
+    Of an error of the system it is that alone: number and path say no more.
+    """
+    text = str(getattr(error, "strerror", None) or error).strip()
+    line = (text or type(error).__name__).splitlines()[0]
     return line if len(line) <= 200 else line[:200] + " ..."
 
 

@@ -12,14 +12,18 @@ Examples of settings:
 """
 
 import dataclasses
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.backend import use_backend
-from emotion_cnn.commands.train_settings import PLACES, ResumeSettings, TrainSettings
+from emotion_cnn.commands.train_settings import (
+    ResumeSettings,
+    TrainSettings,
+    check_places,
+    read_started,
+)
 from emotion_cnn.data.source import SAMPLE_DATA, find_source
 from emotion_cnn.errors import (
     ConfigError,
@@ -28,8 +32,8 @@ from emotion_cnn.errors import (
     RunInterruptedError,
 )
 from emotion_cnn.extras import check_installed
-from emotion_cnn.files import locked, make_folder, shown
-from emotion_cnn.models.pair_files import MODEL_NAME, WEIGHTS_NAME, holds_half_a_pair
+from emotion_cnn.files import locked, shown
+from emotion_cnn.models.pair_files import check_publishable
 from emotion_cnn.settings import (
     from_keywords,
     settings_of,
@@ -127,7 +131,7 @@ def _start(settings: TrainSettings) -> "TrainingRun":
         Path(settings.runs),
         str(settings.recipe),
         config=dataclasses.asdict(settings.with_whole_paths()),
-        environment=describe_environment() | environment | {"data": _describe(data)},
+        environment=describe_environment() | environment | {"data": data.summary()},
     )
     with locked(run.path, _TRAINING):
         return _fit_and_evaluate(run, settings, recipe, data, annotations, start)
@@ -149,8 +153,8 @@ def _continue(run: "RunFolder", given: ResumeSettings) -> "TrainingRun":
             "there is nothing to resume. To train its network further, start a new run "
             f"from it: `weights={shown(str(run.path))}`."
         )
-    settings, environment = _read_run(run)
-    _check_own(run, settings, given)
+    settings, environment = read_started(run)
+    check_places(run, settings, given)
     run.remove_half_written()
     source = find_source(given.data or settings.data)
     settings = dataclasses.replace(
@@ -238,96 +242,10 @@ def _fit_and_evaluate(
     )
 
 
-def _read_run(run: "RunFolder") -> tuple[TrainSettings, dict[str, Any]]:
-    """Returns what a run was started with, and its environment.
-
-    Raises:
-        RunError: Its files are missing or damaged.
-    """
-    from emotion_cnn.files import first_line
-
-    environment, config = run.read_json(run.environment), run.read_json(run.config)
-    try:
-        names = {declared.name for declared in dataclasses.fields(TrainSettings)}
-        if config.keys() != names:
-            raise TypeError("expected the settings of a run, found other names")
-        settings = TrainSettings(**config)
-        if not isinstance(environment["data"]["fingerprint"], str) or not isinstance(
-            environment.get("resumed", []), list
-        ):
-            raise TypeError("fingerprint or resumed is of another type")
-    except (KeyError, TypeError, ConfigError) as error:
-        raise RunError(
-            f"{shown(str(run.config))} or {run.environment.name} is damaged "
-            f"({shown(first_line(error))}), so this run cannot be continued. Start a "
-            "new one."
-        ) from error
-    return settings, environment
-
-
-def _check_own(
-    run: "RunFolder", settings: TrainSettings, given: ResumeSettings
-) -> None:
-    """Lets a run say what is read and written only where the user's own runs are.
-
-    Raises:
-        RunError: It is elsewhere, and names places that the user does not name.
-    """
-    if run.path.resolve().parent == Path(given.runs).resolve():
-        return
-    named = {
-        "data": given.data is None and settings.data != SAMPLE_DATA,
-        "publish": given.publish is None and settings.publishes,
-        **{name: getattr(settings, name) is not None for name in PLACES},
-    }
-    if any(named.values()):
-        names = " and ".join(f"`{name}`" for name in named if named[name])
-        raise RunError(
-            f"Expected a run in {shown(given.runs)}, found {shown(str(run.path))}, "
-            f"which may be a stranger's: its config.json says {names}. If the run is "
-            "yours, name the folder that it is in with `runs`. If not, name `data` and "
-            "`publish` yourself; other places are not read."
-        )
-
-
-def _describe(data: "Dataset") -> dict[str, Any]:
-    from emotion_cnn.data.splits import class_counts
-
-    return {
-        "fingerprint": data.fingerprint,
-        "validation_source": data.validation_source,
-        "notes": data.notes,
-        "counts": {
-            "train": class_counts(data.train),
-            "validation": class_counts(data.validation),
-            "test": class_counts(data.test),
-        },
-    }
-
-
 def _check_possible(settings: TrainSettings) -> None:
     """Finds out before hours of training what would stop it at the end."""
     if settings.tensorboard:
         for package in ("tensorflow", "tensorboard"):
             check_installed(package, extra="tensorboard")
     if settings.publishes:
-        _check_writable(Path(settings.publish))
-
-
-def _check_writable(folder: Path) -> None:
-    if holds_half_a_pair(folder):
-        raise RunError(
-            f"Expected both or neither of {MODEL_NAME} and {WEIGHTS_NAME} in "
-            f"{shown(str(folder))}, which the finished network replaces, found one of "
-            "them. Choose another folder with `publish`, or move it away."
-        )
-    try:
-        make_folder(folder)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise RunError(
-            f"Expected a folder for the finished {MODEL_NAME} and {WEIGHTS_NAME}, but "
-            f"{shown(str(folder))} cannot be written to: {error.strerror}. Choose "
-            "another with `publish`."
-        ) from error
+        check_publishable(Path(settings.publish))

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.backend import BACKENDS
 from emotion_cnn.commands import shared
@@ -16,16 +16,20 @@ from emotion_cnn.data.classes import (
 )
 from emotion_cnn.data.folds import parse_fold
 from emotion_cnn.data.source import SAMPLE_DATA
-from emotion_cnn.errors import ConfigError
+from emotion_cnn.errors import ConfigError, RunError
+from emotion_cnn.files import first_line, shown
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.settings import check_settings, setting
 from emotion_cnn.training.recipes import RECIPES, Recipe
+
+if TYPE_CHECKING:
+    from emotion_cnn.training.run_folder import RunFolder
 
 _PUBLISH_HELP = (
     "folder whose model.json and model_weights.h5 a finished run on real images "
     "replaces"
 )
-PLACES = ("leave_out", "soft_labels", "weights")
+_PLACES = ("leave_out", "soft_labels", "weights")
 """Settings that name what is read besides the data."""
 
 
@@ -177,7 +181,7 @@ class TrainSettings:
         """Returns the settings as a run keeps them: it may be resumed elsewhere."""
         names = ["runs", "publish"]
         names += ["data"] if self.data != SAMPLE_DATA else []
-        names += [name for name in PLACES if getattr(self, name)]
+        names += [name for name in _PLACES if getattr(self, name)]
         whole: dict[str, Any] = {
             name: str(Path(getattr(self, name)).resolve()) for name in names
         }
@@ -206,3 +210,53 @@ class ResumeSettings:
             raise ConfigError(
                 "`resume` is given, but empty; fill it in or leave it out."
             )
+
+
+def read_started(run: "RunFolder") -> tuple[TrainSettings, dict[str, Any]]:
+    """Returns what a run was started with, and its environment.
+
+    Raises:
+        RunError: Its files are missing or damaged.
+    """
+    environment, config = run.read_json(run.environment), run.read_json(run.config)
+    try:
+        names = {declared.name for declared in dataclasses.fields(TrainSettings)}
+        if config.keys() != names:
+            raise TypeError("expected the settings of a run, found other names")
+        settings = TrainSettings(**config)
+        if not isinstance(environment["data"]["fingerprint"], str) or not isinstance(
+            environment.get("resumed", []), list
+        ):
+            raise TypeError("fingerprint or resumed is of another type")
+    except (KeyError, TypeError, ConfigError) as error:
+        raise RunError(
+            f"{shown(str(run.config))} or {run.environment.name} is damaged "
+            f"({shown(first_line(error))}), so this run cannot be continued. Start a "
+            "new one."
+        ) from error
+    return settings, environment
+
+
+def check_places(
+    run: "RunFolder", settings: TrainSettings, given: ResumeSettings
+) -> None:
+    """Lets a run say what is read and written only where the user's own runs are.
+
+    Raises:
+        RunError: It is elsewhere, and names places that the user does not name.
+    """
+    if run.path.resolve().parent == Path(given.runs).resolve():
+        return
+    named = {
+        "data": given.data is None and settings.data != SAMPLE_DATA,
+        "publish": given.publish is None and settings.publishes,
+        **{name: getattr(settings, name) is not None for name in _PLACES},
+    }
+    if any(named.values()):
+        names = " and ".join(f"`{name}`" for name in named if named[name])
+        raise RunError(
+            f"Expected a run in {shown(given.runs)}, found {shown(str(run.path))}, "
+            f"which may be a stranger's: its config.json says {names}. If the run is "
+            "yours, name the folder that it is in with `runs`. If not, name `data` and "
+            "`publish` yourself; other places are not read."
+        )

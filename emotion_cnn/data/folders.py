@@ -39,7 +39,7 @@ from emotion_cnn.data.images import (
 )
 from emotion_cnn.data.splits import Split, class_counts
 from emotion_cnn.errors import DataError
-from emotion_cnn.files import open_regular, shown
+from emotion_cnn.files import first_line, open_regular, shown
 
 WORKING_PREFIX = ".prepare-"
 """What the name of a folder begins with that an import works in, in a data folder."""
@@ -343,7 +343,7 @@ def _listing_errors() -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"Expected a readable folder; found that {shown(str(error.filename))} "
-            f"cannot be read: {error.strerror}. Fix or remove it, or choose another "
+            f"cannot be read: {first_line(error)}. Fix or remove it, or choose another "
             "folder with `data`."
         ) from error
 

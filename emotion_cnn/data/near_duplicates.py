@@ -117,7 +117,7 @@ def read_known_near_duplicates(path: Path) -> KnownNearDuplicates:
     try:
         values = read_json(path, megabytes=_MEGABYTE_LIMIT)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
+        reason = first_line(error)
         raise DataError(
             f"Expected a readable {AUDIT_FILE} at {shown(str(path))}, found: {reason}. "
             "Create one with `emotion-cnn audit`."

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -74,6 +75,19 @@ class Dataset:
     notes: tuple[str, ...]
     fingerprint: str
     training_fingerprint: str
+
+    def summary(self) -> dict[str, Any]:
+        """Returns what a run writes down of its data, as JSON takes it."""
+        return {
+            "fingerprint": self.fingerprint,
+            "validation_source": self.validation_source,
+            "notes": self.notes,
+            "counts": {
+                "train": class_counts(self.train),
+                "validation": class_counts(self.validation),
+                "test": class_counts(self.test),
+            },
+        }
 
 
 def split_dataset(

@@ -21,7 +21,7 @@ import numpy as np
 from emotion_cnn.data.classes import CONTEMPT, EMOTIONS, emotion_from_name
 from emotion_cnn.data.splits import Split
 from emotion_cnn.errors import DataError, SourceError
-from emotion_cnn.files import open_regular, shown, write_csv
+from emotion_cnn.files import first_line, open_regular, shown, write_csv
 
 VOTE_COLUMNS = (
     "neutral",
@@ -287,7 +287,7 @@ def open_table(path: Path, setting: str = "data") -> Iterator[IO[str]]:
     except (OSError, ValueError) as error:
         raise SourceError(
             f"Expected a CSV file in `{setting}`, but {shown(str(path))} cannot be "
-            f"read: {getattr(error, 'strerror', None) or error}."
+            f"read: {first_line(error)}."
         ) from error
 
 

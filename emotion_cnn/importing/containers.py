@@ -350,7 +350,7 @@ def _open_folder(folder: Path) -> Container:
     except OSError as error:
         raise SourceError(
             "Expected a readable folder in `source`, found that "
-            f"{shown(str(error.filename))} cannot be read: {error.strerror}. Fix or "
+            f"{shown(str(error.filename))} cannot be read: {first_line(error)}. Fix or "
             "remove it."
         ) from error
     except RecursionError:
@@ -644,7 +644,7 @@ def _sha256(stream: IO[bytes]) -> str:
 
 
 def _damaged(path: Path, error: BaseException) -> SourceError:
-    reason = getattr(error, "strerror", None) or first_line(error)
+    reason = first_line(error)
     return SourceError(
         f"{shown(str(path))} cannot be read to its end: it is damaged or truncated "
         f"({shown(reason[:100])}). Expected a complete file: download or copy it again."

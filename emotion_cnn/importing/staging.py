@@ -28,7 +28,7 @@ from emotion_cnn.data.groups import GROUPS_NAME
 from emotion_cnn.data.near_duplicates import AUDIT_FILE
 from emotion_cnn.data.votes import VOTES_NAME
 from emotion_cnn.errors import DataError
-from emotion_cnn.files import LOCK_NAME, locked, replacing, shown
+from emotion_cnn.files import LOCK_NAME, first_line, locked, replacing, shown
 from emotion_cnn.importing.data_folder import DATASET_NAME, PARTS
 
 _REPLACED = (*PARTS, DATASET_NAME, VOTES_NAME, GROUPS_NAME, AUDIT_FILE)
@@ -207,7 +207,7 @@ def _take_place(work: Path, data: Path) -> None:
                 (work / "new" / name).rename(data / name)
     except OSError as error:
         raise DataError(
-            f"Writing {shown(str(data))} failed: {error.strerror or error}. The new "
+            f"Writing {shown(str(data))} failed: {first_line(error)}. The new "
             f"data set is whole in {shown(work.name)}, but not yet in its place. Fix "
             "this, and run `emotion-cnn prepare` on the folder again."
         ) from error
@@ -232,7 +232,7 @@ def _write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"Writing {shown(str(path))} failed: {error.strerror or error}. This "
+            f"Writing {shown(str(path))} failed: {first_line(error)}. This "
             "import has replaced nothing. Free some space, or choose another place."
         ) from error
 

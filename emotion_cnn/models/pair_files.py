@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,12 +23,13 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from emotion_cnn.errors import ModelError
+from emotion_cnn.errors import ModelError, RunError
 from emotion_cnn.files import (
     first_line,
     folder_to_disk,
     is_plain_file,
     locked,
+    make_folder,
     open_regular,
     read_limited,
     read_open,
@@ -132,16 +134,31 @@ def publish(folder: Path, architecture: Mapping[str, Any], weights: bytes) -> No
         remove_half_written(folder, _WRITTEN)
 
 
-def holds_half_a_pair(folder: Path) -> bool:
-    """Returns whether one of the files is there alone, as no publisher leaves it."""
-    has_model, has_weights = (
-        (folder / name).is_file() for name in (MODEL_NAME, WEIGHTS_NAME)
-    )
-    # The first publisher there may have been killed before its last step.
-    almost = has_model and any(
-        _HIDDEN_WEIGHTS.fullmatch(path.name) for path in folder.glob(".model_weights-*")
-    )
-    return has_model != has_weights and not almost
+def check_publishable(folder: Path) -> None:
+    """Finds out before hours of training what would stop a publisher at their end.
+
+    Args:
+        folder: Where the pair is to be published; made if it does not exist.
+
+    Raises:
+        RunError: It cannot be written to, or holds one of the two files alone.
+    """
+    if _holds_half_a_pair(folder):
+        raise RunError(
+            f"Expected both or neither of {MODEL_NAME} and {WEIGHTS_NAME} in "
+            f"{shown(str(folder))}, which the finished network replaces, found one of "
+            "them. Choose another folder with `publish`, or move it away."
+        )
+    try:
+        make_folder(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RunError(
+            f"Expected a folder for the finished {MODEL_NAME} and {WEIGHTS_NAME}, but "
+            f"{shown(str(folder))} cannot be written to: {first_line(error)}. Choose "
+            "another with `publish`."
+        ) from error
 
 
 @contextmanager
@@ -272,8 +289,20 @@ def _missing(folder: Path, name: str) -> ModelError:
 
 
 def _unreadable(path: Path, error: Exception) -> ModelError:
-    reason = getattr(error, "strerror", None) or first_line(error)
+    reason = first_line(error)
     return ModelError(
         f"Expected {shown(str(path))} as a run writes it, but it cannot be read: "
         f"{reason}. Choose a folder with a whole {MODEL_NAME} and {WEIGHTS_NAME}."
     )
+
+
+def _holds_half_a_pair(folder: Path) -> bool:
+    """Returns whether one of the files is there alone, as no publisher leaves it."""
+    has_model, has_weights = (
+        (folder / name).is_file() for name in (MODEL_NAME, WEIGHTS_NAME)
+    )
+    # The first publisher there may have been killed before its last step.
+    almost = has_model and any(
+        _HIDDEN_WEIGHTS.fullmatch(path.name) for path in folder.glob(".model_weights-*")
+    )
+    return has_model != has_weights and not almost

@@ -237,7 +237,7 @@ def _resumable(run: RunFolder) -> Iterator[None]:
         if run.finished:
             raise
         place = shown(str(error.filename or run.path))
-        fact = f"Writing to {place} failed: {error.strerror or first_line(error)}."
+        fact = f"Writing to {place} failed: {first_line(error)}."
         if run.is_gone:
             raise RunError(
                 f"{fact} The folder of the run, {shown(str(run.path))}, is gone, with "

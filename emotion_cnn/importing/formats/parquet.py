@@ -146,7 +146,7 @@ def _open(member: Member) -> _Table:
 
 
 def _damaged(path: Path, error: Exception) -> SourceError:
-    reason = getattr(error, "strerror", None) or first_line(error)
+    reason = first_line(error)
     return SourceError(
         f"{shown(str(path))} is not a valid Parquet file ({shown(reason[:100])}). "
         "Expected a complete file: download or copy it again."
