@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from emotion_cnn.errors import ModelError
-from emotion_cnn.models.architecture_file import build_from_json
 from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convolution
 from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import Network, NetworkDescription
 from emotion_cnn.models.layers import FusedBatchNormalization
+from emotion_cnn.models.untrusted.architecture import build_from_json
 from emotion_cnn.models.weights import divide_logits, start_from
 
 UNIT = ["BatchNormalization", "ReLU"]

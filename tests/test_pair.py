@@ -31,9 +31,9 @@ from emotion_cnn.models.description import (
     parse_description,
 )
 from emotion_cnn.models.in_memory import save_weights
-from emotion_cnn.models.known_layers import KNOWN_LAYERS
 from emotion_cnn.models.pair import publish_pair, read_pair, write_pair
-from emotion_cnn.models.weights_file import load_kept_weights, load_weights
+from emotion_cnn.models.untrusted.known_layers import KNOWN_LAYERS
+from emotion_cnn.models.untrusted.weights import load_kept_weights, load_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIR = ["model.json", "model_weights.h5"]

@@ -19,7 +19,6 @@ from emotion_cnn import __version__
 from emotion_cnn.data.classes import EMOTIONS, LABELS
 from emotion_cnn.errors import ModelError
 from emotion_cnn.files import first_line, shown
-from emotion_cnn.models.architecture_file import build_from_json, check_nesting
 from emotion_cnn.models.description import (
     Network,
     NetworkDescription,
@@ -36,7 +35,8 @@ from emotion_cnn.models.pair_files import (
     replace_pair,
 )
 from emotion_cnn.models.probabilities import check_probabilities
-from emotion_cnn.models.weights_file import load_weights, most_megabytes
+from emotion_cnn.models.untrusted.architecture import build_from_json, check_nesting
+from emotion_cnn.models.untrusted.weights import load_weights, most_megabytes
 
 _DEFAULTS_OF_NEWEST_KERAS = {
     "input_axes": None,

@@ -17,7 +17,7 @@ from emotion_cnn.data.batches import TrainingBatches
 from emotion_cnn.data.splits import Split, targets
 from emotion_cnn.errors import ModelError, RunError
 from emotion_cnn.files import first_line, shown
-from emotion_cnn.models.weights_file import load_kept_weights
+from emotion_cnn.models.untrusted.weights import load_kept_weights
 from emotion_cnn.training.callbacks import (
     EpochLog,
     LearningRateLog,

@@ -11,7 +11,7 @@ import numpy as np
 from emotion_cnn.errors import ModelError
 from emotion_cnn.files import first_line, read_limited, shown
 from emotion_cnn.models.in_memory import load_saved_weights
-from emotion_cnn.models.plain_hdf5 import Group, read_hdf5
+from emotion_cnn.models.untrusted.plain_hdf5 import Group, read_hdf5
 
 _Kind = TypeVar("_Kind", Group, np.ndarray)
 

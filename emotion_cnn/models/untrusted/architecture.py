@@ -14,9 +14,13 @@ from typing import Any
 import keras
 
 from emotion_cnn.errors import ModelError
-from emotion_cnn.models import known_layers
 from emotion_cnn.models.description import shortened
-from emotion_cnn.models.known_layers import KNOWN_LAYERS, MERGING, OTHERWISE_IN_TRAINING
+from emotion_cnn.models.untrusted import known_layers
+from emotion_cnn.models.untrusted.known_layers import (
+    KNOWN_LAYERS,
+    MERGING,
+    OTHERWISE_IN_TRAINING,
+)
 
 _DEEPEST = 20
 _MOST_CALLS = 1_000
