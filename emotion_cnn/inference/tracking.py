@@ -49,8 +49,8 @@ class Tracker:
     overlaps is the greatest (intersection over union; assignment as in SORT, Bewley et
     al. 2016, without its motion model: the detector sees nearly every frame).
     Probabilities are smoothed by the moving average with exponential weights for
-    irregular times (Mueller 2001, "previous point"): of what was before, `exp(-elapsed
-    / smoothing)` stays. Tracks that have ended take no memory.
+    irregular times (Zumbach and Müller 2001, next point): of what was before,
+    `exp(-elapsed / smoothing)` stays. Tracks that have ended take no memory.
     """
 
     def __init__(self, *, smoothing: float) -> None:

@@ -1,0 +1,140 @@
+"""What faces show over the time of a video, as a figure."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from emotion_cnn.inference.analysis import Face
+
+_MOST_BINS = 600
+_FIRST_BIN = 0.05
+_MOST_TRACKS = 8
+# Wong's palette (Nature Methods 8, 2011), as seaborn has it: told apart with any kind
+# of colour vision.
+_COLORS = (
+    *("#d55e00", "#949494", "#cc78bc", "#de8f05", "#0173b2", "#ece133", "#029e73"),
+    *("#ca9161", "#fbafe4", "#56b4e9"),
+)
+
+
+class Timeline:
+    """Mean probabilities over time, of all faces and of each track.
+
+    Time is divided into bins, which become wider with the video, so that memory depends
+    on the number of tracks and not on the length of the video.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        """Takes the names of the classes."""
+        self._classes = tuple(classes)
+        self._bin = _FIRST_BIN
+        self._tracks: dict[int, _Sums] = {}
+
+    def add(self, seconds: float, faces: Sequence[Face]) -> None:
+        """Takes the faces of a frame; smoothed probabilities where there are any.
+
+        Args:
+            seconds: When the frame is shown.
+            faces: Its faces, with `track`.
+        """
+        while seconds >= self._bin * _MOST_BINS:
+            self._bin *= 2
+            for sums in self._tracks.values():
+                sums.halve()
+        for face in faces:
+            sums = self._tracks.setdefault(face.track or 0, _Sums(len(self._classes)))
+            sums.add(int(seconds / self._bin), face.decisive)
+
+    def figure(self) -> Figure:
+        """Draws the shares of the classes over time, of all faces and of each track.
+
+        The tracks with the most faces are drawn, in the order in which they begin; the
+        first row is of all.
+        """
+        longest = sorted(self._tracks, key=lambda track: -self._tracks[track].faces)
+        tracks = sorted(longest[:_MOST_TRACKS])
+        everyone = _Sums(len(self._classes))
+        for sums in self._tracks.values():
+            everyone.merge(sums)
+        rows = [("all faces", everyone)]
+        if len(self._tracks) > 1:
+            rows += [(f"track {track}", self._tracks[track]) for track in tracks]
+        figure = Figure(figsize=(10, 1.2 + 1.3 * len(rows)), layout="constrained")
+        axes = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
+        end = max(everyone.bins, default=0) + 1
+        edges = np.arange(end + 1) * self._bin
+        for each, (name, sums) in zip(axes, rows, strict=True):
+            shares = sums.shares(end)
+            below = np.zeros(end)
+            for values, label, color in zip(
+                shares.T, self._classes, _palette(len(self._classes)), strict=True
+            ):
+                # Bars of a bin each: nothing is drawn where there is no face.
+                each.stairs(
+                    below + values,
+                    edges,
+                    baseline=below,
+                    fill=True,
+                    color=color,
+                    label=label,
+                )
+                below = below + values
+            each.set(ylim=(0, 1), xlim=(0, edges[-1]), ylabel=name)
+            each.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+            each.set_yticks([0, 0.5, 1])
+            each.spines[["top", "right"]].set_visible(False)
+        axes[-1].xaxis.set_major_formatter(FuncFormatter(_clock))
+        axes[-1].set_xlabel("time")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper", frameon=False)
+        hidden = len(self._tracks) - len(tracks)
+        title = "Mean probabilities over time"
+        if hidden and len(rows) > 1:
+            title += f" (the {len(tracks)} longest of {len(self._tracks):,} tracks)"
+        figure.suptitle(title)
+        return figure
+
+
+class _Sums:
+    """Sums of probabilities, and numbers of faces, in bins of time."""
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+        self.faces = 0
+        self.bins: dict[int, np.ndarray] = {}  # The last value counts the faces.
+
+    def add(self, place: int, probabilities: np.ndarray) -> None:
+        values = np.append(probabilities, 1.0)
+        self.bins[place] = self.bins.get(place, 0) + values
+        self.faces += 1
+
+    def merge(self, other: "_Sums") -> None:
+        for place, values in other.bins.items():
+            self.bins[place] = self.bins.get(place, 0) + values
+
+    def halve(self) -> None:
+        """Joins each two bins to one."""
+        bins, self.bins = self.bins, {}
+        for place, values in bins.items():
+            self.bins[place // 2] = self.bins.get(place // 2, 0) + values
+
+    def shares(self, end: int) -> np.ndarray:
+        """Returns float64 `(end, classes)`, means that sum to 1, NaN for no face."""
+        shares = np.full((end, self._classes), np.nan)
+        for place, values in self.bins.items():
+            shares[place] = values[:-1] / values[-1]
+        return shares
+
+
+def _palette(count: int) -> list[str]:
+    return [_COLORS[index % len(_COLORS)] for index in range(count)]
+
+
+def _clock(seconds: float, _: object = None) -> str:
+    """Returns a time as a clock shows it, such as 1:02:03."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    clock = f"{minutes:02}:{rest:04.1f}".removesuffix(".0")
+    return f"{hours}:{clock}" if hours else clock.removeprefix("0")
