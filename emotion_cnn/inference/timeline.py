@@ -1,5 +1,6 @@
 """What faces show over the time of a video, as a figure."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,8 @@ class Timeline:
         self._classes = tuple(classes)
         self._bin = _FIRST_BIN
         self._tracks: dict[int, _Sums] = {}
+        self._frames = 0
+        self._first, self._last = math.inf, 0.0
 
     def add(self, seconds: float, faces: Sequence[Face]) -> None:
         """Takes the faces of a frame; smoothed probabilities where there are any.
@@ -39,10 +42,11 @@ class Timeline:
             seconds: When the frame is shown.
             faces: Its faces, with `track`.
         """
+        self._first = min(self._first, seconds)
+        self._last = max(self._last, seconds)
+        self._frames += 1
         while seconds >= self._bin * _MOST_BINS:
-            self._bin *= 2
-            for sums in self._tracks.values():
-                sums.halve()
+            self._widen()
         for face in faces:
             sums = self._tracks.setdefault(face.track or 0, _Sums(len(self._classes)))
             sums.add(int(seconds / self._bin), face.decisive)
@@ -53,6 +57,9 @@ class Timeline:
         The tracks with the most faces are drawn, in the order in which they begin; the
         first row is of all.
         """
+        # A bin without a frame would look like one without a face.
+        while self._bin < 2 * (self._last - self._first) / max(self._frames, 1):
+            self._widen()
         longest = sorted(self._tracks, key=lambda track: -self._tracks[track].faces)
         tracks = sorted(longest[:_MOST_TRACKS])
         everyone = _Sums(len(self._classes))
@@ -63,7 +70,8 @@ class Timeline:
             rows += [(f"track {track}", self._tracks[track]) for track in tracks]
         figure = Figure(figsize=(10, 1.2 + 1.3 * len(rows)), layout="constrained")
         axes = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
-        end = max(everyone.bins, default=0) + 1
+        end = int(self._last / self._bin) + 1
+        begin = int(min(self._first, self._last) / self._bin)
         edges = np.arange(end + 1) * self._bin
         for each, (name, sums) in zip(axes, rows, strict=True):
             shares = sums.shares(end)
@@ -81,20 +89,28 @@ class Timeline:
                     label=label,
                 )
                 below = below + values
-            each.set(ylim=(0, 1), xlim=(0, edges[-1]), ylabel=name)
+            each.set(ylim=(0, 1), xlim=(edges[begin], edges[-1]), ylabel=name)
             each.yaxis.set_major_formatter(PercentFormatter(xmax=1))
             each.set_yticks([0, 0.5, 1])
             each.spines[["top", "right"]].set_visible(False)
         axes[-1].xaxis.set_major_formatter(FuncFormatter(_clock))
         axes[-1].set_xlabel("time")
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper", frameon=False)
+        # In the order of the colours, from top to bottom.
+        figure.legend(
+            handles[::-1], labels[::-1], loc="outside right upper", frameon=False
+        )
         hidden = len(self._tracks) - len(tracks)
         title = "Mean probabilities over time"
         if hidden and len(rows) > 1:
             title += f" (the {len(tracks)} longest of {len(self._tracks):,} tracks)"
         figure.suptitle(title)
         return figure
+
+    def _widen(self) -> None:
+        self._bin *= 2
+        for sums in self._tracks.values():
+            sums.halve()
 
 
 class _Sums:
