@@ -102,6 +102,8 @@ class Timeline:
         )
         hidden = len(self._tracks) - len(tracks)
         title = "Mean probabilities over time"
+        if not self._tracks:
+            title += " (no face)"
         if hidden and len(rows) > 1:
             title += f" (the {len(tracks)} longest of {len(self._tracks):,} tracks)"
         figure.suptitle(title)
