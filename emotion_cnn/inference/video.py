@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
+from itertools import repeat
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -253,10 +254,11 @@ class Video:
                 f"Expected a video in a common codec, but that of {self._name} is "
                 f"{shown(codec)}. Convert it, for example to H.264."
             )
-        if context.width * context.height > _MOST_PIXELS:
+        # FFmpeg, told to refuse larger frames, leaves their size unknown.
+        if not 0 < context.width * context.height <= _MOST_PIXELS:
             raise DataError(
-                f"Expected a video of at most {_MOST_PIXELS // 1_000_000} megapixels, "
-                f"but {self._name} has {context.width}x{context.height} pixels."
+                f"Expected frames of at most {_MOST_PIXELS // 1_000_000} megapixels, "
+                f"but those of {self._name} are larger, or of no known size."
             )
         return stream
 
@@ -292,15 +294,16 @@ class _Decoder:
         # Container's time from which on frames wait for a key frame, None if they
         # need not.
         broken: float | None = None
+        lost = 0  # Frames there that are not yet yielded as None.
         packets = self._container.demux()
         while True:
             try:
                 packet = next(packets, None)
             except self._errors:
-                yield None
-                return
+                lost += 1
+                break
             if packet is None:
-                return
+                break
             if packet.pts is not None and packet.time_base:
                 end = packet.pts + (packet.duration or 0)
                 self.end = max(self.end, float(end * packet.time_base) - self.origin)
@@ -313,7 +316,7 @@ class _Decoder:
             if packet.is_corrupt:
                 place = -math.inf if packet.pts is None else packet.pts
                 broken = place if broken is None else min(broken, place)
-                yield None
+                lost += 1
                 continue
             try:
                 frames = self._stream.decode(packet)
@@ -326,11 +329,14 @@ class _Decoder:
                 if frame.is_corrupt:
                     broken = -math.inf
                 if broken is not None and pts >= broken:
+                    yield from repeat(None, lost)
+                    lost = 0
                     if frame.is_corrupt or not frame.key_frame:
                         yield None
                         continue
                     broken = None
                 yield frame
+        yield from repeat(None, lost)
 
     def seconds(self, frame: "av.VideoFrame", last: float) -> float:
         """Returns when a frame is shown, in seconds from the start of the video.
