@@ -294,6 +294,7 @@ class _Decoder:
         # Container's time from which on frames wait for a key frame, None if they
         # need not.
         broken: float | None = None
+        waiting = first is not None
         lost = 0  # Frames there that are not yet yielded as None.
         packets = self._container.demux()
         while True:
@@ -309,10 +310,9 @@ class _Decoder:
                 self.end = max(self.end, float(end * packet.time_base) - self.origin)
             if packet.stream is not self._stream:
                 continue
-            if first is not None:
-                if packet.pts != first:
-                    continue
-                first = None
+            if waiting and packet.pts != first:
+                continue
+            waiting = False
             if packet.is_corrupt:
                 place = -math.inf if packet.pts is None else packet.pts
                 broken = place if broken is None else min(broken, place)
@@ -326,6 +326,8 @@ class _Decoder:
                 continue
             for frame in frames:
                 pts = math.inf if frame.pts is None else frame.pts
+                if first is not None and pts < first:
+                    continue  # It needs frames before the key frame.
                 if frame.is_corrupt:
                     broken = -math.inf
                 if broken is not None and pts >= broken:
