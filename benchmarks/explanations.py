@@ -5,7 +5,6 @@ The emotion explained is the one that the shipped network predicts, by FER2013's
 
 import argparse
 import time
-from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -31,33 +30,34 @@ SHUFFLED = {"the output layer": 1, "the dense layers": 5}
 """The last layers whose weights are shuffled, and how many those are."""
 
 
-def areas(
-    probabilities: Callable[[np.ndarray], np.ndarray],
-    image: np.ndarray,
-    relevance: np.ndarray,
-) -> tuple[float, float]:
-    """Returns the areas under the curves of deletion and of insertion.
+def curve_images(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:
+    """Returns the images of deletion, then those of insertion.
 
     V. Petsiuk, A. Das, K. Saenko, "RISE: Randomized input sampling for explanation of
     black-box models", BMVC 2018: pixels are replaced by the image's mean, the most
     relevant first; and put into the blurred image, in the same order.
 
     Args:
-        probabilities: Returns the emotion's probability, `(n,)`, of images `(n, size,
-            size)`.
         image: uint8 `(size, size)`.
         relevance: Float `(size, size)`.
+
+    Returns:
+        uint8 `(2 * (STEPS + 1), size, size)`.
     """
     gray = np.full_like(image, round(float(image.mean())))
     blurred = np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(BLUR)))
-    rank = np.empty(image.size, int)
-    rank[np.argsort(-relevance.ravel(), kind="stable")] = np.arange(image.size)
-    rank = rank.reshape(image.shape)
+    order = np.argsort(-relevance.ravel(), kind="stable")
+    # The inverse of a permutation: the place of each pixel in the order.
+    rank = np.argsort(order).reshape(image.shape)
     counts = np.linspace(0, image.size, STEPS + 1)
-    images = [np.where(rank < count, gray, image) for count in counts]
-    images += [np.where(rank < count, image, blurred) for count in counts]
-    deletion, insertion = probabilities(np.stack(images)).reshape(2, -1)
-    return float(np.trapezoid(deletion) / STEPS), float(np.trapezoid(insertion) / STEPS)
+    deletion = [np.where(rank < count, gray, image) for count in counts]
+    insertion = [np.where(rank < count, image, blurred) for count in counts]
+    return np.stack([*deletion, *insertion])
+
+
+def areas(probabilities: np.ndarray) -> np.ndarray:
+    """Returns the areas under both curves, given the probabilities of their images."""
+    return np.trapezoid(probabilities.reshape(2, -1), axis=1) / STEPS
 
 
 def with_shuffled_weights(layers: int) -> Classifier:
@@ -128,13 +128,10 @@ def measure(images: np.ndarray, arguments: argparse.Namespace) -> None:
     maps["centre"] = np.broadcast_to(-(across + across[:, np.newaxis]), images.shape)
 
     found = {name: np.empty((len(images), 2)) for name in maps}
-    for each, (image, place) in enumerate(zip(images, places, strict=True)):
-        for name, relevance in maps.items():
-            found[name][each] = areas(
-                lambda batch, place=place: classifier.predict(batch)[:, place],
-                image,
-                relevance[each],
-            )
+    for name, of_faces in maps.items():
+        for each, (image, relevance) in enumerate(zip(images, of_faces, strict=True)):
+            of_emotion = classifier.predict(curve_images(image, relevance))
+            found[name][each] = areas(of_emotion[:, places[each]])
     rows, notes = [], []
     for kind, curve in enumerate(("deletion", "insertion")):
         bounds = {"at_most": 0.9} if curve == "deletion" else {"at_least": 1.1}
