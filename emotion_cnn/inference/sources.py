@@ -274,4 +274,7 @@ def _problem(path: str) -> str | None:
 
 
 def _each_once(sources: Iterable[Source]) -> list[Source]:
-    return list({os.path.normpath(each.name): each for each in sources}.values())
+    first: dict[str, Source] = {}
+    for each in sources:
+        first.setdefault(os.path.normpath(each.name), each)
+    return list(first.values())
