@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,12 @@ import numpy as np
 from PIL import Image
 
 from emotion_cnn.data.classes import parse_classes
-from emotion_cnn.data.images import image_from_array
+from emotion_cnn.data.images import decode_photo, image_from_array, reason_of
 from emotion_cnn.errors import ConfigError, DataError
+from emotion_cnn.files import open_regular, shown
+from emotion_cnn.inference.analysis import UNSURE_BELOW, Analyzer, Face
+from emotion_cnn.inference.detection import Detector
+from emotion_cnn.inference.explanation import METHODS, LayerCAM, occlusion
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.inference.test_time_augmentation import VIEWS
 from emotion_cnn.models.description import Network
@@ -111,14 +116,8 @@ class Classifier:
             ConfigError: `labels` or `tta` is none of those.
         """
         labels = self.label_sets[0] if labels is None else labels
-        for name, value, choices in (
-            ("labels", labels, self.label_sets),
-            ("tta", tta, tuple(VIEWS)),
-        ):
-            if value not in choices:
-                raise ConfigError(
-                    f"`{name}` is one of {', '.join(choices)}; found {value!r}."
-                )
+        _check_choice("labels", labels, self.label_sets)
+        _check_choice("tta", tta, tuple(VIEWS))
         images = [
             image_from_array(face, self.input_size) for face in _single_images(faces)
         ]
@@ -126,6 +125,140 @@ class Classifier:
             return np.empty((0, len(self.classes)), np.float32)
         batch = np.stack(images)[..., np.newaxis]
         return predict(self._network, batch, labels=labels, tta=tta)
+
+    def explain(
+        self,
+        face: Any,
+        *,
+        method: str = "layercam",
+        emotion: str | None = None,
+        labels: str | None = None,
+    ) -> np.ndarray:
+        """Finds which parts of a face speak for an emotion.
+
+        Args:
+            face: A single image, as for `predict`.
+            method: `layercam`, or `occlusion`, which takes longer; docs/explanations.md
+                says how faithful each is.
+            emotion: One of `classes`; None for the most probable.
+            labels: One of `label_sets`; None for the first.
+
+        Returns:
+            float32 `(input_size, input_size)`, from 0 to 1, in the place of the image
+            as it is converted: its middle square, resized.
+
+        Raises:
+            DataError: The face is not one image, as described for `predict`.
+            ConfigError: `method`, `emotion` or `labels` is none of those.
+            ModelError: The network has no layer that the method needs.
+        """
+        labels = self.label_sets[0] if labels is None else labels
+        _check_choice("labels", labels, self.label_sets)
+        _check_choice("method", method, METHODS)
+        if emotion is not None:
+            _check_choice("emotion", emotion, self.classes)
+        images = _single_images(face)
+        if len(images) != 1:
+            raise DataError(
+                f"Expected one face, found {len(images)}. Pass one at a time."
+            )
+        image = image_from_array(images[0], self.input_size)
+        if emotion is None:
+            emotion = self.classes[self.predict(image, labels=labels)[0].argmax()]
+        if method == "layercam":
+            return self._layercam(image, emotion=emotion, labels=labels)
+        place = self.classes.index(emotion)
+        return occlusion(
+            lambda images: self.predict(images, labels=labels)[:, place], image
+        )
+
+    def analyze(
+        self,
+        photo: Any,
+        *,
+        faces: str = "detect",
+        detector: Detector | None = None,
+        labels: str | None = None,
+        tta: str = "none",
+        unsure_below: float = UNSURE_BELOW,
+    ) -> list[Face]:
+        """Finds the faces in a photo, and what they show.
+
+        Args:
+            photo: The path of an image file, a Pillow image, or an array of uint8, RGB
+                `(height, width, 3)` or gray levels `(height, width)`. Files and Pillow
+                images are turned upright as their EXIF data says.
+            faces: `detect`, or `cropped` if the photo is one face, cropped as
+                FER2013's are.
+            detector: What finds the faces; None for YuNet, as it is by default.
+            labels: One of `label_sets`; None for the first.
+            tta: Test-time augmentation: `none`, `flip`, or `ten-crop`.
+            unsure_below: Least probability that is a decision.
+
+        Returns:
+            The faces from left to right; none if there is none.
+
+        Raises:
+            DataError: The photo cannot be read, or is not as described.
+            ConfigError: A setting is none of those.
+            MissingPackageError: The detector is not installed; says how to install it.
+        """
+        _check_choice("faces", faces, ("detect", "cropped"))
+        if faces == "detect" and detector is None:
+            detector = self._detector
+        analyzer = Analyzer(
+            self,
+            detector if faces == "detect" else None,
+            labels=labels,
+            tta=tta,
+            unsure_below=unsure_below,
+        )
+        return analyzer.analyze(_rgb(photo))
+
+    @cached_property
+    def _layercam(self) -> LayerCAM:
+        return LayerCAM(self._network)
+
+    @cached_property
+    def _detector(self) -> Detector:
+        from emotion_cnn.inference.detection import YuNet
+
+        return YuNet()
+
+
+def _rgb(photo: Any) -> np.ndarray:
+    """Returns a photo as uint8 RGB `(height, width, 3)`, upright."""
+    if isinstance(photo, str | os.PathLike):
+        try:
+            with open_regular(Path(photo)) as file:
+                found = decode_photo(file)
+        except (OSError, ValueError) as error:
+            found = reason_of(error)
+        if isinstance(found, str):
+            raise DataError(
+                f"Expected an image file, found {shown(str(photo))}, which cannot be "
+                f"read: {found}. Leave it out."
+            )
+        return found
+    if not isinstance(photo, np.ndarray):
+        raise DataError(
+            "Expected a photo as a path, a Pillow image or a NumPy array of uint8, "
+            f"found {type(photo).__name__}."
+        )
+    _check_dtype(photo)
+    if photo.ndim == 2:
+        photo = photo[..., np.newaxis]
+    if photo.ndim != 3 or photo.shape[2] not in (1, 3) or not photo.size:
+        raise DataError(
+            "Expected a photo as an array of (height, width) or (height, width, 3), "
+            f"RGB, found one of shape {photo.shape}. Pass several one by one."
+        )
+    return np.repeat(photo, 3, axis=2) if photo.shape[2] == 1 else photo
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"`{name}` is one of {', '.join(choices)}; found {value!r}.")
 
 
 def _single_images(faces: Any) -> Sequence[np.ndarray]:
