@@ -66,29 +66,28 @@ def annotate(
     size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
     image = Image.fromarray(photo)
     if image.size != size:
-        image = image.resize(size, Image.Resampling.BICUBIC)
+        image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2)
     scale = min(max(min(size) / _SCALE_1_SIDE, 1), _MOST_SCALE)
     for number, face in enumerate(faces, start=1):
         if face.box is not None:
             _draw_box(image, face, number, len(faces), zoom, scale)
     card_width, card_height = _card_size(scale, is_explained=maps is not None)
+    last_line = round(_TITLE * scale)
     # Cards stand in strips: columns at the right, or rows below a wide photo.
     is_wide = image.width > 2 * image.height
-    room = image.width // card_width if is_wide else image.height // card_height
-    in_strip = max(1, room)
+    room = image.height - last_line
+    in_strip = max(1, image.width // card_width if is_wide else room // card_height)
     strips = min(strips, max(1, math.ceil(len(faces) / in_strip)))
     cards = [
         _card(face, scale, number, relevance=None if maps is None else maps[number - 1])
         for number, face in enumerate(faces[: strips * in_strip], start=1)
     ] or [_note(NO_FACE, scale)]
-    if rest := max(0, len(faces) - len(cards)):
-        cards[-1] = _note(f"and {rest + 1:,} more", scale)
     if is_wide:
         width = max(image.width, card_width)
-        height = image.height + strips * card_height
+        height = image.height + strips * card_height + last_line
     else:
         width = image.width + strips * card_width
-        height = max(image.height, card_height)
+        height = max(image.height, card_height + last_line)
     # Video codecs want even ones.
     canvas = Image.new("RGB", (width + width % 2, height + height % 2), _BACKGROUND)
     canvas.paste(image, (0, 0))
@@ -100,6 +99,12 @@ def annotate(
             else (image.width + strip * card_width, step * card_height)
         )
         canvas.paste(card, corner)
+    if (rest := len(faces) - len(cards)) > 0:
+        x = round(_PADDING * scale) + (0 if is_wide else image.width)
+        note = f"and {rest:,} more {'face' if rest == 1 else 'faces'}"
+        font = _font(round(_TITLE_FONT * scale))
+        draw = ImageDraw.Draw(canvas)
+        draw.text((x, height - last_line), note, fill=_TEXT, font=font)
     return canvas
 
 
@@ -194,11 +199,12 @@ def _draw_box(
     label = _decision(face)
     if count > 1:
         label = f"{number}: {label}"
-        if font.getlength(label) > 1.5 * (right - left):
+        if font.getlength(label) > right - left:
             # The card of this number has the rest.
             label = str(number)
-    width = round(font.getlength(label) + _PADDING * scale)
-    height = round(_TITLE * scale)
+            font = _font(round(min(_TITLE_FONT * scale, max(9, 0.4 * (right - left)))))
+    width = round(font.getlength(label) + font.size / 2)
+    height = round(1.5 * font.size)
     x = max(0, min(left, image.width - width))
     y = top - height if top >= height else min(top, max(0, image.height - height))
     draw.rectangle((x, y, x + width, y + height), fill=color)
