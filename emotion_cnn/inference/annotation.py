@@ -108,16 +108,6 @@ def annotate(
     return canvas
 
 
-def save_annotated(path: Path, image: Image.Image) -> None:
-    """Writes an annotated photo as JPEG, whole or not at all.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    with replacing(path) as temporary:
-        image.save(temporary, "JPEG", quality=90)
-
-
 class ContactSheet:
     """PNG pages of the cards of many faces, written as they fill.
 
@@ -196,11 +186,12 @@ def _draw_box(
     inner = (left + 1, top + 1, max(left + 1, right - 1), max(top + 1, bottom - 1))
     draw.rectangle(inner, outline=color, width=line)
     font = _font(round(_TITLE_FONT * scale))
-    label = _decision(face)
-    if count > 1:
+    label = describe(face)
+    if count > 1 or face.track is not None:
+        # The card of this number has the rest where there is no room.
+        number = number if face.track is None else face.track
         label = f"{number}: {label}"
         if font.getlength(label) > right - left:
-            # The card of this number has the rest.
             label = str(number)
             font = _font(round(min(_TITLE_FONT * scale, max(9, 0.4 * (right - left)))))
     width = round(font.getlength(label) + font.size / 2)
@@ -229,7 +220,11 @@ def _card(
     padding, line = round(_PADDING * scale), round(_LINE * scale)
     title_font, font = _font(round(_TITLE_FONT * scale)), _font(round(_FONT * scale))
     inner = size[0] - 2 * padding
-    title = _decision(face) if number is None else f"{number}: {_decision(face)}"
+    title = describe(face)
+    if face.track is not None:
+        title = f"track {face.track}: {title}"
+    elif number is not None:
+        title = f"{number}: {title}"
     y = padding
     _text(draw, (padding, y), title, title_font, _color(face), inner)
     y += round(_TITLE * scale)
@@ -282,12 +277,10 @@ def _card_size(
     return width, height
 
 
-def _decision(face: Face) -> str:
+def describe(face: Face) -> str:
     """Returns what a face shows, in words."""
     decision = f"{face.emotion} {face.confidence:.0%}"
-    if face.unsure:
-        decision = f"unsure ({decision})"
-    return decision if face.track is None else f"track {face.track}, {decision}"
+    return f"unsure ({decision})" if face.unsure else decision
 
 
 def _color(face: Face) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from emotion_cnn.errors import RunError
 from emotion_cnn.files import (
+    LOCK_NAME,
     folder_to_disk,
     open_regular,
     read_json,
@@ -176,7 +177,7 @@ class Predictions:
             self._table.append(
                 _csv_text([[row.get(name) for name in self.columns] for row in table])
             )
-        except OSError:
+        except BaseException:
             self._lines.take_back()
             raise
 
@@ -220,7 +221,7 @@ class Predictions:
             if record.get("format") != _FORMAT:
                 raise ValueError("it is of another version of this tool")
         except FileNotFoundError:
-            if any(self.folder.iterdir()):
+            if any(each.name != LOCK_NAME for each in self.folder.iterdir()):
                 raise RunError(
                     f"Expected predictions of this tool in {shown(str(self.folder))}, "
                     f"found files, but no {SETTINGS_NAME}. Choose another `output`."
