@@ -15,17 +15,11 @@ import numpy as np
 from emotion_cnn.data.images import Box, image_from_array, reason_of
 from emotion_cnn.errors import ConfigError, EmotionCnnError
 from emotion_cnn.inference.cropping import crop_face
+from emotion_cnn.inference.defaults import UNSURE_BELOW
 from emotion_cnn.inference.detection import Detector
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-UNSURE_BELOW = 0.5
-"""Below this probability a decision is "unsure", unless the caller says otherwise."""
-
-SMOOTHING = 0.5
-"""Seconds over which probabilities are smoothed in a video, unless the caller says
-otherwise."""
 
 _PHOTOS_AT_ONCE = 16
 _FACES_AT_ONCE = 64

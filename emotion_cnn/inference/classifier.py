@@ -18,9 +18,10 @@ from emotion_cnn.data.images import (
 )
 from emotion_cnn.errors import ConfigError, DataError
 from emotion_cnn.files import open_regular, shown
-from emotion_cnn.inference.analysis import SMOOTHING, UNSURE_BELOW, Analyzer, Face
+from emotion_cnn.inference.analysis import Analyzer, Face
+from emotion_cnn.inference.defaults import EXPLANATION_METHODS, SMOOTHING, UNSURE_BELOW
 from emotion_cnn.inference.detection import Detector, YuNet
-from emotion_cnn.inference.explanation import METHODS, LayerCAM, occlusion
+from emotion_cnn.inference.explanation import LayerCAM, occlusion
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.inference.test_time_augmentation import VIEWS
 from emotion_cnn.models.description import Network
@@ -162,7 +163,7 @@ class Classifier:
         """
         labels = self.label_sets[0] if labels is None else labels
         _check_choice("labels", labels, self.label_sets)
-        _check_choice("method", method, METHODS)
+        _check_choice("method", method, EXPLANATION_METHODS)
         if emotion is not None:
             _check_choice("emotion", emotion, self.classes)
         images = _single_images(face)

@@ -1,6 +1,7 @@
 """What faces show over the time of a video, as a figure."""
 
 import math
+from itertools import cycle, islice
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,16 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from emotion_cnn.inference.analysis import Face
+from emotion_cnn.inference.annotation import CLASS_COLORS
 
 _MOST_BINS = 600
 _FIRST_BIN = 0.05
 _MOST_TRACKS = 8
-# Wong's palette (Nature Methods 8, 2011), as seaborn has it: told apart with any kind
-# of colour vision.
-_COLORS = (
-    *("#d55e00", "#949494", "#cc78bc", "#de8f05", "#0173b2", "#ece133", "#029e73"),
-    *("#ca9161", "#fbafe4", "#56b4e9"),
-)
 
 
 class Timeline:
@@ -76,8 +72,9 @@ class Timeline:
         for each, (name, sums) in zip(axes, rows, strict=True):
             shares = sums.shares(end)
             below = np.zeros(end)
+            colors = islice(cycle(CLASS_COLORS), len(self._classes))
             for values, label, color in zip(
-                shares.T, self._classes, _palette(len(self._classes)), strict=True
+                shares.T, self._classes, colors, strict=True
             ):
                 # Bars of a bin each: nothing is drawn where there is no face.
                 each.stairs(
@@ -144,10 +141,6 @@ class _Sums:
         for place, values in self.bins.items():
             shares[place] = values[:-1] / values[-1]
         return shares
-
-
-def _palette(count: int) -> list[str]:
-    return [_COLORS[index % len(_COLORS)] for index in range(count)]
 
 
 def _clock(seconds: float, _: object = None) -> str:

@@ -1,0 +1,110 @@
+"""What is saved of predictions for people to look at: images, crops, contact sheets."""
+
+import hashlib
+import os
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from emotion_cnn.files import make_folder, replacing
+from emotion_cnn.inference.analysis import Face
+from emotion_cnn.inference.annotation import ContactSheet, annotate
+
+_NOT_IN_NAMES = re.compile(r"[^\w-]+")
+_NAME_LENGTH = 50
+_QUALITY = 90
+
+
+class Saver:
+    """Saves annotated photos, the faces and contact sheets of them, as asked for.
+
+    Attributes:
+        needs_photos: Whether `save` needs the photos.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        names: Collection[str],
+        *,
+        explain: str | None = None,
+        emotion: str | None = None,
+    ) -> None:
+        """Makes the folders.
+
+        Args:
+            folder: Where to save; an existing folder.
+            names: What to save: `images`, `faces`, `sheet`.
+            explain: How to explain the faces, as for `Face.explain`; None for not.
+            emotion: The class to explain; None for the most probable of each face.
+
+        Raises:
+            OSError: A folder cannot be made.
+        """
+        self.needs_photos = "images" in names
+        self._images, self._faces = folder / "images", folder / "faces"
+        self._saves_faces = "faces" in names
+        self._sheet = ContactSheet(folder) if "sheet" in names else None
+        self._explain, self._emotion = explain, emotion
+        if self.needs_photos:
+            make_folder(self._images)
+        if self._saves_faces:
+            make_folder(self._faces)
+
+    def save(
+        self, source: str, faces: Sequence[Face], photo: np.ndarray | None
+    ) -> None:
+        """Saves what is asked for of a photo.
+
+        Args:
+            source: Its name.
+            faces: Its faces.
+            photo: The photo, uint8 RGB; None unless `needs_photos`.
+
+        Raises:
+            OSError: Something cannot be written; names the file.
+        """
+        name = file_name(source)
+        maps = None
+        if self._explain is not None:
+            maps = [self._explained(face, self._explain) for face in faces]
+        if photo is not None:
+            image = annotate(photo, faces, maps=maps)
+            with replacing(self._images / f"{name}.jpg") as temporary:
+                image.save(temporary, "JPEG", quality=_QUALITY)
+        for number, face in enumerate(faces, start=1):
+            if self._saves_faces:
+                with replacing(self._faces / f"{name}-{number}.png") as temporary:
+                    Image.fromarray(face.image).save(temporary, "PNG")
+            if self._sheet:
+                caption = source if len(faces) == 1 else f"{source}, face {number}"
+                relevance = None if maps is None else maps[number - 1]
+                self._sheet.add(face, caption, relevance)
+
+    def close(self) -> None:
+        """Writes the rest of the contact sheet.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if self._sheet:
+            self._sheet.close()
+
+    def _explained(self, face: Face, method: str) -> np.ndarray:
+        # Not at the top: it imports Keras.
+        from emotion_cnn.inference.explanation import heat_map
+
+        return heat_map(face.image, face.explain(method, self._emotion))
+
+
+def file_name(source: str) -> str:
+    """Returns what the names of all files begin with that are saved of a source.
+
+    It is the source's own, and ten digits of the SHA-256 of its whole path, so that no
+    two sources write the same files.
+    """
+    stem = _NOT_IN_NAMES.sub("_", Path(source).stem)[:_NAME_LENGTH]
+    return f"{stem}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:10]}"
