@@ -1,8 +1,8 @@
 """What faces show over the time of a video, as a figure."""
 
 import math
-from itertools import cycle, islice
 from collections.abc import Sequence
+from itertools import cycle, islice
 
 import numpy as np
 from matplotlib.figure import Figure
