@@ -10,12 +10,17 @@ import numpy as np
 from PIL import Image
 
 from emotion_cnn.data.classes import parse_classes
-from emotion_cnn.data.images import decode_photo, image_from_array, reason_of
+from emotion_cnn.data.images import (
+    decode_photo,
+    image_from_array,
+    photo_from_image,
+    reason_of,
+)
 from emotion_cnn.errors import ConfigError, DataError
 from emotion_cnn.files import open_regular, shown
 from emotion_cnn.inference.analysis import Analyzer, Face
 from emotion_cnn.inference.defaults import EXPLANATION_METHODS, UNSURE_BELOW
-from emotion_cnn.inference.detection import Detector
+from emotion_cnn.inference.detection import Detector, YuNet
 from emotion_cnn.inference.explanation import LayerCAM, occlusion
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.inference.test_time_augmentation import VIEWS
@@ -222,8 +227,6 @@ class Classifier:
 
     @cached_property
     def _detector(self) -> Detector:
-        from emotion_cnn.inference.detection import YuNet
-
         return YuNet()
 
 
@@ -241,6 +244,8 @@ def _rgb(photo: Any) -> np.ndarray:
                 f"read: {found}. Leave it out."
             )
         return found
+    if isinstance(photo, Image.Image):
+        return photo_from_image(photo)
     if not isinstance(photo, np.ndarray):
         raise DataError(
             "Expected a photo as a path, a Pillow image or a NumPy array of uint8, "

@@ -18,7 +18,7 @@ PATCH, STRIDE = 9, 3
 """Height and width of what is hidden, and the step to the next, of 48 pixels."""
 
 _STAGE = 2
-_OPACITY = 0.5
+_OPACITY = 0.8
 _LEAST = 1e-30
 
 
@@ -124,10 +124,11 @@ def heat_map(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:
     """
     from matplotlib import colormaps
 
-    colors = colormaps["inferno"](relevance)[..., :3]
     gray = image if image.ndim == 3 else np.repeat(image[..., np.newaxis], 3, axis=-1)
-    mixed = (1 - _OPACITY) * gray + _OPACITY * 255 * colors
-    return mixed.round().astype(np.uint8)
+    colors = 255 * colormaps["inferno"](relevance)[..., :3]
+    # What says nothing stays as it is.
+    opacity = _OPACITY * relevance[..., np.newaxis]
+    return ((1 - opacity) * gray + opacity * colors).round().astype(np.uint8)
 
 
 def _split(network: Network) -> tuple[Any, Any]:
