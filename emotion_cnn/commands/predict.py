@@ -202,10 +202,15 @@ class _Job:
         from tqdm import tqdm
 
         self.lines += 1
-        if self.lines <= _LINES_SHOWN:
+        if self.lines > _LINES_SHOWN + 1:
+            return
+        if self.lines == _LINES_SHOWN + 1:
+            text = "... (more in the files)"
+        if sys.stderr.isatty():
+            # Moves the line of progress out of the way.
             tqdm.write(text, file=sys.stdout)
-        elif self.lines == _LINES_SHOWN + 1:
-            tqdm.write("... the others are in the files", file=sys.stdout)
+        else:
+            print(text)
 
     def fail(self, source: "Source", reason: str) -> None:
         """Writes down that a source could not be read.

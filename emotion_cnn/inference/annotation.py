@@ -191,8 +191,15 @@ def _draw_box(
     if count > 1 or face.track is not None:
         # The card of this number has the rest where there is no room.
         number = number if face.track is None else face.track
-        label = f"{number}: {label}"
-        if font.getlength(label) > right - left:
+        short = "unsure" if face.unsure else face.emotion
+        fitting = (
+            each
+            for each in (f"{number}: {label}", f"{number}: {short}")
+            if font.getlength(each) <= 1.1 * (right - left)
+        )
+        if (fits := next(fitting, None)) is not None:
+            label = fits
+        else:
             label = str(number)
             font = _font(round(min(_TITLE_FONT * scale, max(9, 0.4 * (right - left)))))
     width = round(font.getlength(label) + font.size / 2)
