@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from emotion_cnn.errors import ConfigError, DataError
+from emotion_cnn.errors import DataError
 from emotion_cnn.extras import require
-from emotion_cnn.inference.video import VideoFrame
+from emotion_cnn.inference.video import VideoFrame, check_part
 
 
 @contextmanager
@@ -60,18 +60,21 @@ class Camera:
         self._capture = capture
         self._number = number
 
-    def frames(self, *, stride: int = 1) -> Iterator[VideoFrame]:
+    def frames(
+        self, *, stride: int = 1, start: float = 0, end: float | None = None
+    ) -> Iterator[VideoFrame]:
         """Yields frames until the caller stops.
 
         Args:
             stride: Of so many frames, the first is yielded.
+            start: Seconds from now before which no frame is yielded.
+            end: Seconds from now at which to stop; None for no end.
 
         Raises:
-            ConfigError: `stride` is not 1 or more.
+            ConfigError: A setting is not as `Video.frames` describes.
             DataError: The camera gives no more images.
         """
-        if stride < 1:
-            raise ConfigError(f"`stride` is 1 or more; found {stride}.")
+        check_part(stride, start, end)
         number, began = 0, time.monotonic()
         while True:
             there, image = self._capture.read()
@@ -81,7 +84,9 @@ class Camera:
                     f"Expected images from camera {self._number}, found none any more "
                     f"after {seconds:.1f} s: it may be unplugged."
                 )
-            if number % stride == 0:
+            if end is not None and seconds >= end:
+                return
+            if seconds >= start and number % stride == 0:
                 rgb = self._cv2.cvtColor(image, self._cv2.COLOR_BGR2RGB)
                 yield VideoFrame(number, seconds, rgb)
             number += 1

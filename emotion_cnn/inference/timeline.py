@@ -21,6 +21,9 @@ class Timeline:
 
     Time is divided into bins, which become wider with the video, so that memory depends
     on the number of tracks and not on the length of the video.
+
+    Attributes:
+        frames: How many frames were taken.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -28,7 +31,7 @@ class Timeline:
         self._classes = tuple(classes)
         self._bin = _FIRST_BIN
         self._tracks: dict[int, _Sums] = {}
-        self._frames = 0
+        self.frames = 0
         self._first, self._last = math.inf, 0.0
 
     def add(self, seconds: float, faces: Sequence[Face]) -> None:
@@ -40,7 +43,7 @@ class Timeline:
         """
         self._first = min(self._first, seconds)
         self._last = max(self._last, seconds)
-        self._frames += 1
+        self.frames += 1
         while seconds >= self._bin * _MOST_BINS:
             self._widen()
         for face in faces:
@@ -54,7 +57,7 @@ class Timeline:
         first row is of all.
         """
         # A bin without a frame would look like one without a face.
-        while self._bin < 2 * (self._last - self._first) / max(self._frames, 1):
+        while self._bin < 2 * (self._last - self._first) / max(self.frames, 1):
             self._widen()
         longest = sorted(self._tracks, key=lambda track: -self._tracks[track].faces)
         tracks = sorted(longest[:_MOST_TRACKS])

@@ -61,6 +61,21 @@ class VideoFrame:
     image: np.ndarray
 
 
+def check_part(stride: int, start: float, end: float | None) -> None:
+    """Checks what chooses frames, as `Video.frames` describes it.
+
+    Raises:
+        ConfigError: It cannot be.
+    """
+    if stride < 1:
+        raise ConfigError(f"`stride` is 1 or more; found {stride}.")
+    if not (0 <= start < math.inf) or (end is not None and not end > start):
+        raise ConfigError(
+            "`start` and `end` are seconds from the start of the video, 0 or more, "
+            f"`end` above `start`; found {start} and {end}."
+        )
+
+
 @contextmanager
 def open_video(path: Path) -> Iterator["Video"]:
     """Opens a video file, which may be a stranger's.
@@ -136,13 +151,7 @@ class Video:
             DataError: After what could be read was yielded: there is no frame, or the
                 video is damaged or ends too early; says where.
         """
-        if stride < 1:
-            raise ConfigError(f"`stride` is 1 or more; found {stride}.")
-        if not (0 <= start < math.inf) or (end is not None and not end > start):
-            raise ConfigError(
-                "`start` and `end` are seconds from the start of the video, 0 or more, "
-                f"`end` above `start`; found {start} and {end}."
-            )
+        check_part(stride, start, end)
         first, number = self._key_frame_before(start) if start else (None, 0)
         last, damaged, lost = -math.inf, None, 0
         with self._opened() as (container, stream):
