@@ -104,6 +104,8 @@ def run(**keywords: Any) -> Path:
             with job.kept_whatever_happens():
                 _predict(job, todo)
                 results.finish()
+    if saver.left_out:
+        print(f"{_counted(saver.left_out, 'face')} more than a contact sheet can show.")
     print(f"{job.tally}\nResults: {folder}")
     job.tally.raise_for_failures(folder)
     return folder

@@ -84,6 +84,11 @@ class Saver:
                 relevance = None if maps is None else maps[number - 1]
                 self._sheet.add(face, caption, relevance)
 
+    @property
+    def left_out(self) -> int:
+        """How many faces are not on the contact sheet, as there were too many."""
+        return self._sheet.left_out if self._sheet else 0
+
     def close(self) -> None:
         """Writes the rest of the contact sheet.
 
