@@ -71,6 +71,7 @@ def run(**keywords: Any) -> Path:
         from emotion_cnn.inference.analysis import Analyzer
         from emotion_cnn.inference.predictions import Predictions, written
         from emotion_cnn.inference.saving import Saver
+        from emotion_cnn.inference.sources import Kind
 
         classifier, digest = _load_classifier(settings)
         analyzer = Analyzer(
@@ -87,6 +88,8 @@ def run(**keywords: Any) -> Path:
                 folder,
                 classifier.classes,
                 answers | {"weights": digest},
+                smoothed=settings.smoothing > 0
+                and any(each.kind is not Kind.IMAGE for each in sources),
                 resume=settings.resume,
             ) as results,
         ):
@@ -100,7 +103,7 @@ def run(**keywords: Any) -> Path:
                 explain=settings.explain_method if settings.explain else None,
                 emotion=settings.explain_class,
             )
-            job = _Job(settings, folder, analyzer, results, saver)
+            job = Job(settings, folder, analyzer, results, saver)
             with job.kept_whatever_happens():
                 _predict(job, todo)
                 results.finish()
@@ -116,6 +119,7 @@ class _Tally:
     """What has been found, and what could not be read."""
 
     images: int = 0
+    frames: int = 0
     faces: int = 0
     unsure: int = 0
     without_face: int = 0
@@ -123,8 +127,9 @@ class _Tally:
     failed: int = 0
     started: float = field(default_factory=time.monotonic)
 
-    def count(self, faces: Sequence["Face"]) -> None:
-        self.images += 1
+    def count(self, faces: Sequence["Face"], *, is_frame: bool = False) -> None:
+        self.images += not is_frame
+        self.frames += is_frame
         self.faces += len(faces)
         self.unsure += sum(face.unsure for face in faces)
         self.without_face += not faces
@@ -134,12 +139,20 @@ class _Tally:
         if len(self.failures) < _REASONS_SHOWN:
             self.failures.append(text)
 
+    @property
+    def done(self) -> str:
+        """How many images and frames, in words."""
+        parts = [counted(self.images, "image")] if self.images else []
+        parts += [counted(self.frames, "frame")] if self.frames else []
+        return " and ".join(parts) or "0 images"
+
     def __str__(self) -> str:
-        rate = self.images / max(time.monotonic() - self.started, 1e-6)
+        seconds = max(time.monotonic() - self.started, 1e-6)
+        rate = (self.images + self.frames) / seconds
         return (
-            f"{_counted(self.images, 'image')}: {_counted(self.faces, 'face')} "
+            f"{self.done}: {counted(self.faces, 'face')} "
             f"({self.unsure:,} unsure), {self.without_face:,} without a face; "
-            f"{rate:.1f} images per second."
+            f"{rate:.1f} per second."
         )
 
     def raise_for_failures(self, folder: Path) -> None:
@@ -160,7 +173,7 @@ class _Tally:
 
 
 @dataclass
-class _Job:
+class Job:
     """A command at work: what it needs for every source, and what it has found."""
 
     settings: PredictSettings
@@ -191,10 +204,9 @@ class _Job:
                 f"and go on with `output={self.folder}` and `resume=True`."
             ) from error
         except KeyboardInterrupt:
-            kept = _counted(self.tally.images, "image")
             print(
-                f"\n{kept} done and kept. The same command goes on from there with "
-                f"--output {self.folder} --resume",
+                f"\n{self.tally.done} done and kept. The same command goes on from "
+                f"there with --output {self.folder} --resume",
                 file=sys.stderr,
             )
             raise
@@ -234,7 +246,7 @@ class _Job:
             )
 
 
-def _predict(job: _Job, sources: Sequence["Source"]) -> None:
+def _predict(job: Job, sources: Sequence["Source"]) -> None:
     """Predicts sources in their order."""
     from emotion_cnn.inference.sources import Kind
 
@@ -243,12 +255,15 @@ def _predict(job: _Job, sources: Sequence["Source"]) -> None:
             if kind is Kind.IMAGE:
                 _predict_images(job, group, advance)
             else:
+                # Not at the top: images need none of it.
+                from emotion_cnn.commands.predict_videos import predict_video
+
                 for source in group:
-                    job.fail(source, "videos and cameras are not read yet")
+                    predict_video(job, source)
                     advance()
 
 
-def _predict_images(job: _Job, sources: Iterable["Source"], advance: Any) -> None:
+def _predict_images(job: Job, sources: Iterable["Source"], advance: Any) -> None:
     """Predicts images, several at a time."""
     for found in job.analyzer.analyze_many(
         sources, _read_photo, keep_photos=job.saver.needs_photos
@@ -274,10 +289,11 @@ def _answer(name: str, faces: Sequence["Face"]) -> str:
         return f"{shown(name)}: {NO_FACE}"
     decisions = ", ".join(describe(face) for face in faces[:8])
     more = ", ..." if len(faces) > 8 else ""
-    return f"{shown(name)}: {_counted(len(faces), 'face')}: {decisions}{more}"
+    return f"{shown(name)}: {counted(len(faces), 'face')}: {decisions}{more}"
 
 
-def _counted(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
+    """Returns a number of things in words."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 

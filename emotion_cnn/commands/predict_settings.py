@@ -11,19 +11,21 @@ from emotion_cnn.inference.defaults import (
     DETECTION_SIZE,
     EXPLANATION_METHODS,
     MINIMUM_FACE,
+    SMOOTHING,
     UNSURE_BELOW,
 )
 from emotion_cnn.inference.test_time_augmentation import VIEWS
 from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.settings import check_settings, setting
 
-SAVED = ("images", "faces", "sheet")
+SAVED = ("images", "faces", "sheet", "video", "timeline")
 NOTHING = "none"
 FACES = ("detect", "cropped")
 
 ANSWERS_DEPEND_ON = (
     *("faces", "detection_size", "confidence", "minimum_face"),
     *("class_order", "input_range", "labels", "tta", "unsure_below"),
+    *("stride", "start", "end", "smoothing"),
 )
 """The settings that the answers depend on, beside the network's weights."""
 
@@ -82,6 +84,36 @@ class PredictSettings:
         maximum=100_000,
         metavar="PIXELS",
     )
+    stride: int = setting(
+        1,
+        "of so many frames, predict one",
+        minimum=1,
+        maximum=1_000_000,
+        metavar="FRAMES",
+        group="videos and cameras",
+    )
+    start: float = setting(
+        0.0,
+        "seconds from the beginning at which to start",
+        minimum=0,
+        maximum=1_000_000,
+        metavar="SECONDS",
+    )
+    end: float = setting(
+        0.0,
+        "seconds from the beginning at which to stop; 0 for the end",
+        minimum=0,
+        maximum=1_000_000,
+        metavar="SECONDS",
+    )
+    smoothing: float = setting(
+        SMOOTHING,
+        "seconds over which the probabilities of a face that is followed are smoothed, "
+        "before it is decided; 0 for each frame by itself",
+        minimum=0,
+        maximum=3600,
+        metavar="SECONDS",
+    )
     weights: str | None = setting(
         None,
         "folder with model.json and model_weights.h5 (a run, or a name below --runs); "
@@ -118,9 +150,10 @@ class PredictSettings:
     )
     backend: str | None = setting(None, shared.BACKEND_HELP, choices=BACKENDS)
     save: str = setting(
-        "sheet",
+        "sheet,timeline",
         "what to save beside the tables, separated by commas: images (annotated "
-        "copies), faces (the crops), sheet (all faces with their bars); or none",
+        "copies), faces (the crops), sheet (all faces with their bars); of videos "
+        "timeline (a chart) and video (an annotated copy, without sound); or none",
         metavar="NAMES",
         is_path=False,
         group="results",
@@ -170,10 +203,15 @@ class PredictSettings:
             raise ConfigError("`resume` goes on in a folder: name it with `output`.")
         if self.explain_class is not None and not self.explain:
             raise ConfigError("`explain_class` needs `explain=True`; found it without.")
-        if self.explain and not self.saved & {"images", "sheet"}:
+        if self.explain and not self.saved & {"images", "sheet", "video"}:
             raise ConfigError(
                 "`explain` draws on annotated images and on the contact sheet; found "
                 f"`save={self.save}`. Add images or sheet."
+            )
+        if self.end and self.end <= self.start:
+            raise ConfigError(
+                f"`end` is after `start`, or 0; found `start={self.start:g}` and "
+                f"`end={self.end:g}`."
             )
 
     @property

@@ -34,10 +34,11 @@ _BACKGROUND, _GROOVE, _TEXT, _FAINT = "#1e1e1e", "#3c3c3c", "#ffffff", "#b4b4b4"
 _UNSURE = "#ffffff"
 # Wong, "Points of view: color blindness", Nature Methods 8, 2011, in an order that
 # suits FER2013's classes, on dark.
-_COLORS = (
+CLASS_COLORS = (
     *("#d55e00", "#009e73", "#cc79a7", "#f0e442"),
     *("#bebebe", "#56b4e9", "#e69f00"),
 )
+"""The colours of the classes in their order, in annotated photos and timelines."""
 
 
 def annotate(
@@ -246,17 +247,17 @@ def _card(
             x += side + padding
     places: Sequence[int] = range(len(face.classes))
     if len(places) > _BARS_SHOWN:
-        places = np.argsort(-face.probabilities, kind="stable")[:_BARS_SHOWN].tolist()
+        places = np.argsort(-face.decisive, kind="stable")[:_BARS_SHOWN].tolist()
     name_width, bar_width = round(_NAME_WIDTH * scale), round(_BAR_WIDTH * scale)
     for place in places:
-        share = float(face.probabilities[place])
+        share = float(face.decisive[place])
         center = y + line / 2
         name, room = face.classes[place], name_width - padding // 2
         _text(draw, (x, center), name, font, _TEXT, room, anchor="lm")
         start, top, end = x + name_width, y + line // 6, y + line - line // 6
         draw.rectangle((start, top, start + bar_width, end), fill=_GROOVE)
         if (length := round(share * bar_width)) > 0:
-            color = _COLORS[place % len(_COLORS)]
+            color = CLASS_COLORS[place % len(CLASS_COLORS)]
             draw.rectangle((start, top, start + length, end), fill=color)
         right = start + bar_width + round(_PERCENT_WIDTH * scale)
         draw.text((right, center), f"{share:.0%}", fill=_TEXT, font=font, anchor="rm")
@@ -293,7 +294,7 @@ def describe(face: Face) -> str:
 def _color(face: Face) -> str:
     if face.unsure:
         return _UNSURE
-    return _COLORS[face.classes.index(face.emotion) % len(_COLORS)]
+    return CLASS_COLORS[face.classes.index(face.emotion) % len(CLASS_COLORS)]
 
 
 def _text(

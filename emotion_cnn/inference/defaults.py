@@ -14,3 +14,6 @@ UNSURE_BELOW = 0.5
 
 EXPLANATION_METHODS = ("layercam", "occlusion")
 """The ways to explain, by name; the first is the default."""
+
+SMOOTHING = 0.5
+"""Time constant, in seconds, of the smoothing of probabilities in a video."""

@@ -49,6 +49,7 @@ class Predictions:
 
     Attributes:
         folder: Where they are.
+        classes: Names of the classes.
         done: Names, as `written` returns them, of the sources that an earlier command
             has predicted whole.
         failed: How many lines `errors.csv` has.
@@ -79,7 +80,7 @@ class Predictions:
         self.folder = folder
         self.done: set[str] = set()
         self.failed = 0
-        self._classes = tuple(classes)
+        self.classes = tuple(classes)
         self._smoothed = smoothed
         self._record: dict[str, Any] = {
             "kind": _KIND,
@@ -121,13 +122,13 @@ class Predictions:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the table."""
-        smoothed = [_SMOOTHED + name for name in self._classes if self._smoothed]
+        smoothed = [_SMOOTHED + name for name in self.classes if self._smoothed]
         return (
             *_PLACE_COLUMNS,
             *_BOX_COLUMNS,
             "score",
             "track",
-            *self._classes,
+            *self.classes,
             *_DECISION_COLUMNS,
             *smoothed,
         )
@@ -166,7 +167,7 @@ class Predictions:
                 name: _rounded(name, value) for name, value in face.items()
             }
             if smoothed is not None:
-                for name, value in zip(self._classes, smoothed[index], strict=True):
+                for name, value in zip(self.classes, smoothed[index], strict=True):
                     values[_SMOOTHED + name] = round(float(value), 6)
             rows.append(place | values)
             entries.append(self._entry(values))
@@ -203,11 +204,11 @@ class Predictions:
             "box": None if box[0] is None else box,
             "score": values["score"],
             "track": values["track"],
-            "probabilities": {name: values[name] for name in self._classes},
+            "probabilities": {name: values[name] for name in self.classes},
         }
         if self._smoothed:
             entry["smoothed"] = {
-                name: values.get(_SMOOTHED + name) for name in self._classes
+                name: values.get(_SMOOTHED + name) for name in self.classes
             }
         return entry | {name: values[name] for name in _DECISION_COLUMNS}
 

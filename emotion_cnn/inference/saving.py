@@ -67,10 +67,61 @@ class Saver:
         Raises:
             OSError: Something cannot be written; names the file.
         """
-        name = file_name(source)
-        maps = None
-        if self._explain is not None:
-            maps = [self._explained(face, self._explain) for face in faces]
+        maps = self.explained(faces)
+        self._save_files(file_name(source), faces, photo, maps)
+        for number, face in enumerate(faces, start=1):
+            caption = source if len(faces) == 1 else f"{source}, face {number}"
+            self.add_to_sheet(face, caption, None if maps is None else maps[number - 1])
+
+    def save_frame(
+        self, source: str, number: int, faces: Sequence[Face], image: np.ndarray
+    ) -> None:
+        """Saves what is asked for of a frame of a video, but for the contact sheet.
+
+        Args:
+            source: Name of the video.
+            number: The frame's number.
+            faces: The frame's faces.
+            image: The frame, uint8 RGB.
+
+        Raises:
+            OSError: Something cannot be written; names the file.
+        """
+        photo = image if self.needs_photos else None
+        maps = None if photo is None else self.explained(faces)
+        self._save_files(f"{file_name(source)}-{number:06}", faces, photo, maps)
+
+    def add_to_sheet(
+        self, face: Face, caption: str, relevance: np.ndarray | None = None
+    ) -> None:
+        """Adds a face to the contact sheet, if there is one.
+
+        Args:
+            face: The face.
+            caption: Where it is from.
+            relevance: Its explanation, if there is one already.
+
+        Raises:
+            OSError: A page cannot be written.
+        """
+        if self._sheet:
+            if relevance is None and self._explain is not None:
+                relevance = self._explained(face, self._explain)
+            self._sheet.add(face, caption, relevance)
+
+    def explained(self, faces: Sequence[Face]) -> list[np.ndarray] | None:
+        """Returns the explanation of each face, uint8 RGB; None if none is wanted."""
+        if self._explain is None:
+            return None
+        return [self._explained(face, self._explain) for face in faces]
+
+    def _save_files(
+        self,
+        name: str,
+        faces: Sequence[Face],
+        photo: np.ndarray | None,
+        maps: Sequence[np.ndarray] | None,
+    ) -> None:
         if photo is not None:
             image = annotate(photo, faces, maps=maps)
             with replacing(self._images / f"{name}.jpg") as temporary:
@@ -79,10 +130,6 @@ class Saver:
             if self._saves_faces:
                 with replacing(self._faces / f"{name}-{number}.png") as temporary:
                     Image.fromarray(face.image).save(temporary, "PNG")
-            if self._sheet:
-                caption = source if len(faces) == 1 else f"{source}, face {number}"
-                relevance = None if maps is None else maps[number - 1]
-                self._sheet.add(face, caption, relevance)
 
     @property
     def left_out(self) -> int:
