@@ -83,7 +83,7 @@ def test_the_exact_files(tmp_path):
     assert errors == "source,reason\nb.jpg,not an image\n"
     record = json.loads((tmp_path / "out/predict.json").read_text())
     assert record["settings"] == SETTINGS
-    assert record["classes"] == list(CLASSES)
+    assert record["columns"] == HEADER.split(",")
     assert record["finished"] is True
 
 
@@ -207,9 +207,29 @@ def test_resuming_with_other_settings(tmp_path):
     with pytest.raises(RunError) as caught:
         Predictions(tmp_path / "out", CLASSES, SETTINGS | {"tta": "flip"}, resume=True)
     assert "were made with, found others: `tta`. Give the same" in str(caught.value)
-    with pytest.raises(RunError, match="found others: the classes"):
+    with pytest.raises(RunError, match="found others: other columns, as of other cl"):
         Predictions(tmp_path / "out", ("x", "y"), SETTINGS, resume=True)
     assert table(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("file", ["predictions.csv", "predictions.jsonl"])
+def test_resuming_where_a_file_is_missing_loses_nothing(tmp_path, file):
+    write_three(tmp_path / "out")
+    (tmp_path / "out" / file).unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    with pytest.raises(RunError, match="as this tool wrote them, found one missing"):
+        opened(tmp_path / "out", resume=True)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_resuming_what_a_spreadsheet_program_has_written_loses_nothing(tmp_path):
+    write_three(tmp_path / "out")
+    path = tmp_path / "out/predictions.csv"
+    content = path.read_bytes().replace(b"\n", b"\r\n")
+    path.write_bytes(content)
+    with pytest.raises(RunError, match="found another program's table"):
+        opened(tmp_path / "out", resume=True)
+    assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize(

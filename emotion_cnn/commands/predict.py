@@ -65,7 +65,7 @@ def run(**keywords: Any) -> Path:
     from emotion_cnn.files import locked, removed_if_empty
 
     # Before what takes seconds, so that nobody waits for a name misspelt.
-    sources = _find_sources(settings)
+    found, sources = _find_sources(settings)
     with removed_if_empty(_output_folder(settings)) as folder:
         use_backend(settings.backend)
         from emotion_cnn.inference.analysis import Analyzer
@@ -89,7 +89,8 @@ def run(**keywords: Any) -> Path:
                 classifier.classes,
                 answers | {"weights": digest},
                 smoothed=settings.smoothing > 0
-                and any(each.kind is not Kind.IMAGE for each in sources),
+                # Of all shards, so that their tables have the same columns.
+                and any(each.kind is not Kind.IMAGE for each in found),
                 resume=settings.resume,
             ) as results,
         ):
@@ -107,6 +108,8 @@ def run(**keywords: Any) -> Path:
             with job.kept_whatever_happens():
                 _predict(job, todo)
                 results.finish()
+    if saver.left_out:
+        print(f"{counted(saver.left_out, 'face')} more than a contact sheet can show.")
     print(f"{job.tally}\nResults: {folder}")
     job.tally.raise_for_failures(folder)
     return folder
@@ -326,7 +329,8 @@ def _progress(total: int) -> Iterator[Any]:
         yield bar.update
 
 
-def _find_sources(settings: PredictSettings) -> "list[Source]":
+def _find_sources(settings: PredictSettings) -> "tuple[list[Source], list[Source]]":
+    """Returns all sources, and those of this shard."""
     from emotion_cnn.inference.sources import find_sources, parse_shard
 
     shard = None if settings.shard is None else parse_shard(settings.shard)
@@ -335,7 +339,7 @@ def _find_sources(settings: PredictSettings) -> "list[Source]":
         pattern=settings.pattern,
         standard_input=getattr(sys.stdin, "buffer", None),
     )
-    return sources if shard is None else shard.of(sources)
+    return sources, sources if shard is None else shard.of(sources)
 
 
 def _output_folder(settings: PredictSettings) -> Path:

@@ -1,4 +1,4 @@
-"""What is taken where a user chooses nothing; imports nothing, for `--help`'s sake."""
+"""What is taken where a user chooses nothing; imports nothing, for quick help."""
 
 DETECTION_SIZE = 640
 """Long side, in pixels, that a photo is scaled to before faces are looked for."""

@@ -85,7 +85,7 @@ class Predictions:
         self._record: dict[str, Any] = {
             "kind": _KIND,
             "format": _FORMAT,
-            "classes": list(classes),
+            "columns": list(self.columns),
             "settings": dict(settings),
             "finished": False,
         }
@@ -245,8 +245,9 @@ class Predictions:
         old = settings if isinstance(settings, dict) else {}
         new = self._record["settings"]
         changed = [name for name in new if old.get(name) != new[name]]
-        if changed or before.get("classes") != self._record["classes"]:
-            names = ", ".join(f"`{name}`" for name in changed) or "the classes"
+        if changed or before.get("columns") != self._record["columns"]:
+            names = ", ".join(f"`{name}`" for name in changed)
+            names = names or "other columns, as of other classes or of videos"
             raise RunError(
                 f"Expected the settings that the predictions in "
                 f"{shown(str(self.folder))} were made with, found others: {names}. "
@@ -259,14 +260,13 @@ class Predictions:
         The last one of a command that was stopped may be cut short anywhere, and after
         a power cut either file may have less than the other.
         """
-        ends = (0, 0)
+        if not self._has_begun(header):
+            return 0, 0
         with (
-            suppress(FileNotFoundError),
             open_regular(self.folder / TABLE_NAME) as table,
             open_regular(self.folder / LINES_NAME) as lines,
         ):
-            if table.read(len(header)) != header:
-                return ends
+            table.seek(len(header))
             ends = (len(header), 0)
             in_table = _groups(_table_rows(table, len(self.columns)), finished)
             in_lines = _groups(_line_rows(lines), finished)
@@ -276,6 +276,32 @@ class Predictions:
                 self.done.add(one[0])
                 ends = (one[1], other[1])
         return ends
+
+    def _has_begun(self, header: bytes) -> bool:
+        """Returns whether there is a table, with the header that it should have.
+
+        Raises:
+            RunError: Somebody has changed or removed a file: the rest would be lost.
+        """
+        table, lines = self.folder / TABLE_NAME, self.folder / LINES_NAME
+        sizes = [path.stat().st_size if path.exists() else 0 for path in (table, lines)]
+        start = b""
+        if table.exists():
+            with open_regular(table) as file:
+                start = file.read(len(header))
+        if start == header and lines.exists():
+            return True
+        found = "another program's table"
+        if header.startswith(start):
+            # Stopped at once, or a power cut came before it was on the disk.
+            if sizes[0] <= len(header) and (table.exists() or not sizes[1]):
+                return False
+            found = "one missing"
+        raise RunError(
+            f"Expected {TABLE_NAME} and {LINES_NAME} in {shown(str(self.folder))} as "
+            f"this tool wrote them, found {found}. Put it back, or choose another "
+            "`output`."
+        )
 
     def _rewrite_errors(self) -> None:
         """Keeps the errors of sources that are done, such as of a video cut short.

@@ -131,6 +131,11 @@ class Saver:
                 with replacing(self._faces / f"{name}-{number}.png") as temporary:
                     Image.fromarray(face.image).save(temporary, "PNG")
 
+    @property
+    def left_out(self) -> int:
+        """How many faces are not on the contact sheet, as there were too many."""
+        return self._sheet.left_out if self._sheet else 0
+
     def close(self) -> None:
         """Writes the rest of the contact sheet.
 
