@@ -29,8 +29,8 @@ PRIORS = ("random", "centre")
 SHUFFLED = {"the output layer": 1, "the dense layers": 5}
 """The last layers whose weights are shuffled, and how many those are."""
 
-SIMILAR = 0.75
-"""Rank correlation of maps that say much the same: half of their variance or more."""
+SIMILAR = 0.7
+"""Rank correlation of maps that share half of their variance."""
 
 
 def curve_images(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:
@@ -73,10 +73,8 @@ def with_shuffled_weights(layers: int) -> Classifier:
     generator = np.random.default_rng(0)
     with_weights = [layer for layer in network.model.layers if layer.get_weights()]
     for layer in with_weights[-layers:]:
-        layer.set_weights(
-            [generator.permuted(each.ravel()).reshape(each.shape)
-             for each in layer.get_weights()]
-        )  # fmt: skip
+        shuffled = [generator.permuted(each, axis=None) for each in layer.get_weights()]
+        layer.set_weights(shuffled)
     return Classifier(network)
 
 
