@@ -15,7 +15,7 @@ from benchmarks.report import Row, argument_parser, show
 from emotion_cnn.data.folders import read_test
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.inference.classifier import Classifier
-from emotion_cnn.inference.explanation import METHODS
+from emotion_cnn.inference.defaults import EXPLANATION_METHODS as METHODS
 from emotion_cnn.models.pair import read_pair
 from emotion_cnn.models.shipped import shipped_folder
 

@@ -15,13 +15,11 @@ import numpy as np
 from emotion_cnn.data.images import Box, image_from_array, reason_of
 from emotion_cnn.errors import ConfigError, EmotionCnnError
 from emotion_cnn.inference.cropping import crop_face
+from emotion_cnn.inference.defaults import UNSURE_BELOW
 from emotion_cnn.inference.detection import Detector
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-UNSURE_BELOW = 0.5
-"""Below this probability a decision is "unsure", unless the caller says otherwise."""
 
 _PHOTOS_AT_ONCE = 16
 _FACES_AT_ONCE = 64
@@ -77,6 +75,8 @@ class Face:
         labels: The label set that is predicted.
         classifier: What predicted it, and explains it.
         track: Number of the person along a video, from 1; None elsewhere.
+        smoothed: Probabilities smoothed along the track, float32 `(classes,)`, which
+            then decide; None elsewhere.
     """
 
     box: Box | None
@@ -88,6 +88,7 @@ class Face:
     labels: str
     classifier: FaceClassifier = field(repr=False)
     track: int | None = None
+    smoothed: np.ndarray | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         """Says what is seen, and where."""
@@ -98,14 +99,19 @@ class Face:
         return f"<Face: {self.emotion} {self.confidence:.0%}{unsure}; {place}>"
 
     @property
+    def decisive(self) -> np.ndarray:
+        """The probabilities that decide: smoothed ones where there are any."""
+        return self.probabilities if self.smoothed is None else self.smoothed
+
+    @property
     def emotion(self) -> str:
         """The most probable class."""
-        return self.classes[int(self.probabilities.argmax())]
+        return self.classes[int(self.decisive.argmax())]
 
     @property
     def confidence(self) -> float:
         """The probability of the most probable class."""
-        return float(self.probabilities.max())
+        return float(self.decisive.max())
 
     @property
     def unsure(self) -> bool:

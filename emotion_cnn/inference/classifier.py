@@ -1,10 +1,10 @@
 """The public `Classifier`: images of any kind in, probabilities out."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -18,15 +18,19 @@ from emotion_cnn.data.images import (
 )
 from emotion_cnn.errors import ConfigError, DataError
 from emotion_cnn.files import open_regular, shown
-from emotion_cnn.inference.analysis import UNSURE_BELOW, Analyzer, Face
+from emotion_cnn.inference.analysis import Analyzer, Face
+from emotion_cnn.inference.defaults import EXPLANATION_METHODS, SMOOTHING, UNSURE_BELOW
 from emotion_cnn.inference.detection import Detector, YuNet
-from emotion_cnn.inference.explanation import METHODS, LayerCAM, occlusion
+from emotion_cnn.inference.explanation import LayerCAM, occlusion
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.inference.test_time_augmentation import VIEWS
 from emotion_cnn.models.description import Network
 from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.models.pair import read_pair
 from emotion_cnn.models.shipped import shipped_folder
+
+if TYPE_CHECKING:
+    from emotion_cnn.inference.video_analysis import AnalyzedFrame
 
 # Smaller or longer arrays are no faces: rows of a table, or one axis taken for another.
 _LEAST_SIDE = 8
@@ -159,7 +163,7 @@ class Classifier:
         """
         labels = self.label_sets[0] if labels is None else labels
         _check_choice("labels", labels, self.label_sets)
-        _check_choice("method", method, METHODS)
+        _check_choice("method", method, EXPLANATION_METHODS)
         if emotion is not None:
             _check_choice("emotion", emotion, self.classes)
         images = _single_images(face)
@@ -209,17 +213,76 @@ class Classifier:
             ConfigError: A setting is none of those.
             MissingPackageError: The detector is not installed; says how to install it.
         """
+        analyzer = self._analyzer(faces, detector, labels, tta, unsure_below)
+        return analyzer.analyze(_rgb(photo))
+
+    def analyze_video(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        stride: int = 1,
+        start: float = 0,
+        end: float | None = None,
+        smoothing: float = SMOOTHING,
+        faces: str = "detect",
+        detector: Detector | None = None,
+        labels: str | None = None,
+        tta: str = "none",
+        unsure_below: float = UNSURE_BELOW,
+    ) -> Iterator["AnalyzedFrame"]:
+        """Finds the faces in a video, follows them, and says what they show.
+
+        Memory does not depend on the length of the video. Probabilities smoothed along
+        a track decide, and `Face.probabilities` are those of the frame alone.
+
+        Args:
+            path: The video file.
+            stride: Of so many frames, the first is analysed.
+            start: Seconds from the start of the video from which on to analyse.
+            end: Seconds at which to stop; None for the end of the video.
+            smoothing: Time constant of the smoothing in seconds; 0 for none.
+            faces: `detect`, or `cropped` if each frame is one face.
+            detector: What finds the faces; None for YuNet, as it is by default.
+            labels: One of `label_sets`; None for the first.
+            tta: Test-time augmentation: `none`, `flip`, or `ten-crop`.
+            unsure_below: Least probability that is a decision.
+
+        Yields:
+            Frames: `number`, `seconds`, `faces` (each with `track`) and `image`.
+
+        Raises:
+            DataError: It is no video; or, after all that could be read was yielded, it
+                is damaged or cut short.
+            ConfigError: A setting is none of those.
+            MissingPackageError: What reads videos or the detector is not installed;
+                says how to install it.
+        """
+        from emotion_cnn.inference.video import open_video
+        from emotion_cnn.inference.video_analysis import analyze_frames
+
+        analyzer = self._analyzer(faces, detector, labels, tta, unsure_below)
+        with open_video(Path(path)) as video:
+            frames = video.frames(stride=stride, start=start, end=end)
+            yield from analyze_frames(analyzer, frames, smoothing=smoothing)
+
+    def _analyzer(
+        self,
+        faces: str,
+        detector: Detector | None,
+        labels: str | None,
+        tta: str,
+        unsure_below: float,
+    ) -> Analyzer:
         _check_choice("faces", faces, ("detect", "cropped"))
         if faces == "detect" and detector is None:
             detector = self._detector
-        analyzer = Analyzer(
+        return Analyzer(
             self,
             detector if faces == "detect" else None,
             labels=labels,
             tta=tta,
             unsure_below=unsure_below,
         )
-        return analyzer.analyze(_rgb(photo))
 
     @cached_property
     def _layercam(self) -> LayerCAM:

