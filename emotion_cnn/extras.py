@@ -7,6 +7,9 @@ from types import ModuleType
 from emotion_cnn.errors import MissingPackageError
 from emotion_cnn.files import first_line
 
+_INSTALLED_AS = {"cv2": "opencv-python-headless"}
+"""What to install for a package of another name."""
+
 
 def require(package: str, *, extra: str) -> ModuleType:
     """Imports an optional package.
@@ -40,7 +43,8 @@ def check_installed(package: str, *, extra: str) -> None:
 
 
 def _missing(package: str, extra: str, reason: str) -> MissingPackageError:
+    name = _INSTALLED_AS.get(package, package)
     return MissingPackageError(
         f"Expected the package {package} to be installed, found {reason}. Install it: "
-        f"pip install {package} (emotion-cnn's extra `[{extra}]`)."
+        f"pip install {name} (emotion-cnn's extra `[{extra}]`)."
     )

@@ -14,6 +14,7 @@ import emotion_cnn
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+EXTRAS_OF_FIRST_COMMAND = ("tensorflow", "parquet", "predict")
 
 
 def requirements(name: str) -> list[str]:
@@ -26,8 +27,8 @@ def package_name(requirement: str) -> str:
 
 
 def test_requirements_are_what_the_first_command_needs():
-    needed = PROJECT["dependencies"] + EXTRAS["tensorflow"] + EXTRAS["parquet"]
-    assert requirements("requirements.txt") == needed
+    needed = [each for extra in EXTRAS_OF_FIRST_COMMAND for each in EXTRAS[extra]]
+    assert requirements("requirements.txt") == PROJECT["dependencies"] + needed
 
 
 def test_requirements_for_development_add_jax_and_the_tools():

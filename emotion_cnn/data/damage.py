@@ -12,22 +12,25 @@ from collections.abc import Iterator
 import simplejpeg
 
 MEGAPIXEL_LIMIT = 32
-"""Largest image that is read; decoded it takes up to 4 bytes a pixel."""
+"""Largest image that is read by default; decoded it takes up to 4 bytes a pixel."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """The formats that are read, as Pillow calls them."""
 
 NO_IMAGE = "not a JPEG, PNG, WebP, BMP, TIFF or GIF image"
 
-TOO_LARGE = f"larger than {MEGAPIXEL_LIMIT} megapixels"
+
+class _TooLargeError(Exception):
+    """An image of more pixels than are to be read."""
 
 
-def find_damage(content: bytes) -> str | None:
+def find_damage(content: bytes, *, megapixels: int = MEGAPIXEL_LIMIT) -> str | None:
     """Returns why an image file cannot or should not be decoded.
 
     Args:
         content: The whole file. What follows the end of the image is not looked at:
             phones append more images, and videos.
+        megapixels: The most that the image may have.
 
     Returns:
         The reason in a few words; None for an image in which nothing is wrong that
@@ -38,13 +41,22 @@ def find_damage(content: bytes) -> str | None:
         return "empty file"
     for signature, find in _FORMATS.items():
         if content.startswith(signature):
-            return find(content)
+            try:
+                return find(content, megapixels)
+            except _TooLargeError:
+                return f"larger than {megapixels} megapixels"
     return NO_IMAGE
 
 
-def is_too_large(width: int, height: int) -> bool:
+def is_too_large(width: int, height: int, megapixels: int = MEGAPIXEL_LIMIT) -> bool:
     """Returns whether an image of a width and height in pixels is not to be read."""
-    return width * height > MEGAPIXEL_LIMIT * 1_000_000
+    return width * height > megapixels * 1_000_000
+
+
+def _check_size(width: int, height: int, megapixels: int) -> None:
+    """Raises _TooLargeError where `is_too_large`."""
+    if is_too_large(width, height, megapixels):
+        raise _TooLargeError
 
 
 # --- JPEG --------------------------------------------------------------------
@@ -52,6 +64,7 @@ def is_too_large(width: int, height: int) -> bool:
 # Each scan goes through all pixels again, and may take a few bytes: 300 kB of them
 # kept a decoder busy for a minute. An ordinary progressive JPEG has 10.
 _SCANNED_MEGAPIXELS_LIMIT = 20 * MEGAPIXEL_LIMIT
+_SCANS_OF_ANY_SIZE = 10
 _SMALLEST_SCAN = 2**16
 # Pillow's time for EXIF data in several segments is their number times their length.
 # They should be in one, of 64 kB; a depth map of a phone can take 200 others.
@@ -76,7 +89,7 @@ _DAMAGE = (
 )
 
 
-def _find_in_jpeg(content: bytes) -> str | None:
+def _find_in_jpeg(content: bytes, megapixels: int) -> str | None:
     width = height = scans = exif = 0
     image_data, position = [], 0
     is_progressive = False
@@ -91,8 +104,7 @@ def _find_in_jpeg(content: bytes) -> str | None:
                     return "more than one frame"
                 is_progressive = kind in _PROGRESSIVE
                 height, width, count = struct.unpack_from(">HHB", content, body + 1)
-                if is_too_large(width, height):
-                    return TOO_LARGE
+                _check_size(width, height, megapixels)
                 for component in content[body + 6 : body + 6 + 3 * count : 3]:
                     missing[component] = bytearray(b"\1" + bytes(63))
             elif kind in _APPLICATION_DATA:
@@ -112,7 +124,8 @@ def _find_in_jpeg(content: bytes) -> str | None:
     except (ValueError, LookupError, struct.error):
         return "corrupt JPEG data: the file ends early, or lacks a marker"
     pixels = scans * max(width * height, _SMALLEST_SCAN)
-    if pixels > _SCANNED_MEGAPIXELS_LIMIT * 1_000_000:
+    most = _SCANNED_MEGAPIXELS_LIMIT * 1_000_000
+    if pixels > most and scans > _SCANS_OF_ANY_SIZE:
         return f"more scans ({scans:,}) than an image of its size needs"
     if any(map(any, missing.values())):
         return "corrupt JPEG data: the last scans are missing"
@@ -180,7 +193,7 @@ _INTERLACED_PASSES = (
 )
 
 
-def _find_in_png(content: bytes) -> str | None:
+def _find_in_png(content: bytes, megapixels: int) -> str | None:
     header, parts = b"", []
     try:
         for kind, body in _chunks(memoryview(content)):
@@ -189,8 +202,7 @@ def _find_in_png(content: bytes) -> str | None:
             elif kind == b"IDAT":
                 parts.append(body)
         width, height, depth, colour, *_, interlaced = struct.unpack(">IIBBBBB", header)
-        if is_too_large(width, height):
-            return TOO_LARGE
+        _check_size(width, height, megapixels)
         bits = depth * _CHANNELS[colour]
         if not _decompress_to(_raw_size(width, height, bits, interlaced), parts):
             return "broken PNG file (image data end early)"
@@ -264,7 +276,7 @@ def _decompress_to(size: int, parts: list[memoryview]) -> bool:
 # --- WebP --------------------------------------------------------------------
 
 
-def _find_in_webp(content: bytes) -> str | None:
+def _find_in_webp(content: bytes, megapixels: int) -> str | None:
     try:
         if content[8:12] != b"WEBP":
             return NO_IMAGE
@@ -280,8 +292,7 @@ def _find_in_webp(content: bytes) -> str | None:
             body = position + 8
             if body + length > 8 + size:
                 return "broken WebP file (ends early)"
-            if is_too_large(*_webp_size(kind, content, body)):
-                return TOO_LARGE
+            _check_size(*_webp_size(kind, content, body), megapixels)
             found_image |= kind in (b"VP8 ", b"VP8L", b"ANMF")
             position = body + length + length % 2
         else:
@@ -313,7 +324,7 @@ _BMP_BITS = (1, 4, 8, 16, 24, 32)
 _BMP_PLAIN = (0, 3, 6)
 
 
-def _find_in_bmp(content: bytes) -> str | None:
+def _find_in_bmp(content: bytes, megapixels: int) -> str | None:
     try:
         offset, header = struct.unpack_from("<II", content, 10)
         if header == 12:
@@ -323,8 +334,7 @@ def _find_in_bmp(content: bytes) -> str | None:
             width, height, _, bits, packing = struct.unpack_from("<iiHHI", content, 18)
     except struct.error:
         return "broken BMP file (ends early)"
-    if is_too_large(abs(width), abs(height)):
-        return TOO_LARGE
+    _check_size(abs(width), abs(height), megapixels)
     if packing not in _BMP_PLAIN or bits not in _BMP_BITS:
         return f"BMP file of a kind that is not read (packing {packing}, {bits} bits)"
     if offset + abs(height) * ((abs(width) * bits + 31) // 32 * 4) > len(content):
@@ -344,11 +354,10 @@ _TIFF_DEFLATE = (8, 32946)
 _TIFF_PACKINGS = (1, 5, 32773, *_TIFF_DEFLATE)
 # Pillow reads all tags into memory, whether it knows them or not.
 _TIFF_TAGS_LIMIT = 2**22
-# Four channels of 16 bits.
-_TIFF_UNPACKED_LIMIT = 8 * MEGAPIXEL_LIMIT * 1_000_000
+_TIFF_BYTES_PER_PIXEL = 8  # Four channels of 16 bits.
 
 
-def _find_in_tiff(content: bytes) -> str | None:
+def _find_in_tiff(content: bytes, megapixels: int) -> str | None:
     order = "<" if content.startswith(b"II") else ">"
     try:
         tags = _tiff_tags(content, order)
@@ -358,8 +367,8 @@ def _find_in_tiff(content: bytes) -> str | None:
         return "broken TIFF file (ends early)"
     width, height = (tags.get(tag, (0,))[0] for tag in (_TIFF_WIDTH, _TIFF_HEIGHT))
     tile = [tags.get(tag, (0,))[0] for tag in (_TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT)]
-    if is_too_large(width, height) or is_too_large(*tile):
-        return TOO_LARGE
+    _check_size(width, height, megapixels)
+    _check_size(tile[0], tile[1], megapixels)
     (packing, *_) = tags.get(_TIFF_PACKING, (1,))
     if packing not in _TIFF_PACKINGS:
         return f"TIFF file of a kind that is not read (packing {packing})"
@@ -371,7 +380,7 @@ def _find_in_tiff(content: bytes) -> str | None:
         return "broken TIFF file (ends early)"
     data = memoryview(content)
     # Of all strips together: many can unpack to much more than one image is.
-    left = _TIFF_UNPACKED_LIMIT
+    left = _TIFF_BYTES_PER_PIXEL * megapixels * 1_000_000
     for start, size in zip(starts, sizes, strict=True):
         if start + size > len(content):
             return "broken TIFF file (ends early)"
@@ -439,11 +448,11 @@ _GIF_EXTENSION_BLOCKS = 4096
 _GIF_BLOCKS = 2**18
 
 
-def _find_in_gif(content: bytes) -> str | None:
+def _find_in_gif(content: bytes, megapixels: int) -> str | None:
     """Looks at the first image, which is the one that is read."""
     try:
-        if is_too_large(*struct.unpack_from("<HH", content, 6)):
-            return TOO_LARGE
+        width, height = struct.unpack_from("<HH", content, 6)
+        _check_size(width, height, megapixels)
         position, blocks = 13 + _gif_colours(content[10]), 0
         while (kind := content[position]) == 0x21:
             position, found = _after_gif_blocks(content, position + 2)
@@ -455,8 +464,7 @@ def _find_in_gif(content: bytes) -> str | None:
         left, top, width, height, flags = struct.unpack_from(
             "<HHHHB", content, position + 1
         )
-        if is_too_large(left + width, top + height):
-            return TOO_LARGE
+        _check_size(left + width, top + height, megapixels)
         # The size of a code precedes the blocks of data.
         _after_gif_blocks(content, position + 10 + _gif_colours(flags) + 1)
     except ValueError as error:

@@ -1,12 +1,14 @@
-"""Converting one image, from a file or an array, to small grayscale."""
+"""One image or photo, from a file or an array: checked, decoded, converted."""
 
 import io
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from emotion_cnn.data.damage import (
     FORMATS,
@@ -24,6 +26,19 @@ IMAGE_SIZE = 48
 IMAGE_FILE_LIMIT = 32 * 2**20
 """Largest image file that is read, in bytes."""
 
+PHOTO_FILE_LIMIT = 256 * 2**20
+"""Largest photo file that is read, in bytes."""
+
+PHOTO_MEGAPIXEL_LIMIT = 64
+"""Largest photo that is read, of formats other than JPEG.
+
+A pixel takes 3 bytes, and about 10 while it is decoded; 30 in the worst case, colours
+of 16 bits.
+"""
+
+JPEG_MEGAPIXEL_LIMIT = 200
+"""Largest JPEG photo that is read: what the largest cameras of phones write."""
+
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"),
     *(".bmp", ".dib", ".tif", ".tiff", ".gif"),
@@ -31,8 +46,10 @@ IMAGE_SUFFIXES = (
 """What the names of image files end with, in lower case; a file's content decides."""
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom of a face, in pixels of the image as it is stored."""
+"""Left, top, right and bottom of a face in pixels: of the image as it is stored where a
+file of labels says so, of the photo turned upright where it was detected."""
 
+_JPEG_SIGNATURE = b"\xff\xd8"
 _MEGAPIXELS_AT_ONCE = 1
 OTHER_SIZE = "of another size"
 OTHER_MODE = "of another mode"
@@ -104,32 +121,68 @@ def decode_image(
     try:
         if damage := find_damage(content):
             return shown(damage)[:100]
-        file_image = Image.open(io.BytesIO(content), formats=FORMATS)
+        file_image = _opened(content)
         original_size, mode = file_image.size, file_image.mode
         # A box is in pixels of the whole image.
         is_large = math.prod(original_size) > _MEGAPIXELS_AT_ONCE * 1_000_000
         if is_large and box is None:
             # Decodes a JPEG at a fraction of its size, in gray; no effect on others.
             file_image.draft("L", (8 * size, 8 * size))
-        is_deep = any(tile.args in _DEEP_COLOURS for tile in file_image.tile)
-        file_image.load()
-        image: Image.Image = file_image
-        if is_deep and _brightest(image) < _DARK:
-            image = _with_low_bytes(image, content)
+        image = _loaded(file_image, content)
         if box is not None:
             if (crop := _square(box, *original_size)) is None:
                 return "box without a pixel of the image in it"
             image = image.crop(crop)
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         before = ImageFormat(*original_size, mode, orientation != 1)
-        if transpose := _UPRIGHT.get(orientation):
-            image = image.transpose(transpose)
-        return _to_grayscale(image, size), before
+        return _to_grayscale(_turned(image, orientation), size), before
     except UnidentifiedImageError:
         return NO_IMAGE
     except Exception as error:
         # Pillow's decoders raise almost any kind of error on damaged files.
         return reason_of(error)
+
+
+def decode_photo(file: IO[bytes]) -> np.ndarray | str:
+    """Decodes a photo in which faces are to be found.
+
+    It is turned as its EXIF data says, blended with white where transparent, scaled
+    from 16 bits to 8 and converted to RGB. Of several images in a file, such as the
+    frames of an animation, it is the first.
+
+    Args:
+        file: An image in one of `FORMATS`, at its start.
+
+    Returns:
+        Either the photo, uint8 `(height, width, 3)`; or why it cannot be read, in a
+        few words.
+    """
+    content = file.read(PHOTO_FILE_LIMIT + 1)
+    if len(content) > PHOTO_FILE_LIMIT:
+        return f"larger than {PHOTO_FILE_LIMIT:,} bytes"
+    is_jpeg = content.startswith(_JPEG_SIGNATURE)
+    most = JPEG_MEGAPIXEL_LIMIT if is_jpeg else PHOTO_MEGAPIXEL_LIMIT
+    try:
+        if damage := find_damage(content, megapixels=most):
+            return shown(damage)[:100]
+        return photo_from_image(_loaded(_opened(content), content))
+    except UnidentifiedImageError:
+        return NO_IMAGE
+    except Exception as error:
+        # Pillow's decoders raise almost any kind of error on damaged files.
+        return reason_of(error)
+
+
+def photo_from_image(image: Image.Image) -> np.ndarray:
+    """Converts a Pillow image to a photo, as `decode_photo` does a file.
+
+    Returns:
+        uint8 `(height, width, 3)`, RGB, upright.
+    """
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    # By the same name, so that one of the two is left.
+    image = _turned(image, orientation)
+    return _to_rgb(image)
 
 
 def image_from_array(array: np.ndarray, size: int = IMAGE_SIZE) -> np.ndarray:
@@ -176,6 +229,46 @@ def reason_of(error: Exception) -> str:
     """Returns why an image cannot be read, short enough for a list."""
     system_text = error.strerror if isinstance(error, OSError) else None
     return shown(system_text or str(error) or type(error).__name__)[:100]
+
+
+def _opened(content: bytes) -> ImageFile.ImageFile:
+    """Returns an image in which `find_damage` finds nothing, not yet decoded."""
+    if content.startswith(_JPEG_SIGNATURE):
+        # `Image.open` warns above 89 megapixels, and refuses twice as many.
+        try:
+            return JpegImageFile(io.BytesIO(content))
+        except SyntaxError as error:
+            raise UnidentifiedImageError from error
+    return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
+def _loaded(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
+    """Returns an image decoded, given also the file that it was opened from."""
+    is_deep = any(tile.args in _DEEP_COLOURS for tile in image.tile)
+    image.load()
+    if is_deep and _brightest(image) < _DARK:
+        return _with_low_bytes(image, content)
+    return image
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    """Returns an image upright, given EXIF's orientation."""
+    transpose = _UPRIGHT.get(orientation)
+    return image if transpose is None else image.transpose(transpose)
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    """Returns uint8 `(height, width, 3)`; some rows at a time, to save memory."""
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_to_8_bits(np.asarray(image)))
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    is_transparent = image.has_transparency_data
+    for box in _bands(image):
+        rows = image.crop(box)
+        if is_transparent:
+            rows = _over_white(rows)
+        pixels[box[1] : box[3]] = np.asarray(rows.convert("RGB"))
+    return pixels
 
 
 def _to_grayscale(image: Image.Image, size: int) -> np.ndarray:
@@ -240,10 +333,19 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
 def _blend_with_white(image: Image.Image) -> Image.Image:
     """Returns a transparent image in gray; some rows at a time, to save memory."""
     gray = Image.new("L", image.size)
+    for box in _bands(image):
+        gray.paste(_over_white(image.crop(box)).convert("L"), box)
+    return gray
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Yields the boxes of bands of rows, from the top to the bottom of an image."""
     height = max(1, int(_MEGAPIXELS_AT_ONCE * 1_000_000) // image.width)
     for top in range(0, image.height, height):
-        box = (0, top, image.width, min(top + height, image.height))
-        rows = image.crop(box).convert("RGBA")
-        white = Image.new("RGBA", rows.size, "white")
-        gray.paste(Image.alpha_composite(white, rows).convert("L"), box)
-    return gray
+        yield 0, top, image.width, min(top + height, image.height)
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Returns an image blended with white, RGBA."""
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
