@@ -15,9 +15,14 @@ from emotion_cnn.errors import ConfigError, SourceError
 from emotion_cnn.files import shown
 
 _KNOWN = {
-    "CK+": re.compile(r"(S[0-9]{3})_[0-9]{3}_[0-9]{8}"),
-    "JAFFE": re.compile(r"([A-Z]{2})\.(?:AN|DI|FE|HA|NE|SA|SU)[0-9]\.[0-9]{1,3}"),
-    "KDEF": re.compile(r"[AB]([FM][0-9]{2})(?:AF|AN|DI|HA|NE|SA|SU)(?:FL|FR|HL|HR|S)"),
+    "CK+": r"(S[0-9]{3})_[0-9]{3}_[0-9]{8}",
+    "JAFFE": r"([A-Z]{2})\.(?:AN|DI|FE|HA|NE|SA|SU)[0-9]\.[0-9]{1,3}",
+    "KDEF": r"[AB]([FM][0-9]{2})(?:AF|AN|DI|HA|NE|SA|SU)(?:FL|FR|HL|HR|S)",
+}
+# Other tools put more before or after such a name.
+_PATTERNS = {
+    name: re.compile(rf"(?:.*[^A-Z0-9])?{pattern}(?:[^A-Z0-9].*)?")
+    for name, pattern in _KNOWN.items()
 }
 _LEVEL = re.compile(r"-?[1-9][0-9]?")
 _LONGEST_PATTERN = 1000
@@ -85,12 +90,17 @@ def find_groups(
 
 
 def _by_known_names(paths: Sequence[str]) -> tuple[list[str | None], str]:
-    stems = [PurePosixPath(path).stem for path in paths]
-    for name, pattern in _KNOWN.items():
+    groups: list[str | None] = [None] * len(paths)
+    found = []
+    stems = [PurePosixPath(path).stem.upper() for path in paths]
+    for name, pattern in _PATTERNS.items():
         matches = [pattern.fullmatch(stem) for stem in stems]
-        if 2 * sum(map(bool, matches)) > len(stems):
-            return [match and match[1] for match in matches], f"the names of {name}"
-    return [], ""
+        if any(matches):
+            found.append(name)
+        groups = [
+            m[1] if m else group for m, group in zip(matches, groups, strict=True)
+        ]
+    return (groups, f"the names of {' and '.join(found)}") if found else ([], "")
 
 
 def _folder(path: str, level: int) -> str | None:
