@@ -75,7 +75,7 @@ def deep_tiff(values: np.ndarray) -> io.BytesIO:
 
 
 @pytest.mark.parametrize("kind", ["png 1", "png 2", "png 3", "png 4", "tiff 4"])
-@pytest.mark.parametrize("greatest", [255, 1023, 4095, 16383, 65535])
+@pytest.mark.parametrize("greatest", [255, 1023, 4095, 65535])
 def test_16_bits_are_scaled_by_what_they_hold(kind, greatest):
     ramp = np.linspace(0, greatest, 48 * 48).astype(np.uint16).reshape(48, 48, 1)
     values = np.repeat(ramp, int(kind[-1]), axis=2)

@@ -255,16 +255,14 @@ def _square(box: Box, width: int, height: int) -> tuple[int, int, int, int] | No
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
     """Returns gray levels of more than 8 bits as uint8, scaled by what they hold.
 
-    Cameras and programs write 8 to 14 bits into numbers of 16, and nothing in the file
+    Cameras and programs write 8 to 12 bits into numbers of 16, and nothing in the file
     says so. Fractions from 0 to 1 are gray levels too.
     """
     greatest = float(values.max())
     if values.dtype.kind == "f":
         values = np.nan_to_num(values)
         values, greatest = (255 * values, 255) if greatest <= 1 else (values, greatest)
-    scale = next(
-        (2**bits for bits in (8, 10, 12, 14, 16) if greatest < 2**bits), greatest
-    )
+    scale = next((2**bits for bits in (8, 10, 12, 16) if greatest < 2**bits), greatest)
     return np.floor_divide(values.clip(0), scale // 256).clip(0, 255).astype(np.uint8)
 
 
