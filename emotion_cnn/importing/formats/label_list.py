@@ -218,10 +218,10 @@ def _find_layout(head: bytes) -> _Layout | None:
     lines = first_lines(head)[:50]
     blank = next((n for n, line in enumerate(lines) if line.strip()), 0)
     lines = [line for line in lines if line.strip()]
+    stated = stated_delimiter(lines[0]) if lines else None
+    lines = lines[1:] if stated else lines
     if not lines:
         return None
-    stated = stated_delimiter(lines[0])
-    lines = lines[1:] if stated else lines
     for delimiter in (stated,) if stated else (*DELIMITERS, None):
         with suppress(csv.Error):
             table = [split_line(line, delimiter) for line in lines]
