@@ -110,6 +110,7 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
         if has_split:
             # One's own photos beside FER2013's, say: never into what is tested on.
             inside = [replace(e, part=e.part or TRAINING) for e in named]
+            parts = {entry.part for entry in inside}
             notes.append(
                 "the split is that of the images' names, such as " + _example(inside)
             )
