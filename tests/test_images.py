@@ -52,18 +52,36 @@ def test_16_bits_are_scaled_not_clipped():
 
 def deep_png(values: np.ndarray) -> io.BytesIO:
     """A PNG of 16 bits, which Pillow writes in gray alone."""
-    colour = {1: 0, 3: 2, 4: 6}[values.shape[2]]
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[values.shape[2]]
     rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
     return io.BytesIO(png_file(48, 48, zlib.compress(rows), depth=16, colour=colour))
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
+def deep_tiff(values: np.ndarray) -> io.BytesIO:
+    """A TIFF of 16-bit colours, which Pillow reads and does not write."""
+    count, pixels = values.shape[2], values.astype(">u2").tobytes()
+    bits_at = 8 + 2 + 12 * 10 + 4
+    tags = {256: 48, 257: 48, 258: bits_at, 259: 1, 262: 2, 273: bits_at + 2 * count}
+    tags |= {277: count, 278: 48, 279: len(pixels), 338: 2}
+    counts = {258: count}
+    entries = b"".join(
+        struct.pack(">HHI", tag, 3 if tag == 258 else 4, counts.get(tag, 1))
+        + struct.pack(">I", value)
+        for tag, value in tags.items()
+    )
+    header = struct.pack(">2sHIH", b"MM", 42, 8, len(tags))
+    bits = struct.pack(f">{count}H", *[16] * count)
+    return io.BytesIO(header + entries + bytes(4) + bits + pixels)
+
+
+@pytest.mark.parametrize("kind", ["png 1", "png 2", "png 3", "png 4", "tiff 4"])
 @pytest.mark.parametrize("greatest", [255, 1023, 4095, 65535])
-def test_16_bits_are_scaled_by_what_they_hold(channels, greatest):
+def test_16_bits_are_scaled_by_what_they_hold(kind, greatest):
     ramp = np.linspace(0, greatest, 48 * 48).astype(np.uint16).reshape(48, 48, 1)
-    values = np.repeat(ramp, channels, axis=2)
-    values[..., 3:] = greatest
-    found, _ = decode_image(deep_png(values))
+    values = np.repeat(ramp, int(kind[-1]), axis=2)
+    # What is transparent in gray, and in colours.
+    values[..., {2: 1, 4: 3}.get(int(kind[-1]), 4) :] = greatest
+    found, _ = decode_image((deep_png if kind < "q" else deep_tiff)(values))
     assert abs(found - np.linspace(0, 255, 48 * 48).reshape(48, 48)).max() < 1.01
 
 

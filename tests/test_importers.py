@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import os
+import re
 import shutil
 import struct
 import sys
@@ -346,6 +347,13 @@ DIALECTS = {
     "no header, semicolon": lambda text: (
         text.split("\n", 1)[1].replace(",", ";").encode()
     ),
+    "no header, sep=;": lambda text: (
+        f"sep=;\n\n{text.split(chr(10), 1)[1].replace(',', ';')}".encode()
+    ),
+    "blank lines first": lambda text: f"\n \n{text}".encode(),
+    "numbers of a column with gaps": lambda text: re.sub(
+        r"(?m)^([0-6]),", r"\1.0,", text
+    ).encode(),
     "other names": lambda text: (
         text.replace("emotion", "Label", 1).replace("Usage", "split", 1).encode()
     ),
@@ -404,6 +412,7 @@ LISTS = {
     "list.lst": "a.png 1\r\nb.png 2\r\n",
     "excel.csv": "sep=;\r\n;label;image\r\n0;1.0;A.PNG\r\n1;2.0;photos\\b.png\r\n",
     "stems.csv": "name,label\na,happy\nb,sad\n",
+    "blank.csv": "\n \nimage,emotion\na.png,happy\nb.png,sad\n",
 }
 
 
@@ -734,6 +743,15 @@ def test_names_carry_the_split_where_folders_do_not(tmp_path):
     source, records = read(tmp_path / "own")
     assert found(records)["train/sad/PrivateTest_1.png"][1] == "Training"
     assert "called after another part of a split" in source.notes[0]
+    # FER2013's names mean that whatever else there is, and whatever follows.
+    names = ("PrivateTest_1", "PublicTest 2", "PrivateTest3", "PublicTest-4")
+    for folder, others in (("most", 9), ("alone", 0)):
+        tree(tmp_path / folder, *(f"sad/{name}.png" for name in names))
+        tree(tmp_path / folder, *(f"sad/{n}.png" for n in range(others)))
+        usages = [r.usage for r in read(tmp_path / folder)[1]]
+        assert Counter(usages) == Counter(
+            PrivateTest=2, PublicTest=2, **({"Training": others} if others else {})
+        )
     # A few such names in a folder of others mean nothing.
     few = ["sad/train_1.png", "sad/test_1.png", *(f"sad/{n}.png" for n in range(5))]
     assert not read(tree(tmp_path / "few", *few))[0].has_split
@@ -1034,11 +1052,10 @@ def test_long_names_in_a_tar(tmp_path):
         assert sorted(found(read(tmp_path / "a.tar")[1])) == sorted(files)
 
 
-def test_other_files_in_class_folders_are_counted(tmp_path):
-    path = zipped(
-        tmp_path / "a.zip", **{"sad/a.png": png(face(1)), "sad/b.qng": b"", "c": b""}
-    )
-    _, records = read(path)
+@pytest.mark.parametrize("below", ["", "P1/", "P1/a/"])
+def test_other_files_in_class_folders_are_counted(tmp_path, below):
+    files = {"sad/a.png": png(face(1)), f"sad/{below}b.qng": b"", "c": b""}
+    _, records = read(zipped(tmp_path / "a.zip", **files))
     assert [r.reason for r in records if isinstance(r, LeftOut)] == [
         ".qng file in the class folders, no image"
     ]

@@ -286,6 +286,7 @@ def sequences(folder: Path, name: str, people: int = 10) -> Path:
 
 NAMES_OF_PEOPLE = {
     "{emotion}/S{p:03}_001_{n:08}.png": (),
+    "{emotion}/test_s{p:03}_001_{n:08}_x.png": (),
     "P{p:03}/{emotion}/{n}.png": ("--group-by", "1"),
     "{emotion}/x/P{p:03}/{n}.png": ("--group-by", "-1"),
     "{emotion}/{n}-of-person-{p}.png": ("--group-by", "person-([0-9]+)"),
@@ -301,7 +302,7 @@ def test_people_are_on_one_side_of_every_split(tmp_path, name, capsys):
         arguments = ("--source", source, "--data", data, "--replace", *options)
         assert prepare(*arguments, "--seed", seed) == 0
         assert ": 10, each kept on one side of a split" in capsys.readouterr().out
-        groups = find_groups(data)
+        groups = find_groups(data, [])
         assert set(groups) == set(images(data))
         train, test, _ = read_splits(data, skip_bad=False)
         assert len(test) == 28
@@ -316,6 +317,20 @@ def test_people_are_on_one_side_of_every_split(tmp_path, name, capsys):
         # Every class is in every part, as far as groups allow.
         assert all(class_counts(part).values() for part in (split.train, test))
     assert json.loads((data / "dataset.json").read_text())["options"]["groups"]
+
+
+def test_known_people_beside_others_are_kept_together(tmp_path, capsys):
+    names = ("{emotion}/S{p:03}_001_{n:08}.png", "{emotion}/mine{p}x{n}.png")
+    for name, people in zip(names, (5, 20), strict=True):
+        sequences(tmp_path / "source", name, people)
+    assert prepare("--source", tmp_path / "source", "--data", tmp_path / "data") == 0
+    output = capsys.readouterr().out
+    assert "groups by the names of CK+: 5, each kept" in output
+    assert "280 images are of no group: each is its own" in output
+    found = find_groups(tmp_path / "data", [])
+    sides = {(group, path.partition("/")[0]) for path, group in found.items()}
+    assert len(found) == 70
+    assert len(sides) == 5
 
 
 def test_groups_that_cannot_be_kept(tmp_path, fails, monkeypatch):
@@ -750,9 +765,15 @@ def test_images_replaced_while_they_are_read(replacing, monkeypatch):
 
 def test_a_folder_that_cannot_be_written(table, tmp_path, fails):
     (tmp_path / "file").write_text("x")
-    message = fails("--source", table, "--data", tmp_path / "file" / "data")
-    assert "failed: " in message
-    assert "choose another place" in message
+    for options, reason in (
+        (("--data", tmp_path / "file"), "it is a file. This import has replaced noth"),
+        (("--data", tmp_path / "file/data"), "Not a directory. This"),
+        (("--export", tmp_path / "none/a.csv"), "Create its folder, or choose another"),
+    ):
+        message = fails("--source", table, *options)
+        assert " failed: " in message
+        assert reason in message
+        assert "space" not in message
 
 
 def test_a_full_disk(table, tmp_path, fails, monkeypatch):
@@ -832,7 +853,8 @@ def test_votes_by_ferplus_s_own_names(tmp_path):
     for row in range(ROW_COUNT):
         usage, emotion = USAGES[row % 4], FER_ORDER[row // 4 % 7]
         part = "train" if usage == "Training" else "test"
-        path = tmp_path / f"own/{part}/{emotion}/fer{row - (row > 5):07}.png"
+        start = "FER" if row % 2 else "fer"
+        path = tmp_path / f"own/{part}/{emotion}/{start}{row - (row > 5):07}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         if row != 5:
             Image.fromarray(face(row)).save(path)
@@ -943,6 +965,7 @@ def test_an_export_replaces_nothing_unasked(table, tmp_path, fails):
         ({"source": "a", "classes": "cat,dog,cat=dog"}, "two meanings, cat and dog"),
         ({"source": "a", "classes": "cat,dog,1=sad"}, "cat, dog, contempt, none;"),
         ({"source": "a", "classes": "cat,a/b"}, "found 'a/b'"),
+        ({"source": "a", "classes": "cat,None"}, "no class can be called that"),
         ({"source": "a", "group_by": "(x"}, "found '(x' (missing ), unterminated"),
         ({"source": "a", "group_by": "x" * 1001}, "more than 1,000 characters"),
         ({"source": "a", "export": "b", "group_by": "1"}, "leave one of them out"),

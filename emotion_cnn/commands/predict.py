@@ -192,7 +192,7 @@ class Job:
         Raises:
             RunError: Results could not be written, as on a full disk.
         """
-        from emotion_cnn.files import shown
+        from emotion_cnn.files import first_line, shown
 
         try:
             with contextlib.closing(self.saver):
@@ -201,7 +201,7 @@ class Job:
             name = shown(str(error.filename or self.folder))
             raise RunError(
                 f"Expected room for results, but {name} cannot be written: "
-                f"{error.strerror or error}. What was done before is kept: make room "
+                f"{first_line(error)}. What was done before is kept: make room "
                 f"and go on with `output={self.folder}` and `resume=True`."
             ) from error
         except KeyboardInterrupt:
@@ -343,7 +343,7 @@ def _find_sources(settings: PredictSettings) -> "tuple[list[Source], list[Source
 
 
 def _output_folder(settings: PredictSettings) -> Path:
-    from emotion_cnn.files import create_folder, make_folder, open_output
+    from emotion_cnn.files import create_folder, first_line, make_folder, open_output
 
     if settings.output is None:
         name = f"{datetime.now():%Y%m%d-%H%M%S}-predict"
@@ -362,7 +362,7 @@ def _output_folder(settings: PredictSettings) -> Path:
     except OSError as error:
         raise RunError(
             f"Expected a folder to write results to, but {folder} cannot be used: "
-            f"{error.strerror}. Choose another with `output`."
+            f"{first_line(error)}. Choose another with `output`."
         ) from error
     return folder
 

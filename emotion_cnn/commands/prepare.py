@@ -138,7 +138,13 @@ class PrepareSettings:
             ConfigError: One is named twice, or is no name for a folder.
         """
         names = [item for item in self._items() if "=" not in item]
-        return parse_classes(",".join(names)) if names else EMOTIONS
+        classes = parse_classes(",".join(names)) if names else EMOTIONS
+        if NOTHING in map(str.lower, classes):
+            raise ConfigError(
+                f"`classes` leaves out what stands for {NOTHING}, so no class can be "
+                "called that; found it among the classes. Call it something else."
+            )
+        return classes
 
     def class_names(self) -> dict[str, str]:
         """Returns what `classes` says: names to classes, or to what is left out.

@@ -2,9 +2,10 @@
 
 import io
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -65,8 +66,15 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 # Of colours of 16 bits Pillow reads the high byte, which holds nothing where the values
-# are of 12 bits or fewer. Read in the other order of bytes, it is the low one.
-_DEEP_COLOURS = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
+# are of 12 bits or fewer. Read in the other order of bytes, it is the low one. Gray
+# with transparency has both bytes of both in place of four colours.
+_GRAY_WITH_ALPHA = "LA;16B"
+_OTHER_THAN_NATIVE = "B" if sys.byteorder == "little" else "L"
+_OTHER_ORDER = {_GRAY_WITH_ALPHA: "RGBA"} | {
+    f"{colours};16{order}": f"{colours};16{other}"
+    for colours in ("RGB", "RGBA", "RGBX")
+    for order, other in (("B", "L"), ("L", "B"), ("N", _OTHER_THAN_NATIVE))
+}
 _DARK = 16
 TURNED = "turned upright as their EXIF data says"
 
@@ -244,7 +252,7 @@ def _opened(content: bytes) -> ImageFile.ImageFile:
 
 def _loaded(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
     """Returns an image decoded, given also the file that it was opened from."""
-    is_deep = any(tile.args in _DEEP_COLOURS for tile in image.tile)
+    is_deep = any(_raw_mode(tile) in _OTHER_ORDER for tile in image.tile)
     image.load()
     if is_deep and _brightest(image) < _DARK:
         return _with_low_bytes(image, content)
@@ -290,11 +298,32 @@ def _brightest(image: Image.Image) -> int:
     return int(np.asarray(image)[..., :3].max())
 
 
+def _raw_mode(tile: Any) -> str:
+    """Returns how the pixels of a part of a file are stored, as Pillow calls it."""
+    mode = tile.args[0] if isinstance(tile.args, tuple) and tile.args else tile.args
+    return mode if isinstance(mode, str) else ""
+
+
 def _with_low_bytes(high: Image.Image, content: bytes) -> Image.Image:
-    """Returns a PNG of 16-bit colours scaled by what it holds, given its high bytes."""
-    low = Image.open(io.BytesIO(content), formats=("PNG",))
-    low.tile = [tile._replace(args=_DEEP_COLOURS[str(tile.args)]) for tile in low.tile]
-    values = np.asarray(high).astype(np.uint16) << 8 | np.asarray(low)
+    """Returns an image of 16-bit colours scaled by what it holds, given its high bytes.
+
+    Args:
+        high: As Pillow reads it.
+        content: Its file, a PNG or a TIFF.
+    """
+    low = Image.open(io.BytesIO(content), formats=FORMATS)
+    is_gray = any(_raw_mode(tile) == _GRAY_WITH_ALPHA for tile in low.tile)
+    tiles = []
+    for tile in low.tile:
+        mode = _OTHER_ORDER[_raw_mode(tile)]
+        rest = tile.args[1:] if isinstance(tile.args, tuple) else ()
+        tiles.append(tile._replace(args=(mode, *rest) if rest else mode))
+    low.tile = tiles
+    if is_gray:
+        pairs = np.asarray(low).astype(np.uint16)
+        values = (pairs[..., 0::2] << 8 | pairs[..., 1::2])[..., [0, 0, 0, 1]]
+    else:
+        values = np.asarray(high).astype(np.uint16) << 8 | np.asarray(low)
     # Colours alike, so that none changes; what is transparent has values of its own.
     scaled = [_to_8_bits(values[..., :3])]
     if values.shape[2] == 4:
@@ -319,8 +348,8 @@ def _square(box: Box, width: int, height: int) -> tuple[int, int, int, int] | No
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
     """Returns gray levels of more than 8 bits as uint8, scaled by what they hold.
 
-    Cameras and programs write 8, 10 or 12 bits into numbers of 16, and nothing in the
-    file says so. Fractions from 0 to 1 are gray levels too.
+    Cameras and programs write 8 to 12 bits into numbers of 16, and nothing in the file
+    says so. Fractions from 0 to 1 are gray levels too.
     """
     greatest = float(values.max())
     if values.dtype.kind == "f":

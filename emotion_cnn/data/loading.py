@@ -199,7 +199,11 @@ def load_training_data(
             seed=seed,
             notes=notes,
             validation=validation,
-            groups=None if source == SAMPLE_DATA else find_groups(Path(source)),
+            groups=(
+                None
+                if source == SAMPLE_DATA
+                else find_groups(Path(source), train.names)
+            ),
         )
     if vote_smoothing:
         # After the split: what is held out is neither smoothed nor fitted on.

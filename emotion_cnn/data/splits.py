@@ -154,7 +154,8 @@ def split_dataset(
             raise DataError(
                 "Expected images of every class in several groups, as one group is "
                 f"only trained or only validated on; found none left to train on of "
-                f"{names}. Add images, change `seed`, or remove groups.csv."
+                f"{names}. Add images, change `seed`, or make a validation/ folder "
+                "yourself."
             )
     else:
         held_out = _held_out(train, validation_share, seed)

@@ -28,7 +28,7 @@ With FER2013's own images it is 72%, with shuffled ones 18%.
 _ENOUGH_TO_COMPARE = 200
 _IMAGE_NAME = re.compile(r"(?:fer([0-9]{1,9})\.png)?")
 # As of folders with FER+'s images; what tells images of one name apart precedes it.
-_OWN_NAME = re.compile(r"(?:^|_)fer([0-9]{7})$")
+_OWN_NAME = re.compile(r"(?:^|_)fer([0-9]{7})$", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _NAME_THE_ROWS = (
     "The rows are not those of fer2013.csv: name the row of each image with "

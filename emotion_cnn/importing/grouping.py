@@ -11,14 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from emotion_cnn.data.groups import groups_by_known_names
 from emotion_cnn.errors import ConfigError, SourceError
 from emotion_cnn.files import shown
 
-_KNOWN = {
-    "CK+": re.compile(r"(S[0-9]{3})_[0-9]{3}_[0-9]{8}"),
-    "JAFFE": re.compile(r"([A-Z]{2})\.(?:AN|DI|FE|HA|NE|SA|SU)[0-9]\.[0-9]{1,3}"),
-    "KDEF": re.compile(r"[AB]([FM][0-9]{2})(?:AF|AN|DI|HA|NE|SA|SU)(?:FL|FR|HL|HR|S)"),
-}
 _LEVEL = re.compile(r"-?[1-9][0-9]?")
 _LONGEST_PATTERN = 1000
 _SECONDS = 60
@@ -68,7 +64,7 @@ def find_groups(
         SourceError: None has a group, or the expression takes too long.
     """
     if group_by is None:
-        return _by_known_names(paths)
+        return groups_by_known_names(paths)
     if _LEVEL.fullmatch(group_by):
         groups = [_folder(path, int(group_by)) for path in paths]
         how = f"folder {group_by}"
@@ -82,15 +78,6 @@ def find_groups(
             f"{len(paths):,} images{example}. Change `group_by`."
         )
     return groups, how
-
-
-def _by_known_names(paths: Sequence[str]) -> tuple[list[str | None], str]:
-    stems = [PurePosixPath(path).stem for path in paths]
-    for name, pattern in _KNOWN.items():
-        matches = [pattern.fullmatch(stem) for stem in stems]
-        if 2 * sum(map(bool, matches)) > len(stems):
-            return [match and match[1] for match in matches], f"the names of {name}"
-    return [], ""
 
 
 def _folder(path: str, level: int) -> str | None:

@@ -1,5 +1,6 @@
 """What every format yields, and the names of classes and splits."""
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -139,6 +140,9 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
+_WHOLE = re.compile(r"([0-9]{1,4})(?:\.0+(?:e\+00)?)?")
+
+
 class ClassNames:
     """Which class a label of a source stands for.
 
@@ -166,6 +170,9 @@ class ClassNames:
     def find(self, name: str) -> str | None:
         """Returns a class, another known emotion, `NOTHING`, or None for neither."""
         name = name.strip()
+        # As pandas writes whole numbers beside a missing one: 3.0.
+        if name.lower() not in self._given and (match := _WHOLE.fullmatch(name)):
+            name = str(int(match[1]))
         name = self._given.get(name.lower(), name)
         if name == NOTHING:
             return name

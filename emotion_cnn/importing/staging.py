@@ -15,6 +15,7 @@ before the folder exists, so no archive and no copy can hold such a folder. Read
 refuse a data folder in which one is clearing or filling (`data/folders.py`).
 """
 
+import errno
 import os
 import secrets
 import shutil
@@ -28,7 +29,14 @@ from emotion_cnn.data.groups import GROUPS_NAME
 from emotion_cnn.data.near_duplicates import AUDIT_FILE
 from emotion_cnn.data.votes import VOTES_NAME
 from emotion_cnn.errors import DataError
-from emotion_cnn.files import LOCK_NAME, first_line, locked, replacing, shown
+from emotion_cnn.files import (
+    LOCK_NAME,
+    first_line,
+    locked,
+    make_folder,
+    replacing,
+    shown,
+)
 from emotion_cnn.importing.data_folder import DATASET_NAME, PARTS
 
 _REPLACED = (*PARTS, DATASET_NAME, VOTES_NAME, GROUPS_NAME, AUDIT_FILE)
@@ -37,6 +45,10 @@ _REPLACED = (*PARTS, DATASET_NAME, VOTES_NAME, GROUPS_NAME, AUDIT_FILE)
 _PLACED = (*_REPLACED, ".gitignore")
 """What an import may bring; the last only where there was nothing before."""
 
+_HINTS = {
+    errno.ENOSPC: "Free some space, or choose",
+    errno.ENOENT: "Create its folder, or choose",
+}
 _WRITING, _REMOVING = f"{WORKING_PREFIX}writing-", f"{WORKING_PREFIX}removing-"
 _CLEARING, _FILLING = HALF_REPLACED
 
@@ -65,7 +77,7 @@ def staged_folder(data: Path, *, replace: bool) -> Iterator[Path]:
     with ExitStack() as stack:
         stack.enter_context(_write_errors(data))
         is_created = not data.exists()
-        data.mkdir(parents=True, exist_ok=True)
+        make_folder(data)
         stack.enter_context(locked(data, "an import"))
         if is_created:
             stack.callback(_remove_if_empty, data)
@@ -233,7 +245,8 @@ def _write_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"Writing {shown(str(path))} failed: {first_line(error)}. This "
-            "import has replaced nothing. Free some space, or choose another place."
+            f"import has replaced nothing. {_HINTS.get(error.errno or 0, 'Choose')} "
+            "another place."
         ) from error
 
 

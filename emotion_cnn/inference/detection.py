@@ -232,7 +232,7 @@ def _read_model() -> np.ndarray:
         found = hashlib.sha256(content).hexdigest()
         reason = f"SHA-256 {found[:16]}..." if found != _MODEL_SHA256 else None
     except (OSError, ValueError) as error:
-        reason = shown(getattr(error, "strerror", None) or first_line(error))
+        reason = shown(first_line(error))
     if reason:
         raise ModelError(
             f"Expected {_MODEL_NAME} in the package {_PACKAGE}, of SHA-256 "

@@ -17,7 +17,7 @@ from typing import IO
 
 from emotion_cnn.data.images import IMAGE_SUFFIXES
 from emotion_cnn.errors import ConfigError, SourceError
-from emotion_cnn.files import open_regular, read_open, shown
+from emotion_cnn.files import first_line, open_regular, read_open, shown
 from emotion_cnn.inference.predictions import RESULT_FILES
 
 _log = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ def _walk(folder: Path) -> Iterator[Source]:
             "folders one in the other. Name the one that holds the images."
         ) from None
     for error in refused:
-        reason = f"the folder cannot be listed: {error.strerror}"
+        reason = f"the folder cannot be listed: {first_line(error)}"
         yield Source(str(error.filename), problem=reason)
 
 
@@ -248,7 +248,7 @@ def _read_list(place: Path | IO[bytes] | None) -> bytes:
         name = str(place) if isinstance(place, Path) else "standard input"
         raise SourceError(
             "Expected a text file with a path a line after the @ in `source`, but "
-            f"{shown(name)} cannot be read: {getattr(error, 'strerror', None) or error}"
+            f"{shown(name)} cannot be read: {first_line(error)}"
             ". Name another, or split it."
         ) from error
 

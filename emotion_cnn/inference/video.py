@@ -373,7 +373,7 @@ class _Decoder:
 
 
 def _reason(error: BaseException) -> str:
-    return shown(getattr(error, "strerror", None) or first_line(error))
+    return shown(first_line(error))
 
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> None:

@@ -47,7 +47,7 @@ KIND = "images in a folder per class"
 
 _OUTSIDE = "image outside the class folders"
 _TWICE = "identical copy under the same name"
-_PARTS_OF_A_NAME = re.compile(r"([A-Za-z]+)[_-]")
+_PARTS_OF_A_NAME = re.compile(r"([A-Za-z]+)(?![A-Za-z])")
 _SUFFIXES_LISTED = 20
 
 
@@ -102,10 +102,15 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
         named = [replace(each, part=part_in_name(each.member)) for each in inside]
         parts = {entry.part for entry in named}
         without = sum(entry.part is None for entry in named)
-        has_split = is_split(parts - {None}) and 2 * without < len(named)
+        # Those of FER2013 mean nothing else, and no other image may train on them.
+        is_official = not parts.isdisjoint((PUBLIC_TEST, PRIVATE_TEST))
+        has_split = is_official or (
+            is_split(parts - {None}) and 2 * without < len(named)
+        )
         if has_split:
             # One's own photos beside FER2013's, say: never into what is tested on.
             inside = [replace(e, part=e.part or TRAINING) for e in named]
+            parts = {entry.part for entry in inside}
             notes.append(
                 "the split is that of the images' names, such as " + _example(inside)
             )
@@ -123,7 +128,7 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
         PurePosixPath(member.name).suffix.lower()[:20]
         for member in container.members
         if not member.name.lower().endswith(IMAGE_SUFFIXES)
-        and find_class(PurePosixPath(member.name).parent.name) is not None
+        and find_class(_entry(member, find_class).folder) is not None
     )
     images = tuple(entry.member for entry in inside)
     return Source(

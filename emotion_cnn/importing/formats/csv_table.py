@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import IO
 
 import numpy as np
@@ -58,6 +59,9 @@ CLASS_NUMBERS = {
     "6": "neutral",
 }
 """The classes of FER2013's numbers, which all three tables use."""
+
+_LINES_AT_MOST = 50
+"""Lines in which the first row of a table without a header is looked for."""
 
 _PIXEL_COUNT = IMAGE_SIZE * IMAGE_SIZE
 _LEVELS = {str(level): level for level in range(256)}
@@ -132,6 +136,11 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
     ((member, layout),) = candidates
     for column in (EMOTION, PIXELS, USAGE, NAME):
         if layout.columns.count(column) > 1:
+            if not layout.header_lines:
+                raise SourceError(
+                    f"{shown(member.name)} has no header, and several columns can be "
+                    f"that of {column}. Add a first line such as emotion,pixels,Usage."
+                )
             raise SourceError(
                 f"{shown(member.name)} has the column {column} "
                 f"{layout.columns.count(column)} times; expected it once."
@@ -149,16 +158,19 @@ def find(container: Container, class_names: ClassNames) -> Source | None:
 
 def find_layout(head: bytes) -> Layout | None:
     """Returns how a table is written whose header is in its first bytes, if it is."""
-    encoding, lines = find_encoding(head), first_lines(head)
-    if not lines:
+    encoding = find_encoding(head)
+    stated = None
+    for number, line in enumerate(first_lines(head), start=1):
+        if not line.strip():
+            continue
+        if stated is None and (stated := stated_delimiter(line)):
+            continue
+        for delimiter in (stated,) if stated else DELIMITERS:
+            with suppress(csv.Error):
+                columns = _columns(split_line(line, delimiter))
+                if {EMOTION, PIXELS} & set(columns):
+                    return Layout(encoding, delimiter, columns, number)
         return None
-    stated = stated_delimiter(lines[0])
-    header = lines[min(len(lines) - 1, 1)] if stated else lines[0]
-    for delimiter in (stated,) if stated else DELIMITERS:
-        with suppress(csv.Error):
-            columns = _columns(split_line(header, delimiter))
-            if {EMOTION, PIXELS} & set(columns):
-                return Layout(encoding, delimiter, columns, 1 + (stated is not None))
     return None
 
 
@@ -184,13 +196,17 @@ def _layout(
     encoding = find_encoding(member.head)
     names = class_names.with_numbers(CLASS_NUMBERS)
     for _, stream in container.read([member]):
-        line = next(read_lines(stream, encoding))
-        for delimiter in DELIMITERS:
-            with suppress(csv.Error):
-                cells = split_line(line, delimiter)
-                columns = [_column(cell, names) for cell in cells]
-                if {EMOTION, PIXELS} <= set(columns):
-                    return Layout(encoding, delimiter, tuple(columns), 0)
+        lines = islice(read_lines(stream, encoding), _LINES_AT_MOST)
+        for number, line in enumerate(lines):
+            if not line.strip() or stated_delimiter(line):
+                continue
+            for delimiter in DELIMITERS:
+                with suppress(csv.Error):
+                    cells = split_line(line, delimiter)
+                    columns = [_column(cell, names) for cell in cells]
+                    if {EMOTION, PIXELS} <= set(columns):
+                        return Layout(encoding, delimiter, tuple(columns), number)
+            break
     return None
 
 

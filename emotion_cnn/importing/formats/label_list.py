@@ -79,7 +79,6 @@ _WIDTHS = ("face_width", "w", "width")
 # ExpW's label.lst: name, face, top, left, right, bottom, confidence, label.
 _EXPW_COLUMNS, _EXPW_BOX = 8, (3, 2, 4, 5)
 _NO_NUMBERS = {"NULL", "NAN", ""}
-_WHOLE_NUMBER = re.compile(r"([0-9]{1,4})(?:\.0+(?:e\+00)?)?")
 
 
 @dataclass(frozen=True)
@@ -216,11 +215,13 @@ def _lists(container: Container) -> dict[Member, _Layout]:
 
 
 def _find_layout(head: bytes) -> _Layout | None:
-    lines = [line for line in first_lines(head)[:50] if line.strip()]
+    lines = first_lines(head)[:50]
+    blank = next((n for n, line in enumerate(lines) if line.strip()), 0)
+    lines = [line for line in lines if line.strip()]
+    stated = stated_delimiter(lines[0]) if lines else None
+    lines = lines[1:] if stated else lines
     if not lines:
         return None
-    stated = stated_delimiter(lines[0])
-    lines = lines[1:] if stated else lines
     for delimiter in (stated,) if stated else (*DELIMITERS, None):
         with suppress(csv.Error):
             table = [split_line(line, delimiter) for line in lines]
@@ -236,7 +237,7 @@ def _find_layout(head: bytes) -> _Layout | None:
                     layout,
                     encoding=find_encoding(head),
                     delimiter=delimiter,
-                    header_lines=layout.header_lines + (stated is not None),
+                    header_lines=blank + layout.header_lines + (stated is not None),
                 )
     return None
 
@@ -297,8 +298,6 @@ def _rows(stream: IO[bytes], member: Member, layout: _Layout) -> Iterator[_Row]:
             yield _Row(place, error=f"only {len(cells)} columns")
             continue
         label = cells[layout.label].strip()
-        if match := _WHOLE_NUMBER.fullmatch(label):
-            label = str(int(match[1]))
         part, box, error = None, None, ""
         if layout.part is not None:
             word = cells[layout.part].strip().lower()
