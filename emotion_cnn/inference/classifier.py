@@ -176,9 +176,10 @@ class Classifier:
             emotion = self.classes[self.predict(image, labels=labels)[0].argmax()]
         if method == "layercam":
             return self._layercam(image, emotion=emotion, labels=labels)
-        place = self.classes.index(emotion)
         return occlusion(
-            lambda images: self.predict(images, labels=labels)[:, place], image
+            lambda images: self.predict(images, labels=labels),
+            image,
+            place=self.classes.index(emotion),
         )
 
     def analyze(

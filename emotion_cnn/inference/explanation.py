@@ -76,19 +76,19 @@ class LayerCAM:
 
 
 def occlusion(
-    predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray
+    predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray, *, place: int
 ) -> np.ndarray:
     """Explains by hiding a patch at a time, which works with whatever predicts.
 
     A square of the image's mean is moved over it (M. D. Zeiler, R. Fergus, "Visualizing
     and understanding convolutional networks", ECCV 2014): `PATCH` pixels of 48 wide,
     moved by `STRIDE`, also half beyond the edges. Each pixel is given the mean of how
-    much the log-probability falls when it is hidden.
+    much the emotion's log odds fall when it is hidden, where they do.
 
     Args:
-        predict: Returns the probability of the emotion, `(n,)`, of images, uint8
-            `(n, size, size)`.
+        predict: Returns probabilities `(n, classes)` of uint8 `(n, size, size)`.
         image: uint8 `(size, size)`, gray levels.
+        place: Which class is explained.
 
     Returns:
         float32 `(size, size)`, from 0 to 1; zeros if hiding nothing matters.
@@ -102,13 +102,15 @@ def occlusion(
         for left in starts
     ]
     images = np.repeat(image[np.newaxis], 1 + len(places), axis=0)
-    for hidden, place in zip(images[1:], places, strict=True):
-        hidden[place] = round(float(image.mean()))
-    scores = np.log(np.maximum(predict(images), _LEAST))
+    for hidden, at in zip(images[1:], places, strict=True):
+        hidden[at] = round(float(image.mean()))
+    probabilities = np.maximum(predict(images), _LEAST)
+    others = np.delete(probabilities, place, axis=1).sum(axis=1)
+    log_odds = np.log(probabilities[:, place]) - np.log(others)
     total, count = np.zeros((2, size, size))
-    for place, score in zip(places, scores[1:], strict=True):
-        total[place] += scores[0] - score
-        count[place] += 1
+    for at, value in zip(places, log_odds[1:], strict=True):
+        total[at] += log_odds[0] - value
+        count[at] += 1
     return _as_map(np.maximum(total / np.maximum(count, 1), 0), size)
 
 
