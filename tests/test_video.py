@@ -23,6 +23,7 @@ KINDS = {
     "ts": "libx264",
     "avi": "mjpeg",
     "mpg": "mpeg2video",
+    "wmv": "wmv2",
 }
 
 
@@ -311,7 +312,7 @@ def test_errors_of_the_reader_of_frames_are_its_own(whole):
         raise OSError(errno.ENOSPC, "full")
 
 
-@pytest.mark.parametrize("kind", ["mp4", "mkv", "avi", "ts"])
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "avi", "ts", "wmv"])
 def test_random_damage_is_an_error_of_ours_or_none(tmp_path, capfd, kind):
     times = range(0, 800, 40)
     path = videos.write(tmp_path / f"whole.{kind}", times, codec=KINDS[kind])
