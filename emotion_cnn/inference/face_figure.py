@@ -33,7 +33,7 @@ def face_figure(
         image_axes.set_axis_off()
     bars = axes[-1]
     colors = [_BLUE if each == face.emotion else _GRAY for each in face.classes]
-    bars.barh(face.classes, face.probabilities, color=colors)
+    bars.barh(face.classes, face.decisive, color=colors)
     bars.invert_yaxis()
     bars.set(xlim=(0, 1), xlabel="probability")
     bars.xaxis.set_major_formatter(PercentFormatter(xmax=1))
