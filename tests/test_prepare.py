@@ -319,6 +319,23 @@ def test_people_are_on_one_side_of_every_split(tmp_path, name, capsys):
     assert json.loads((data / "dataset.json").read_text())["options"]["groups"]
 
 
+def test_known_people_are_held_out_together_without_an_import(tmp_path):
+    names = ("{emotion}/S{p:03}_001_{n:08}.png", "{emotion}/mine{p}x{n}.png")
+    for part, people in (("train", 8), ("test", 2)):
+        for name in names:
+            sequences(tmp_path / part, name, people)
+    train, test, _ = read_splits(tmp_path, skip_bad=False)
+    groups = find_groups(tmp_path, train.names)
+    data = split_dataset(train, test, validation_share=0.2, seed=1, groups=groups)
+    assert "groups kept together" in data.validation_source
+    held_out, trained = (
+        {name.split("/")[2].split("_")[0] for name in part.names if "/S" in name}
+        for part in (data.validation, data.train)
+    )
+    assert held_out
+    assert len(held_out) + len(trained) == len(held_out | trained) == 8
+
+
 def test_known_people_beside_others_are_kept_together(tmp_path, capsys):
     names = ("{emotion}/S{p:03}_001_{n:08}.png", "{emotion}/mine{p}x{n}.png")
     for name, people in zip(names, (5, 20), strict=True):
