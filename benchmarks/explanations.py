@@ -4,6 +4,7 @@ The emotion explained is the one that the shipped network predicts, by FER2013's
 """
 
 import argparse
+import itertools
 import time
 
 import numpy as np
@@ -25,7 +26,6 @@ STEPS = 16
 BLUR = 5
 """Standard deviation, in pixels, of the blurred image that insertion starts from."""
 
-PRIORS = ("random", "centre")
 SHUFFLED = {"the output layer": 1, "the dense layers": 5}
 """The last layers whose weights are shuffled, and how many those are."""
 
@@ -96,11 +96,11 @@ def main() -> None:
         help="how many, drawn at random with seed 0 (default: 200)",
     )
     parser.add_argument(
-        "--shuffled",
+        "--correlated",
         type=int,
         default=50,
         metavar="FACES",
-        help="how many of them for the test of shuffled weights (default: 50)",
+        help="how many of them for rank correlations (default: 50)",
     )
     arguments = parser.parse_args()
     with data_folder(arguments.data) as folder:
@@ -122,72 +122,77 @@ def measure(images: np.ndarray, arguments: argparse.Namespace) -> None:
         arguments: What the command line says.
     """
     classifier = Classifier(read_pair(shipped_folder()))
-    places = classifier.predict(images).argmax(axis=1)
-    emotions = [classifier.classes[place] for place in places]
-    maps, seconds = {}, {}
+    order = classifier.predict(images).argsort(axis=1)
+    first, second = (
+        [classifier.classes[each] for each in order[:, -n]] for n in (1, 2)
+    )
+    maps, times = {}, []
     for method in METHODS:
         classifier.explain(images[0], method=method)
         start = time.perf_counter()
-        maps[method] = explanations(classifier, images, emotions, method)
-        seconds[method] = (time.perf_counter() - start) / len(images)
-    size = images.shape[1]
-    maps["random"] = np.random.default_rng(0).random(images.shape)
-    across = np.linspace(-1, 1, size) ** 2
-    maps["centre"] = np.broadcast_to(-(across + across[:, np.newaxis]), images.shape)
-
-    found = {name: np.empty((len(images), 2)) for name in maps}
-    for name, of_faces in maps.items():
-        for each, (image, relevance) in enumerate(zip(images, of_faces, strict=True)):
-            of_emotion = classifier.predict(curve_images(image, relevance))
-            found[name][each] = areas(of_emotion[:, places[each]])
-    rows, notes = [], []
-    for kind, curve in enumerate(("deletion", "insertion")):
-        bounds = {"at_most": 0.9} if curve == "deletion" else {"at_least": 1.1}
+        maps[method] = explanations(classifier, images, first, method)
+        seconds = (time.perf_counter() - start) / len(images)
+        times.append(Row(f"{method}: time a face", "s", seconds))
+    rows, notes = faithfulness(classifier, images, order[:, -1], maps)
+    few = slice(arguments.correlated)
+    changed = {"second emotion": (classifier, second, None)} | {
+        f"{name} shuffled": (with_shuffled_weights(layers), first, SIMILAR)
+        for name, layers in SHUFFLED.items()
+    }
+    for what, (other, emotions, at_most) in changed.items():
         for method in METHODS:
-            for prior in PRIORS:
-                ours, theirs = found[method][:, kind], found[prior][:, kind]
-                rows.append(
-                    Row(
-                        f"{curve}: {method} against {prior}",
-                        "",
-                        float(ours.mean()),
-                        float(theirs.mean()),
-                        **bounds,
-                    )
-                )
-                difference = ours - theirs
-                error = difference.std(ddof=1) / len(images) ** 0.5
-                notes.append(
-                    f"{curve}: {method} - {prior} = {difference.mean():+.3f} +- "
-                    f"{1.96 * error:.3f}"
-                )
-    few = slice(arguments.shuffled)
-    for name, layers in SHUFFLED.items():
-        shuffled = with_shuffled_weights(layers)
-        for method in METHODS:
-            others = explanations(shuffled, images[few], emotions[few], method)
-            rows.append(
-                Row(
-                    f"rank correlation: {method}, shuffled {name}",
-                    "",
-                    correlation(maps[method][few], others),
-                    at_most=SIMILAR,
-                )
-            )
-    rows.append(
-        Row(
-            "rank correlation: layercam with occlusion",
-            "",
-            correlation(maps["layercam"], maps["occlusion"]),
-        )
-    )
-    rows += [Row(f"{method}: time a face", "s", seconds[method]) for method in METHODS]
+            others = explanations(other, images[few], emotions[few], method)
+            value = correlation(maps[method][few], others)
+            rows.append(Row(f"{method}: {what}", "", value, at_most=at_most))
+    value = correlation(maps["layercam"], maps["occlusion"])
+    rows.append(Row("layercam: occlusion", "", value))
     show(
         f"Explanations of {len(images)} faces of {arguments.data}",
-        rows,
-        notes=[*notes, "Mean differences over faces, with 95% intervals."],
+        [*rows, *times],
+        notes=[
+            *notes,
+            "Mean differences over faces, with 95% intervals. Without a reference: the",
+            "mean rank correlation with the maps of what is named, on the first "
+            f"{len(first[few])} faces.",
+        ],
         json=arguments.json,
     )
+
+
+def faithfulness(
+    classifier: Classifier,
+    images: np.ndarray,
+    places: np.ndarray,
+    maps: dict[str, np.ndarray],
+) -> tuple[list[Row], list[str]]:
+    """Returns rows and notes of deletion and insertion, against the priors."""
+    across = np.linspace(-1, 1, images.shape[1]) ** 2
+    priors = {
+        "random": np.random.default_rng(0).random(images.shape),
+        "centre": np.broadcast_to(-(across + across[:, np.newaxis]), images.shape),
+    }
+    found = {
+        name: np.array(
+            [
+                areas(classifier.predict(curve_images(image, relevance))[:, place])
+                for image, relevance, place in zip(
+                    images, of_faces, places, strict=True
+                )
+            ]
+        )
+        for name, of_faces in {**maps, **priors}.items()
+    }
+    rows, notes = [], []
+    for column, curve in enumerate(("deletion", "insertion")):
+        at_most, at_least = ((0.9, None), (None, 1.1))[column]
+        for method, prior in itertools.product(maps, priors):
+            ours, theirs = found[method][:, column], found[prior][:, column]
+            what = f"{curve}: {method} against {prior}"
+            means = float(ours.mean()), float(theirs.mean())
+            rows.append(Row(what, "", *means, at_least=at_least, at_most=at_most))
+            half = 1.96 * (ours - theirs).std(ddof=1) / len(images) ** 0.5
+            notes.append(f"{what}: {means[0] - means[1]:+.3f} +- {half:.3f}")
+    return rows, notes
 
 
 def explanations(

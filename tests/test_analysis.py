@@ -1,5 +1,6 @@
 """From photos to faces, with a detector and a classifier that need no network."""
 
+import dataclasses
 import errno
 import subprocess
 import sys
@@ -305,6 +306,15 @@ def test_a_face_is_drawn_beside_its_probabilities(analyzer, settings, titles):
     bars = [bar.get_width() for bar in figure.axes[-1].patches]
     np.testing.assert_allclose(bars, face.probabilities)
     figure.canvas.draw()
+
+
+def test_any_name_of_a_class_can_be_drawn(analyzer):
+    (face,) = analyzer.analyze(photo((20, 30, 250)))
+    face = dataclasses.replace(face, classes=("$dark$", "mid_$^$", r"$\frac{$"))
+    figure = face.plot("layercam")
+    figure.canvas.draw()
+    labels = [label.get_text() for label in figure.axes[-1].get_yticklabels()]
+    assert labels == list(face.classes)
 
 
 def test_no_keras_is_needed():

@@ -13,8 +13,9 @@ from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.drawn_faces import sample_test
 from emotion_cnn.errors import ConfigError, DataError, MissingPackageError, ModelError
 from emotion_cnn.inference.classifier import Classifier
+from emotion_cnn.inference.defaults import EXPLANATION_METHODS as METHODS
 from emotion_cnn.inference.detection import Detection
-from emotion_cnn.inference.explanation import METHODS, heat_map
+from emotion_cnn.inference.explanation import heat_map
 from emotion_cnn.models.description import Network, NetworkDescription
 
 QUARTERS = {

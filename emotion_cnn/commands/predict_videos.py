@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emotion_cnn.commands.predict import Job, counted
+from emotion_cnn.commands.predict_job import Job, counted
 from emotion_cnn.errors import DataError
 from emotion_cnn.files import shown
 from emotion_cnn.inference.camera import Camera, open_camera, open_window, why_no_window

@@ -14,7 +14,7 @@ from emotion_cnn.errors import ModelError
 from emotion_cnn.models.description import Network
 from emotion_cnn.models.input_range import scaled
 
-PATCH, STRIDE = 9, 3
+PATCH, STRIDE = 9, 4
 """Height and width of what is hidden, and the step to the next, of 48 pixels."""
 
 _STAGE = 2

@@ -22,18 +22,22 @@ def face_figure(
     figure = Figure(figsize=(3 * columns, 3), layout="constrained")
     axes = list(figure.subplots(1, columns))
     axes[0].imshow(face.image, cmap="gray", vmin=0, vmax=255)
+    # A class may be called $x$, which would be a formula.
     axes[0].set_title(
-        f"{face.emotion}, {face.confidence:.0%}" + (" (unsure)" if face.unsure else "")
+        f"{face.emotion}, {face.confidence:.0%}" + (" (unsure)" if face.unsure else ""),
+        parse_math=False,
     )
     if method is not None:
         explained = face.emotion if emotion is None else emotion
         axes[1].imshow(heat_map(face.image, face.explain(method, explained)))
-        axes[1].set_title(f"{method}: {explained}")
+        axes[1].set_title(f"{method}: {explained}", parse_math=False)
     for image_axes in axes[:-1]:
         image_axes.set_axis_off()
     bars = axes[-1]
     colors = [_BLUE if each == face.emotion else _GRAY for each in face.classes]
-    bars.barh(face.classes, face.probabilities, color=colors)
+    rows = range(len(face.classes))
+    bars.barh(rows, face.decisive, color=colors)
+    bars.set_yticks(rows, face.classes, parse_math=False)
     bars.invert_yaxis()
     bars.set(xlim=(0, 1), xlabel="probability")
     bars.xaxis.set_major_formatter(PercentFormatter(xmax=1))
