@@ -12,8 +12,10 @@ import videos
 from test_predict import TABLES, errors, files, network, predict, table
 from test_video_analysis import Bright, FakeOpenCV, frame
 
+import emotion_cnn
 from emotion_cnn.commands import predict_videos
 from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.errors import DataError
 from emotion_cnn.inference.saving import file_name
 from emotion_cnn.inference.video import open_video
 
@@ -194,6 +196,20 @@ def test_ctrl_c_keeps_what_is_done_and_resume_begins_the_video_anew(
     rows = table()
     assert [row["source"] for row in rows] == ["a.mp4"] * 24 + ["b.mp4"] * 24
     assert [int(row["frame"]) for row in rows[24:]] == list(range(24))
+
+
+def test_the_classifier_of_the_library_analyses_videos(network):
+    write("x.mp4", without=(5, 6, 7))
+    classifier = emotion_cnn.load(network)
+    found = list(classifier.analyze_video("x.mp4", detector=Detector(), smoothing=0.5))
+    assert [round(1000 * each.seconds) for each in found] == TIMES
+    assert [each.number for each in found] == list(range(24))
+    assert [len(each.faces) for each in found] == [1] * 5 + [0] * 3 + [1] * 16
+    assert {face.track for each in found for face in each.faces} == {1}
+    assert all(face.smoothed is not None for each in found for face in each.faces)
+    Path("list.mp4").write_text("#EXTM3U\nx.mp4\n")
+    with pytest.raises(DataError, match="does not begin as one"):
+        next(classifier.analyze_video("list.mp4", detector=Detector()))
 
 
 def test_a_camera_that_is_not_there_is_one_line(predict, capfd):
