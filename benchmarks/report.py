@@ -18,7 +18,7 @@ class Row:
         unit: Unit of `tool` and `reference`.
         tool: The figure of the tool.
         reference: What it is divided by; None for a figure that stands alone.
-        at_least: Target: the ratio is this or more.
+        at_least: Target: the ratio, or the figure alone, is this or more.
         at_most: Target: the ratio, or the figure alone, is this or less.
     """
 

@@ -45,6 +45,8 @@ def use_backend(name: str | None = None) -> str:
         )
     check_installed(name, extra=name)
     os.environ["KERAS_BACKEND"] = name
+    # onnxruntime, where something imports it, reports its use from 1.29 on.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # TensorFlow prints its build options at every start unless told not to.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     _set_defaults()

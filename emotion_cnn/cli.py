@@ -28,13 +28,14 @@ from emotion_cnn.errors import EmotionCnnError, ResumableError, RunInterruptedEr
 from emotion_cnn.files import first_line, shown
 from emotion_cnn.settings import settings_of
 
-_DESCRIPTION = "Train and evaluate networks for facial-expression recognition."
+_DESCRIPTION = "Train, evaluate and use networks for facial-expression recognition."
 _EPILOG = """\
 examples:
   {program} {train}
   {program} {train} --model compact --epochs 30
   {program} {train} --resume RUN
   {program} {evaluate} --tta flip
+  {program} {predict} --source photo.jpg --save images
   {program} {prepare} --source fer2013.csv --data faces
   {program} {audit} --data faces
 

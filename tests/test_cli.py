@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from emotion_cnn import __version__, cli
-from emotion_cnn.commands import MODES, audit, evaluate, prepare, train
+from emotion_cnn.commands import MODES, audit, evaluate, predict, prepare, train
 from emotion_cnn.ctrl_c import noticing_ctrl_c
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.errors import (
@@ -25,7 +25,10 @@ from emotion_cnn.errors import (
 from emotion_cnn.settings import settings_of
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = {"train": train, "evaluate": evaluate, "prepare": prepare, "audit": audit}
+COMMANDS = {
+    **{"train": train, "evaluate": evaluate, "predict": predict},
+    **{"prepare": prepare, "audit": audit},
+}
 HEAVY = {"keras", "tensorflow", "jax", "torch", "numpy", "matplotlib", "sklearn"}
 
 
@@ -121,10 +124,12 @@ def test_help_of_training_is_grouped(monkeypatch, capsys):
         (["--help"], 0),
         (["--mode", "train", "--help"], 0),
         (["evaluate", "--help"], 0),
+        (["predict", "--help"], 0),
         ([], 2),
         (["--mode", "nonsense"], 2),
         (["--mode", "train", "--epochs", "0"], 2),
         (["--mode", "evaluate", "--resume", "a-run"], 2),
+        (["--mode", "predict", "--shard", "3"], 2),
     ],
 )
 def test_help_and_wrong_arguments_answer_at_once(tmp_path, arguments, code):

@@ -44,6 +44,8 @@ NOT_OF_THE_TOOL = {
     "pip install": "installs packages; .ci/check_wheel does",
     "python -m pytest": "runs these tests; .ci/run does",
     "python -m benchmarks.faults": "takes minutes; .ci/run runs a short campaign",
+    "sbatch": "is SLURM's",
+    "parallel": "is GNU parallel's",
 }
 FIRST_STEPS = {
     "train": (
@@ -51,6 +53,7 @@ FIRST_STEPS = {
         "emotion_cnn.training.run_folder.find_run",
     ),
     "evaluate": ("emotion_cnn.commands.evaluate.find_source",),
+    "predict": ("emotion_cnn.inference.sources.find_sources",),
     "prepare": ("emotion_cnn.importing.containers.open_container",),
     "audit": ("emotion_cnn.commands.audit.find_source",),
 }
@@ -185,6 +188,7 @@ def small_data(tmp_path_factory, shared_networks):
 
     paths = sorted(faces.glob("t*/*/*.png"))
     shutil.copy(paths[0], folder / "face.png")
+    (folder / "names.txt").write_text("face.png\n")
     rows: list[tuple[object, ...]] = [("image", "row")]
     with zipfile.ZipFile(folder / "archive.zip", "w") as archive:
         for path in paths:

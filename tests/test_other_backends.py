@@ -1,4 +1,4 @@
-"""Some tests of training once more, on the backends that the others do not use."""
+"""Some tests once more, on the backends that the others do not use."""
 
 import importlib.util
 import os
@@ -13,14 +13,15 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_resume_and_nan_on_other_backends(jax_environment, backend):
-    """The same tests of training as on TensorFlow, a few of them."""
+def test_training_and_explaining_on_other_backends(jax_environment, backend):
+    """The same tests as on TensorFlow, a few of them."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     chosen = "(resumed_equals and (last or 1-2)) or counters_of or stops_at_its_batch"
+    chosen += " or speaks_for_a_class_is_found"
     tests = [
         str(Path(__file__).with_name(name))
-        for name in ("test_training.py", "test_recipes.py")
+        for name in ("test_training.py", "test_recipes.py", "test_explanation.py")
     ]
     finished = subprocess.run(
         [
@@ -36,4 +37,4 @@ def test_resume_and_nan_on_other_backends(jax_environment, backend):
         timeout=600,
     )
     assert finished.returncode == 0, finished.stdout
-    assert "5 passed" in finished.stdout
+    assert "13 passed" in finished.stdout

@@ -8,6 +8,7 @@ is heavy inside its functions, so that `--help` answers at once.
 MODES = {
     "train": "train a network on train/, and evaluate it on test/",
     "evaluate": "evaluate a network on test/",
+    "predict": "find faces in photos and videos, and what they show",
     "prepare": "import fer2013.csv, archives, class folders or Parquet",
     "audit": "report near-duplicates, damaged and blank images, imbalance",
 }

@@ -165,16 +165,24 @@ def decode_photo(file: IO[bytes]) -> np.ndarray | str:
     try:
         if damage := find_damage(content, megapixels=most):
             return shown(damage)[:100]
-        image = _loaded(_opened(content), content)
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        # By the same name, so that one of the two is left.
-        image = _turned(image, orientation)
-        return _to_rgb(image)
+        return photo_from_image(_loaded(_opened(content), content))
     except UnidentifiedImageError:
         return NO_IMAGE
     except Exception as error:
         # Pillow's decoders raise almost any kind of error on damaged files.
         return reason_of(error)
+
+
+def photo_from_image(image: Image.Image) -> np.ndarray:
+    """Converts a Pillow image to a photo, as `decode_photo` does a file.
+
+    Returns:
+        uint8 `(height, width, 3)`, RGB, upright.
+    """
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    # By the same name, so that one of the two is left.
+    image = _turned(image, orientation)
+    return _to_rgb(image)
 
 
 def image_from_array(array: np.ndarray, size: int = IMAGE_SIZE) -> np.ndarray:

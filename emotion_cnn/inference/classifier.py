@@ -1,22 +1,36 @@
 """The public `Classifier`: images of any kind in, probabilities out."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from emotion_cnn.data.classes import parse_classes
-from emotion_cnn.data.images import image_from_array
+from emotion_cnn.data.images import (
+    decode_photo,
+    image_from_array,
+    photo_from_image,
+    reason_of,
+)
 from emotion_cnn.errors import ConfigError, DataError
+from emotion_cnn.files import open_regular, shown
+from emotion_cnn.inference.analysis import Analyzer, Face
+from emotion_cnn.inference.defaults import EXPLANATION_METHODS, SMOOTHING, UNSURE_BELOW
+from emotion_cnn.inference.detection import Detector, YuNet
+from emotion_cnn.inference.explanation import LayerCAM, occlusion
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.inference.test_time_augmentation import VIEWS
 from emotion_cnn.models.description import Network
 from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.models.pair import read_pair
 from emotion_cnn.models.shipped import shipped_folder
+
+if TYPE_CHECKING:
+    from emotion_cnn.inference.video_analysis import AnalyzedFrame
 
 # Smaller or longer arrays are no faces: rows of a table, or one axis taken for another.
 _LEAST_SIDE = 8
@@ -111,14 +125,8 @@ class Classifier:
             ConfigError: `labels` or `tta` is none of those.
         """
         labels = self.label_sets[0] if labels is None else labels
-        for name, value, choices in (
-            ("labels", labels, self.label_sets),
-            ("tta", tta, tuple(VIEWS)),
-        ):
-            if value not in choices:
-                raise ConfigError(
-                    f"`{name}` is one of {', '.join(choices)}; found {value!r}."
-                )
+        _check_choice("labels", labels, self.label_sets)
+        _check_choice("tta", tta, tuple(VIEWS))
         images = [
             image_from_array(face, self.input_size) for face in _single_images(faces)
         ]
@@ -126,6 +134,200 @@ class Classifier:
             return np.empty((0, len(self.classes)), np.float32)
         batch = np.stack(images)[..., np.newaxis]
         return predict(self._network, batch, labels=labels, tta=tta)
+
+    def explain(
+        self,
+        face: Any,
+        *,
+        method: str = "layercam",
+        emotion: str | None = None,
+        labels: str | None = None,
+    ) -> np.ndarray:
+        """Finds which parts of a face speak for an emotion.
+
+        Args:
+            face: A single image, as for `predict`.
+            method: `layercam`, or `occlusion`, which takes longer; docs/explanations.md
+                says how faithful each is.
+            emotion: One of `classes`; None for the most probable.
+            labels: One of `label_sets`; None for the first.
+
+        Returns:
+            float32 `(input_size, input_size)`, from 0 to 1, in the place of the image
+            as it is converted: its middle square, resized.
+
+        Raises:
+            DataError: The face is not one image, as described for `predict`.
+            ConfigError: `method`, `emotion` or `labels` is none of those.
+            ModelError: The network has no layer that the method needs.
+        """
+        labels = self.label_sets[0] if labels is None else labels
+        _check_choice("labels", labels, self.label_sets)
+        _check_choice("method", method, EXPLANATION_METHODS)
+        if emotion is not None:
+            _check_choice("emotion", emotion, self.classes)
+        images = _single_images(face)
+        if len(images) != 1:
+            raise DataError(
+                f"Expected one face, found {len(images)}. Pass one at a time."
+            )
+        image = image_from_array(images[0], self.input_size)
+        if emotion is None:
+            emotion = self.classes[self.predict(image, labels=labels)[0].argmax()]
+        if method == "layercam":
+            return self._layercam(image, emotion=emotion, labels=labels)
+        return occlusion(
+            lambda images: self.predict(images, labels=labels),
+            image,
+            place=self.classes.index(emotion),
+        )
+
+    def analyze(
+        self,
+        photo: Any,
+        *,
+        faces: str = "detect",
+        detector: Detector | None = None,
+        labels: str | None = None,
+        tta: str = "none",
+        unsure_below: float = UNSURE_BELOW,
+    ) -> list[Face]:
+        """Finds the faces in a photo, and what they show.
+
+        Args:
+            photo: The path of an image file, a Pillow image, or an array of uint8, RGB
+                `(height, width, 3)` or gray levels `(height, width)`. Files and Pillow
+                images are turned upright as their EXIF data says.
+            faces: `detect`, or `cropped` if the photo is one face, cropped as
+                FER2013's are.
+            detector: What finds the faces; None for YuNet, as it is by default.
+            labels: One of `label_sets`; None for the first.
+            tta: Test-time augmentation: `none`, `flip`, or `ten-crop`.
+            unsure_below: Least probability that is a decision.
+
+        Returns:
+            The faces from left to right; none if there is none.
+
+        Raises:
+            DataError: The photo cannot be read, or is not as described.
+            ConfigError: A setting is none of those.
+            MissingPackageError: The detector is not installed; says how to install it.
+        """
+        analyzer = self._analyzer(faces, detector, labels, tta, unsure_below)
+        return analyzer.analyze(_rgb(photo))
+
+    def analyze_video(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        stride: int = 1,
+        start: float = 0,
+        end: float | None = None,
+        smoothing: float = SMOOTHING,
+        faces: str = "detect",
+        detector: Detector | None = None,
+        labels: str | None = None,
+        tta: str = "none",
+        unsure_below: float = UNSURE_BELOW,
+    ) -> Iterator["AnalyzedFrame"]:
+        """Finds the faces in a video, follows them, and says what they show.
+
+        Memory does not depend on the length of the video. Probabilities smoothed along
+        a track decide, and `Face.probabilities` are those of the frame alone.
+
+        Args:
+            path: The video file.
+            stride: Of so many frames, the first is analysed.
+            start: Seconds from the start of the video from which on to analyse.
+            end: Seconds at which to stop; None for the end of the video.
+            smoothing: Time constant of the smoothing in seconds; 0 for none.
+            faces: `detect`, or `cropped` if each frame is one face.
+            detector: What finds the faces; None for YuNet, as it is by default.
+            labels: One of `label_sets`; None for the first.
+            tta: Test-time augmentation: `none`, `flip`, or `ten-crop`.
+            unsure_below: Least probability that is a decision.
+
+        Yields:
+            Frames: `number`, `seconds`, `faces` (each with `track`) and `image`.
+
+        Raises:
+            DataError: It is no video; or, after all that could be read was yielded, it
+                is damaged or cut short.
+            ConfigError: A setting is none of those.
+            MissingPackageError: What reads videos or the detector is not installed;
+                says how to install it.
+        """
+        from emotion_cnn.inference.video import open_video
+        from emotion_cnn.inference.video_analysis import analyze_frames
+
+        analyzer = self._analyzer(faces, detector, labels, tta, unsure_below)
+        with open_video(Path(path)) as video:
+            frames = video.frames(stride=stride, start=start, end=end)
+            yield from analyze_frames(analyzer, frames, smoothing=smoothing)
+
+    def _analyzer(
+        self,
+        faces: str,
+        detector: Detector | None,
+        labels: str | None,
+        tta: str,
+        unsure_below: float,
+    ) -> Analyzer:
+        _check_choice("faces", faces, ("detect", "cropped"))
+        if faces == "detect" and detector is None:
+            detector = self._detector
+        return Analyzer(
+            self,
+            detector if faces == "detect" else None,
+            labels=labels,
+            tta=tta,
+            unsure_below=unsure_below,
+        )
+
+    @cached_property
+    def _layercam(self) -> LayerCAM:
+        return LayerCAM(self._network)
+
+    @cached_property
+    def _detector(self) -> Detector:
+        return YuNet()
+
+
+def _rgb(photo: Any) -> np.ndarray:
+    """Returns a photo as uint8 RGB `(height, width, 3)`, upright."""
+    if isinstance(photo, str | os.PathLike):
+        try:
+            with open_regular(Path(photo)) as file:
+                found = decode_photo(file)
+        except (OSError, ValueError) as error:
+            found = reason_of(error)
+        if isinstance(found, str):
+            raise DataError(
+                f"Expected an image file, found {shown(str(photo))}, which cannot be "
+                f"read: {found}. Leave it out."
+            )
+        return found
+    if isinstance(photo, Image.Image):
+        return photo_from_image(photo)
+    if not isinstance(photo, np.ndarray):
+        raise DataError(
+            "Expected a photo as a path, a Pillow image or a NumPy array of uint8, "
+            f"found {type(photo).__name__}."
+        )
+    _check_dtype(photo)
+    if photo.ndim == 2:
+        photo = photo[..., np.newaxis]
+    if photo.ndim != 3 or photo.shape[2] not in (1, 3) or not photo.size:
+        raise DataError(
+            "Expected a photo as an array of (height, width) or (height, width, 3), "
+            f"RGB, found one of shape {photo.shape}. Pass several one by one."
+        )
+    return np.repeat(photo, 3, axis=2) if photo.shape[2] == 1 else photo
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"`{name}` is one of {', '.join(choices)}; found {value!r}.")
 
 
 def _single_images(faces: Any) -> Sequence[np.ndarray]:

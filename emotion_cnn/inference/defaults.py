@@ -1,0 +1,19 @@
+"""What is taken where a user chooses nothing; imports nothing, for quick help."""
+
+DETECTION_SIZE = 640
+"""Long side, in pixels, that a photo is scaled to before faces are looked for."""
+
+MINIMUM_FACE = 32
+"""Height, in pixels of the photo, of the smallest face that is looked for."""
+
+CONFIDENCE = 0.7
+"""Least score of what is taken for a face."""
+
+UNSURE_BELOW = 0.5
+"""Below this probability a decision is "unsure"."""
+
+EXPLANATION_METHODS = ("layercam", "occlusion")
+"""The ways to explain, by name; the first is the default."""
+
+SMOOTHING = 0.5
+"""Time constant, in seconds, of the smoothing of probabilities in a video."""

@@ -1,0 +1,426 @@
+"""Predictions on disk: a table, a line of JSON a photo, and what could not be read.
+
+Every photo is written out before the next, so that whatever ends a command leaves what
+it has done. The three files are only ever lengthened.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from emotion_cnn.errors import RunError
+from emotion_cnn.files import (
+    LOCK_NAME,
+    folder_to_disk,
+    open_regular,
+    read_json,
+    shown,
+    write_csv,
+    write_json,
+)
+
+TABLE_NAME = "predictions.csv"
+LINES_NAME = "predictions.jsonl"
+ERRORS_NAME = "errors.csv"
+SETTINGS_NAME = "predict.json"
+RESULT_FILES = (TABLE_NAME, SETTINGS_NAME)
+"""What a folder holds that has results of predictions."""
+
+NO_FACE = "no face"
+"""What stands for the emotion where there is no face."""
+
+_KIND = "emotion-cnn predictions"
+_FORMAT = 1
+_PLACE_COLUMNS = ("source", "frame", "seconds", "face")
+_BOX_COLUMNS = ("left", "top", "right", "bottom")
+_DECISION_COLUMNS = ("emotion", "confidence", "unsure")
+_ERROR_COLUMNS = ("source", "reason")
+_SMOOTHED = "smoothed_"
+
+
+class Predictions:
+    """The files of a command's predictions, open for more.
+
+    Attributes:
+        folder: Where they are.
+        classes: Names of the classes.
+        done: Names, as `written` returns them, of the sources that an earlier command
+            has predicted whole.
+        failed: How many lines `errors.csv` has.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        classes: Sequence[str],
+        settings: Mapping[str, Any],
+        *,
+        smoothed: bool = False,
+        resume: bool = False,
+    ) -> None:
+        """Opens the files.
+
+        Args:
+            folder: An existing folder, empty unless `resume`.
+            classes: Names of the classes, which are columns.
+            settings: What the answers depend on; `resume` goes on with the same only.
+            smoothed: Whether there are columns for probabilities smoothed over time.
+            resume: Whether to go on with what is there, if anything is.
+
+        Raises:
+            RunError: What is there was predicted otherwise, or is something else.
+            OSError: A file cannot be read or written.
+        """
+        self.folder = folder
+        self.done: set[str] = set()
+        self.failed = 0
+        self.classes = tuple(classes)
+        self._smoothed = smoothed
+        self._record: dict[str, Any] = {
+            "kind": _KIND,
+            "format": _FORMAT,
+            "columns": list(self.columns),
+            "settings": dict(settings),
+            "finished": False,
+        }
+        header = _csv_text([self.columns])
+        ends = (0, 0)
+        before = self._read_record() if resume else None
+        if before is not None:
+            self._check_same(before)
+            ends = self._find_done(header, finished=before.get("finished") is True)
+        self._rewrite_errors()
+        write_json(folder / SETTINGS_NAME, self._record)
+        self._table = _Growing(folder / TABLE_NAME, ends[0])
+        if ends[0] == 0:
+            self._table.append(header)
+        self._lines = _Growing(folder / LINES_NAME, ends[1])
+        errors = folder / ERRORS_NAME
+        self._errors = _Growing(errors, errors.stat().st_size)
+        folder_to_disk(folder)
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Closes the files."""
+        for file in (self._table, self._lines, self._errors):
+            file.close()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table."""
+        smoothed = [_SMOOTHED + name for name in self.classes if self._smoothed]
+        return (
+            *_PLACE_COLUMNS,
+            *_BOX_COLUMNS,
+            "score",
+            "track",
+            *self.classes,
+            *_DECISION_COLUMNS,
+            *smoothed,
+        )
+
+    def write(
+        self,
+        source: str,
+        faces: Sequence[Mapping[str, Any]],
+        *,
+        frame: int | None = None,
+        seconds: float | None = None,
+        smoothed: Sequence[Sequence[float]] | None = None,
+    ) -> None:
+        """Writes the faces of a photo, or of a frame of a video, at once.
+
+        The photos or frames of a source are written one after the other.
+
+        Args:
+            source: Its name.
+            faces: What `Face.as_dict` returns, for each; none for no face.
+            frame: Number of the frame, from 0; None for a photo.
+            seconds: Its time from the start of the video.
+            smoothed: Probabilities of each face, smoothed over time.
+
+        Raises:
+            OSError: They cannot be written; none of them is then.
+        """
+        place = {
+            "source": written(source),
+            "frame": frame,
+            "seconds": None if seconds is None else round(seconds, 4),
+        }
+        rows, entries = [], []
+        for index, face in enumerate(faces):
+            values = {"face": index + 1} | {
+                name: _rounded(name, value) for name, value in face.items()
+            }
+            if smoothed is not None:
+                for name, value in zip(self.classes, smoothed[index], strict=True):
+                    values[_SMOOTHED + name] = round(float(value), 6)
+            rows.append(place | values)
+            entries.append(self._entry(values))
+        table = rows or [place | {"emotion": NO_FACE}]
+        line = json.dumps(place | {"faces": entries}, ensure_ascii=False)
+        self._lines.append(f"{line}\n".encode())
+        try:
+            self._table.append(
+                _csv_text([[row.get(name) for name in self.columns] for row in table])
+            )
+        except BaseException:
+            self._lines.take_back()
+            raise
+
+    def fail(self, source: str, reason: str) -> None:
+        """Writes down why a source could not be read, or not to its end.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self._errors.append(_csv_text([(written(source), reason)]))
+        self.failed += 1
+
+    def finish(self) -> None:
+        """Writes down that all sources have had their turn."""
+        self._record["finished"] = True
+        write_json(self.folder / SETTINGS_NAME, self._record)
+
+    def _entry(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a face as it is in the lines of JSON."""
+        box = [values[name] for name in _BOX_COLUMNS]
+        entry: dict[str, Any] = {
+            "face": values["face"],
+            "box": None if box[0] is None else box,
+            "score": values["score"],
+            "track": values["track"],
+            "probabilities": {name: values[name] for name in self.classes},
+        }
+        if self._smoothed:
+            entry["smoothed"] = {
+                name: values.get(_SMOOTHED + name) for name in self.classes
+            }
+        return entry | {name: values[name] for name in _DECISION_COLUMNS}
+
+    def _read_record(self) -> dict[str, Any] | None:
+        """Returns what an earlier command wrote down; None if there was none."""
+        path = self.folder / SETTINGS_NAME
+        try:
+            record = read_json(path, megabytes=5)
+            if not isinstance(record, dict) or record.get("kind") != _KIND:
+                raise ValueError("it is something else")
+            if record.get("format") != _FORMAT:
+                raise ValueError("it is of another version of this tool")
+        except FileNotFoundError:
+            if any(each.name != LOCK_NAME for each in self.folder.iterdir()):
+                raise RunError(
+                    f"Expected predictions of this tool in {shown(str(self.folder))}, "
+                    f"found files, but no {SETTINGS_NAME}. Choose another `output`."
+                ) from None
+            return None
+        except ValueError as error:
+            raise RunError(
+                f"Expected what a command of this tool wrote in {shown(str(path))}; "
+                f"found that {error}. Choose another `output`."
+            ) from error
+        return record
+
+    def _check_same(self, before: Mapping[str, Any]) -> None:
+        """Checks that the answers that are there are as those to come will be.
+
+        Raises:
+            RunError: They are not; names the settings.
+        """
+        settings = before.get("settings")
+        old = settings if isinstance(settings, dict) else {}
+        new = self._record["settings"]
+        changed = [name for name in new if old.get(name) != new[name]]
+        if changed or before.get("columns") != self._record["columns"]:
+            names = ", ".join(f"`{name}`" for name in changed)
+            names = names or "other columns, as of other classes or of videos"
+            raise RunError(
+                f"Expected the settings that the predictions in "
+                f"{shown(str(self.folder))} were made with, found others: {names}. "
+                "Give the same, or choose another `output`."
+            )
+
+    def _find_done(self, header: bytes, *, finished: bool) -> tuple[int, int]:
+        """Finds the sources that are whole, and returns where they end in both files.
+
+        The last one of a command that was stopped may be cut short anywhere, and after
+        a power cut either file may have less than the other.
+        """
+        if not self._has_begun(header):
+            return 0, 0
+        with (
+            open_regular(self.folder / TABLE_NAME) as table,
+            open_regular(self.folder / LINES_NAME) as lines,
+        ):
+            table.seek(len(header))
+            ends = (len(header), 0)
+            in_table = _groups(_table_rows(table, len(self.columns)), finished)
+            in_lines = _groups(_line_rows(lines), finished)
+            for one, other in zip(in_table, in_lines, strict=False):
+                if one[0] != other[0]:
+                    break
+                self.done.add(one[0])
+                ends = (one[1], other[1])
+        return ends
+
+    def _has_begun(self, header: bytes) -> bool:
+        """Returns whether there is a table, with the header that it should have.
+
+        Raises:
+            RunError: Somebody has changed or removed a file: the rest would be lost.
+        """
+        table, lines = self.folder / TABLE_NAME, self.folder / LINES_NAME
+        sizes = [path.stat().st_size if path.exists() else 0 for path in (table, lines)]
+        start = b""
+        if table.exists():
+            with open_regular(table) as file:
+                start = file.read(len(header))
+        if start == header and lines.exists():
+            return True
+        found = "another program's table"
+        if header.startswith(start):
+            # Stopped at once, or a power cut came before it was on the disk.
+            if sizes[0] <= len(header) and (table.exists() or not sizes[1]):
+                return False
+            found = "one missing"
+        raise RunError(
+            f"Expected {TABLE_NAME} and {LINES_NAME} in {shown(str(self.folder))} as "
+            f"this tool wrote them, found {found}. Put it back, or choose another "
+            "`output`."
+        )
+
+    def _rewrite_errors(self) -> None:
+        """Keeps the errors of sources that are done, such as of a video cut short.
+
+        The others are tried again.
+        """
+        path, kept = self.folder / ERRORS_NAME, []
+        with suppress(FileNotFoundError), open_regular(path) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            kept = [
+                row for row in csv.reader(text) if len(row) == 2 and row[0] in self.done
+            ]
+        write_csv(path, _ERROR_COLUMNS, kept)
+        self.failed = len(kept)
+
+
+class _Growing:
+    """A file that is lengthened by whole pieces."""
+
+    def __init__(self, path: Path, end: int) -> None:
+        """Opens or creates it, and forgets what is after `end`."""
+        self._path = path
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        self._file = os.fdopen(os.open(path, flags, 0o666), "rb+", buffering=0)
+        self._file.truncate(end)
+        self._file.seek(end)
+        self._end = self._before = end
+
+    def append(self, content: bytes) -> None:
+        """Writes at the end: all or nothing, as long as the process lives.
+
+        Raises:
+            OSError: It cannot be written; names the file.
+        """
+        rest = memoryview(content)
+        self._before = self._end
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except BaseException as error:
+            self.take_back()
+            if isinstance(error, OSError):
+                error.filename = str(self._path)
+            raise
+        self._end += len(content)
+
+    def take_back(self) -> None:
+        """Removes what was appended last."""
+        with suppress(OSError):
+            self._file.truncate(self._before)
+            self._file.seek(self._before)
+            self._end = self._before
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def written(name: str) -> str:
+    """Returns a name as it is in the files: it may be in no known encoding."""
+    # Before Python 3.13 a table is not read back with the latter.
+    return name.encode("utf-8", "backslashreplace").decode().replace("\r", "\\r")
+
+
+def _groups(
+    rows: Iterator[tuple[str, int]], finished: bool
+) -> Iterator[tuple[str, int]]:
+    """Yields the sources that have all their rows, and where these end.
+
+    Args:
+        rows: The source of each row, and where the row ends.
+        finished: Whether the last source is whole too.
+    """
+    last, end = None, 0
+    for source, row_end in rows:
+        if last not in (None, source):
+            yield str(last), end
+        last, end = source, row_end
+    if finished and last is not None:
+        yield last, end
+
+
+def _table_rows(file: io.BufferedReader, columns: int) -> Iterator[tuple[str, int]]:
+    end = file.tell()
+
+    def lines() -> Iterator[str]:
+        nonlocal end
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            yield line.decode("utf-8")
+
+    with suppress(ValueError, csv.Error):
+        for row in csv.reader(lines(), strict=True):
+            if len(row) != columns:
+                return
+            yield row[0], end
+
+
+def _line_rows(file: io.BufferedReader) -> Iterator[tuple[str, int]]:
+    end = 0
+    with suppress(ValueError, TypeError, KeyError):
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            yield str(json.loads(line)["source"]), end
+
+
+def _rounded(name: str, value: Any) -> Any:
+    """Returns a value with as many digits as mean something."""
+    if isinstance(value, float):
+        return round(value, 1 if name in _BOX_COLUMNS else 6)
+    return value
+
+
+def _csv_text(rows: Sequence[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        writer.writerow([str(v).lower() if isinstance(v, bool) else v for v in row])
+    return text.getvalue().encode()

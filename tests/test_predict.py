@@ -1,0 +1,520 @@
+"""Predicting images: from a source to exact files, whatever is among them.
+
+A detector stands in that finds marks; the real one has tests of its own, and is run
+here by what is about privacy.
+"""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from emotion_cnn.cli import main
+from emotion_cnn.commands.predict import LIMITS
+from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.inference.detection import Detection
+from emotion_cnn.inference.saving import file_name
+
+
+class Marked:
+    """Finds a face of 24x40 at each pixel of pure red."""
+
+    def __init__(self, **settings: object) -> None:
+        self.settings = settings
+
+    def detect(self, photo):
+        red = (photo == (255, 0, 0)).all(axis=2)
+        return [
+            Detection((x - 20.0, y - 20.0, x + 20.0, y + 20.0), 0.9)
+            for x, y in sorted((x, y) for y, x in np.argwhere(red).tolist())
+        ]
+
+
+@pytest.fixture(autouse=True)
+def workplace(monkeypatch, tmp_path, own_environment):
+    """An empty working folder, and the detector that stands in."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("emotion_cnn.inference.detection.YuNet", Marked)
+    return folder
+
+
+def scene(*marks: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """A photo with a face around each mark."""
+    generator = np.random.default_rng(seed)
+    pixels = generator.integers(0, 200, (90, 120, 3), np.uint8)
+    for x, y in marks:
+        pixels[y, x] = (255, 0, 0)
+    return pixels
+
+
+def write(path: str, pixels: np.ndarray) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def table(folder: str = "out") -> list[dict[str, str]]:
+    text = Path(folder, "predictions.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def errors(folder: str = "out") -> dict[str, str]:
+    with Path(folder, "errors.csv").open(newline="", encoding="utf-8") as file:
+        return {row["source"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def files(folder: str = "out") -> set[str]:
+    found = (path for path in Path(folder).rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix() for path in found}
+
+
+TABLES = {"predictions.csv", "predictions.jsonl", "errors.csv", "predict.json"}
+TABLES |= {".emotion-cnn.lock"}
+
+
+@pytest.fixture
+def photos():
+    """Two photos of one name, and one without a face."""
+    write("photos/a.png", scene((30, 30), (80, 50)))
+    write("photos/b/a.png", scene((60, 40), seed=1))
+    write("photos/wall.png", scene())
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A folder with a small network whose answers differ from face to face."""
+    import keras
+
+    from emotion_cnn.models.architectures import Architecture, Convolution
+    from emotion_cnn.models.builder import build_model
+    from emotion_cnn.models.description import Network, NetworkDescription
+    from emotion_cnn.models.pair import write_pair
+
+    keras.utils.set_random_seed(0)
+    description = NetworkDescription()
+    model = build_model(Architecture(((Convolution(4),),) * 4, (8,)), description)
+    folder = tmp_path_factory.mktemp("network")
+    write_pair(folder, Network(model, description))
+    return folder
+
+
+@pytest.fixture
+def predict(network):
+    """Runs the command with a small network; returns the exit code."""
+
+    def run(*arguments: object) -> int:
+        words = [str(argument) for argument in arguments]
+        return main(["predict", "--weights", str(network), *words])
+
+    return run
+
+
+# --- What a command leaves ---
+
+
+def test_a_folder_of_photos(predict, photos, capsys):
+    before = {path: path.read_bytes() for path in Path("photos").rglob("*.png")}
+    Path("photos/bad.jpg").write_bytes(b"no image")
+    code = predict("--source=photos", "--output=out", "--save=images,faces,sheet")
+    assert code == 2
+    two, one, none = (
+        file_name(str(Path("photos", name)))
+        for name in ("a.png", "b/a.png", "wall.png")
+    )
+    assert len({two, one}) == 2
+    assert files() == TABLES | {
+        *("contact-sheet-001.png", f"images/{two}.jpg", f"images/{one}.jpg"),
+        *(f"images/{none}.jpg", f"faces/{two}-1.png", f"faces/{two}-2.png"),
+        f"faces/{one}-1.png",
+    }
+    rows = table()
+    places = [(row["source"], row["face"]) for row in rows]
+    a, b, wall = (str(Path("photos", n)) for n in ("a.png", "b/a.png", "wall.png"))
+    assert places == [(a, "1"), (a, "2"), (wall, ""), (b, "1")]
+    assert [row["left"] for row in rows] == ["10.0", "60.0", "", "40.0"]
+    assert [row["emotion"] for row in rows if not row["face"]] == ["no face"]
+    for row in rows:
+        if row["face"]:
+            shares = [float(row[name]) for name in EMOTIONS]
+            assert sum(shares) == pytest.approx(1, abs=1e-5)
+            assert row["emotion"] == EMOTIONS[int(np.argmax(shares))]
+            assert float(row["confidence"]) == max(shares)
+            assert row["unsure"] == str(max(shares) < 0.5).lower()
+    bad = str(Path("photos/bad.jpg"))
+    reason = "not a JPEG, PNG, WebP, BMP, TIFF or GIF image"
+    assert errors() == {bad: reason}
+    said = capsys.readouterr()
+    assert (
+        f"error: Expected sources that can be read, found 1 that cannot: {bad}: "
+        in (said.err)
+    )
+    assert LIMITS in said.out
+    assert f"{wall}: no face\n" in said.out
+    assert "3 images: 3 faces (" in said.out
+    assert "1 without a face; " in said.out
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_crops_that_were_saved_are_predicted_alike(predict, photos):
+    assert predict("--source=photos", "--output=out", "--save=faces") == 0
+    code = predict("--source=out/faces/*", "--faces=cropped", "--output=again")
+    assert code == 0
+    found = sorted([row[name] for name in EMOTIONS] for row in table() if row["face"])
+    again = table("again")
+    assert sorted([row[name] for name in EMOTIONS] for row in again) == found
+    assert {row["left"] for row in again} == {""}
+    assert {row["score"] for row in again} == {""}
+
+
+def test_no_face_is_no_failure(predict, capsys):
+    write("wall.png", scene())
+    assert predict("--source=wall.png", "--save=none") == 0
+    out = capsys.readouterr().out
+    assert "wall.png: no face\n1 image: 0 faces (0 unsure), 1 without a face" in out
+    [folder] = Path("runs").iterdir()
+    assert folder.name.endswith("-predict")
+    assert files(str(folder)) == TABLES
+
+
+def test_settings_reach_the_answers(predict, photos):
+    flags = ("--source=photos", "--save=none")
+    assert predict(*flags, "--output=sure", "--unsure-below=0") == 0
+    assert predict(*flags, "--output=unsure", "--unsure-below=1") == 0
+    assert {row["unsure"] for row in table("sure") if row["face"]} == {"false"}
+    assert {row["unsure"] for row in table("unsure") if row["face"]} == {"true"}
+    assert predict(*flags, "--output=flip", "--tta=flip") == 0
+    assert [row["happy"] for row in table("flip")] != [
+        r["happy"] for r in table("sure")
+    ]
+    record = json.loads(Path("flip/predict.json").read_text())
+    assert record["settings"]["tta"] == "flip"
+
+
+def test_a_pattern_and_a_list_on_standard_input(predict, photos, monkeypatch):
+    code = predict("--source=photos", "--pattern=w*", "--output=out")
+    assert code == 0
+    assert [row["source"] for row in table()] == [str(Path("photos/wall.png"))]
+    lines = io.TextIOWrapper(io.BytesIO(b"photos/b/a.png\nphotos/wall.png\n"))
+    monkeypatch.setattr(sys, "stdin", lines)
+    assert predict("--source=-", "--output=listed") == 0
+    listed = [row["source"] for row in table("listed")]
+    assert listed == ["photos/b/a.png", "photos/wall.png"]
+
+
+def test_shards_together_predict_all_once(predict, photos):
+    found = []
+    for number in (1, 2):
+        output = f"part-{number}"
+        shard = f"--shard={number}/2"
+        assert predict("--source=photos", shard, "--output", output) == 0
+        found += [row["source"] for row in table(output)]
+    assert predict("--source=photos", "--output=whole") == 0
+    assert sorted(found) == sorted(row["source"] for row in table("whole"))
+
+
+def test_an_output_folder_among_the_photos_is_not_predicted(predict, photos, capsys):
+    flags = ("--source=photos", "--save=images,faces")
+    for number in (1, 2):
+        assert predict(*flags, f"--output=photos/out{number}") == 0
+        assert "3 images: 3 faces" in capsys.readouterr().out
+
+
+def test_explanations_are_drawn(predict, photos):
+    flags = ("--source=photos/a.png", "--save=images,sheet")
+    sizes = {}
+    for name, more in {
+        "plain": (),
+        "explained": ("--explain",),
+        "occlusion": ("--explain", "--explain-method=occlusion", "--explain-class=sad"),
+    }.items():
+        assert predict(*flags, "--output", name, *more) == 0
+        [image] = Path(name, "images").iterdir()
+        with Image.open(image) as opened:
+            sizes[name] = opened.width
+    assert sizes["plain"] < sizes["explained"] == sizes["occlusion"]
+    one, other = (
+        np.asarray(Image.open(f"{name}/contact-sheet-001.png"))
+        for name in ("explained", "occlusion")
+    )
+    assert (one != other).any()
+
+
+# --- Stopped and resumed ---
+
+
+def write_many(count: int) -> None:
+    for number in range(count):
+        write(f"many/{number:02}.png", scene((30 + number, 40), seed=number))
+
+
+def answers(folder: str) -> tuple[bytes, bytes]:
+    names = ("predictions.csv", "predictions.jsonl")
+    csv_text, lines = (Path(folder, name).read_bytes() for name in names)
+    return csv_text, lines
+
+
+def test_ctrl_c_keeps_what_is_done_and_resuming_does_the_rest(
+    predict, monkeypatch, capsys
+):
+    write_many(24)
+    assert predict("--source=many", "--output=whole", "--save=none") == 0
+    seen = []
+
+    class Interrupted(Marked):
+        def detect(self, photo):
+            seen.append(1)
+            if len(seen) == 22:
+                raise KeyboardInterrupt
+            return super().detect(photo)
+
+    flags = ("--source=many", "--output=out", "--save=images,sheet")
+    with monkeypatch.context() as patch:
+        patch.setattr("emotion_cnn.inference.detection.YuNet", Interrupted)
+        assert predict(*flags) == 130
+    error = capsys.readouterr().err
+    done = len(table())
+    assert 16 <= done < 24
+    assert f"{done} images done and kept. The same command goes on from there" in error
+    assert error.endswith("--output out --resume\n\nStopped.\n")
+    assert predict(*flags, "--resume") == 0
+    assert f"{done - 1} of 24 sources are done already." in capsys.readouterr().out
+    assert answers("out") == answers("whole")
+    assert len(list(Path("out/images").iterdir())) == 24
+    assert len(list(Path("out").glob("contact-sheet-*.png"))) == 2
+    assert predict(*flags, "--resume") == 0
+    assert "24 of 24 sources are done already." in capsys.readouterr().out
+    assert answers("out") == answers("whole")
+
+
+def test_resuming_tries_again_what_could_not_be_read(predict, photos):
+    Path("photos/c.png").write_bytes(b"no image")
+    flags = ("--source=photos", "--output=out", "--resume")
+    assert predict(*flags) == 2
+    write("photos/c.png", scene((30, 30)))
+    assert predict(*flags) == 0
+    assert errors() == {}
+    assert table()[-1]["source"] == str(Path("photos/c.png"))
+
+
+def test_resuming_with_other_answers(predict, photos, fails, network):
+    assert predict("--source=photos", "--output=out") == 0
+    flags = ("predict", "--weights", network, "--source=photos", "--output=out")
+    message = fails(*flags, "--resume", "--tta=flip")
+    assert "found others: --tta. Give the same, or choose another --output." in message
+    message = fails(*flags)
+    assert "Expected an empty or new folder for results, but out holds" in message
+
+
+def test_strict_stops_at_the_first(predict, photos, fails, network):
+    Path("photos/aa.png").write_bytes(b"no image")
+    flags = ("--weights", network, "--source=photos", "--output=out", "--strict")
+    message = fails("predict", *flags)
+    assert "Expected sources that can be read, as --strict says, found " in message
+    assert "aa.png: not a JPEG" in message
+    assert "What was done before is kept in out" in message
+    assert [row["source"] for row in table()] == 2 * [str(Path("photos/a.png"))]
+
+
+def test_a_full_disk_keeps_what_is_done(predict, fails, network):
+    resource = pytest.importorskip("resource")
+    write_many(24)
+    flags = ("--weights", network, "--source=many", "--output=out", "--save=none")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1]))
+    try:
+        message = fails("predict", *flags)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert message.startswith("Expected room for results, but out/predictions.jsonl ")
+    assert "make room and go on with --output out and --resume." in message
+    assert 0 < len(table()) < 24
+    assert predict(*flags[2:], "--resume") == 0
+    assert len(table()) == 24
+
+
+# --- Images of every kind ---
+
+
+def encoded(pixels: np.ndarray, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def converted(mode: str, kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(scene()).convert(mode).save(file, kind)
+    return file.getvalue()
+
+
+def animated() -> bytes:
+    file = io.BytesIO()
+    frames = [Image.fromarray(scene(seed=seed)) for seed in range(3)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+WHOLE = encoded(scene(), "JPEG")
+READ = {
+    "one pixel": encoded(np.zeros((1, 1, 3), np.uint8), "PNG"),
+    "one row": encoded(np.zeros((1, 300, 3), np.uint8), "PNG"),
+    "alpha": converted("RGBA", "PNG"),
+    "palette": converted("P", "PNG"),
+    "CMYK": converted("CMYK", "JPEG"),
+    "16 bits": encoded(np.full((90, 120), 40_000, np.uint16), "PNG"),
+    "animated GIF": animated(),
+    "panorama": encoded(np.zeros((200, 20_000, 3), np.uint8), "JPEG"),
+}
+NOT_READ = {
+    "text": (b"no image", "not a JPEG, PNG, WebP, BMP, TIFF or GIF image"),
+    "empty": (b"", "empty file"),
+    "cut": (WHOLE[: len(WHOLE) // 2], "corrupt JPEG data: the file ends early"),
+    "HTML": (b"<html><img src='http://example.org/a.png'>", "not a JPEG, PNG"),
+}
+
+
+@pytest.mark.parametrize("faces", ["detect", "cropped"])
+def test_images_of_every_kind(predict, faces, capsys):
+    Path("kinds").mkdir()
+    for name, content in READ.items():
+        Path("kinds", f"{name}.jpg").write_bytes(content)
+    flags = ("--source=kinds", "--output=out", "--save=images,sheet")
+    assert predict(*flags, "--faces", faces) == 0
+    expected = sorted(str(Path("kinds", f"{name}.jpg")) for name in READ)
+    assert [row["source"] for row in table()] == expected
+    assert {row["face"] for row in table()} == {"" if faces == "detect" else "1"}
+    assert len(list(Path("out/images").iterdir())) == len(READ)
+
+
+def test_a_list_with_all_that_cannot_be_read(predict, photos, capsys):
+    expected = {}
+    for name, (content, reason) in NOT_READ.items():
+        Path(f"{name}.jpg").write_bytes(content)
+        expected[f"{name}.jpg"] = reason
+    expected |= {"missing.jpg": "No such file", "photos": "not a regular file"}
+    expected |= {"photos/wall.png/x": "Not a directory", "https://a.b/c": "network"}
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("pipe.jpg")
+        expected["pipe.jpg"] = "not a regular file"
+        Path("loop.jpg").symlink_to("loop.jpg")
+        expected["loop.jpg"] = "Too many levels of symbolic links"
+    lines = [*expected, "photos/wall.png"]
+    Path("names.txt").write_text("\n".join(lines))
+    assert predict("--source=@names.txt", "--output=out") == 2
+    found = errors()
+    assert found.keys() == expected.keys()
+    for name, reason in expected.items():
+        assert reason in found[name]
+        assert "\n" not in found[name]
+    assert [row["source"] for row in table()] == ["photos/wall.png"]
+    error = capsys.readouterr().err
+    assert f"found {len(expected)} that cannot: text.jpg: not a JPEG" in error
+    assert f"; and {len(expected) - 3} more. out" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_names_that_are_no_utf_8(predict, capsys):
+    name = os.fsdecode(b"photos/caf\xe9\n.png")
+    write(name, scene((30, 30)))
+    Path(os.fsdecode(b"photos/bad\xff.png")).write_bytes(b"")
+    flags = ("--source=photos", "--output=out", "--save=images,faces,sheet", "--resume")
+    for _ in range(2):
+        assert predict(*flags) == 2
+        [row] = table()
+        assert row["source"] == "photos/caf\\udce9\n.png"
+        assert errors() == {"photos/bad\\udcff.png": "empty file"}
+    out = capsys.readouterr().out
+    assert "'photos/caf\\udce9\\n.png': 1 face: " in out
+    assert "1 of 2 sources are done already." in out
+
+
+# --- What cannot be ---
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "--source is missing: name an image, a folder"),
+        (("--source=nowhere",), "found nothing named nowhere. Check its spelling"),
+        (("--source=photos", "--save=image"), "--save names images, faces, sheet,"),
+        (("--source=photos", "--shard=4/3"), "--shard is a part of so many, 1/16"),
+        (("--source=photos", "--resume"), "name it with --output."),
+        (("--source=photos", "--output=photos"), "Expected another folder for the"),
+        (("--source=photos/a.png", "--pattern=*"), "--pattern chooses among the files"),
+        (("--source=photos", "--explain-class=sad"), "--explain-class needs --explain"),
+        (
+            ("--source=photos", "--explain", "--save=faces"),
+            "found --save faces. Add images or sheet.",
+        ),
+        (
+            ("--source=photos", "--explain", "--explain-class=tired"),
+            "--explain-class is one of angry, disgust",
+        ),
+        (("--source=photos", "--unsure-below=2"), "--unsure-below is a number from 0"),
+        (("--source=photos", "--weights=nowhere"), "nowhere"),
+        (("--source=photos", "--labels=ferplus"), "--labels is one of original"),
+        (("--source=photos", "--output=photos/a.png"), "it is a file"),
+    ],
+)
+def test_settings_that_cannot_be(fails, photos, network, flags, message):
+    weights = () if "--weights=nowhere" in flags else ("--weights", network)
+    before = files(".")
+    assert message in fails("predict", *weights, *flags)
+    assert files(".") == before
+
+
+def test_the_limits_are_in_the_help(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["predict", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert LIMITS.split(" (")[0] in text
+    assert "docs/model-card.md" in text
+
+
+# --- Privacy ---
+
+WITHOUT_NETWORK = """
+import os
+import sys
+
+def forbid(event, arguments):
+    if event.startswith("socket.") and event not in ("socket.__new__", "socket.bind"):
+        os.write(2, f"NETWORK: {event} {arguments}".encode())
+        os._exit(99)
+    if event == "import" and arguments[0] == "onnxruntime":
+        assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+
+sys.addaudithook(forbid)
+from emotion_cnn.cli import main
+for arguments in (["--source=photos"], ["--source=photos", "--faces=cropped"]):
+    flags = ["--save=images,faces,sheet", "--explain", "--output", arguments[-1][2:]]
+    assert main(["predict", *arguments, *flags]) == 0
+assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+"""
+
+
+@pytest.mark.slow
+def test_nothing_is_asked_of_a_network(photos, workplace):
+    """The shipped network and the real detector, from their import to the answers."""
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(WITHOUT_NETWORK)],
+        cwd=workplace,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert "NETWORK" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert len(table("faces=cropped")) == 3
