@@ -19,6 +19,7 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
+import videos
 from PIL import Image
 
 import emotion_cnn
@@ -189,6 +190,7 @@ def small_data(tmp_path_factory, shared_networks):
     paths = sorted(faces.glob("t*/*/*.png"))
     shutil.copy(paths[0], folder / "face.png")
     (folder / "names.txt").write_text("face.png\n")
+    videos.write(folder / "talk.mp4", videos.varying_times(10))
     rows: list[tuple[object, ...]] = [("image", "row")]
     with zipfile.ZipFile(folder / "archive.zip", "w") as archive:
         for path in paths:

@@ -23,6 +23,7 @@ KINDS = {
     "ts": "libx264",
     "avi": "mjpeg",
     "mpg": "mpeg2video",
+    "wmv": "wmv2",
 }
 
 
@@ -309,6 +310,26 @@ def test_a_strangers_name_does_not_reach_the_terminal(tmp_path):
 def test_errors_of_the_reader_of_frames_are_its_own(whole):
     with pytest.raises(OSError, match="full"), open_video(whole):
         raise OSError(errno.ENOSPC, "full")
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "avi", "ts", "wmv"])
+def test_random_damage_is_an_error_of_ours_or_none(tmp_path, capfd, kind):
+    times = range(0, 800, 40)
+    path = videos.write(tmp_path / f"whole.{kind}", times, codec=KINDS[kind])
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    ends = set()
+    for case in range(40):
+        damaged = np.frombuffer(content, np.uint8).copy()
+        within = len(content) if case % 2 else 900
+        places = rng.integers(12, within, rng.choice([1, 5, 50]))
+        damaged[places] = rng.choice([0, 255, rng.integers(256)], len(places))
+        path.write_bytes(damaged.tobytes())
+        frames, error = read(path, start=0.3 * (case % 3 == 0))
+        assert len(frames) <= 100
+        ends.add(error is None)
+    assert ends == {True, False}
+    assert capfd.readouterr() == ("", ""), "the libraries print lines of their own"
 
 
 def test_memory_does_not_grow_with_the_video(tmp_path):

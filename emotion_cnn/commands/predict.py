@@ -13,27 +13,24 @@ Examples of settings:
 import contextlib
 import hashlib
 import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.backend import use_backend
+from emotion_cnn.commands.predict_job import Job, counted, showing_progress
 from emotion_cnn.commands.predict_settings import ANSWERS_DEPEND_ON, PredictSettings
-from emotion_cnn.errors import ConfigError, DataError, RunError
+from emotion_cnn.errors import ConfigError, RunError
 from emotion_cnn.settings import from_keywords
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from emotion_cnn.inference.analysis import Analyzer, Face
+    from emotion_cnn.inference.analysis import Face
     from emotion_cnn.inference.classifier import Classifier
     from emotion_cnn.inference.detection import Detector
-    from emotion_cnn.inference.predictions import Predictions
-    from emotion_cnn.inference.saving import Saver
     from emotion_cnn.inference.sources import Source
 
 LIMITS = (
@@ -41,11 +38,6 @@ LIMITS = (
     "(docs/model-card.md)."
 )
 SETTINGS = (PredictSettings,)
-
-_LINES_SHOWN = 20
-_REASONS_SHOWN = 3
-# A log wants few lines of progress, and none of what is done at once.
-_LOG_SECONDS = 60
 
 
 def run(**keywords: Any) -> Path:
@@ -115,143 +107,11 @@ def run(**keywords: Any) -> Path:
     return folder
 
 
-@dataclass
-class _Tally:
-    """What has been found, and what could not be read."""
-
-    images: int = 0
-    frames: int = 0
-    faces: int = 0
-    unsure: int = 0
-    without_face: int = 0
-    failures: list[str] = field(default_factory=list)
-    failed: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def count(self, faces: Sequence["Face"], *, is_frame: bool = False) -> None:
-        self.images += not is_frame
-        self.frames += is_frame
-        self.faces += len(faces)
-        self.unsure += sum(face.unsure for face in faces)
-        self.without_face += not faces
-
-    def fail(self, text: str) -> None:
-        self.failed += 1
-        if len(self.failures) < _REASONS_SHOWN:
-            self.failures.append(text)
-
-    @property
-    def done(self) -> str:
-        """How many images and frames, in words."""
-        parts = [counted(self.images, "image")] if self.images else []
-        parts += [counted(self.frames, "frame")] if self.frames else []
-        return " and ".join(parts) or "0 images"
-
-    def __str__(self) -> str:
-        seconds = max(time.monotonic() - self.started, 1e-6)
-        rate = (self.images + self.frames) / seconds
-        return (
-            f"{self.done}: {counted(self.faces, 'face')} "
-            f"({self.unsure:,} unsure), {self.without_face:,} without a face; "
-            f"{rate:.1f} per second."
-        )
-
-    def raise_for_failures(self, folder: Path) -> None:
-        """Raises a `DataError` if there was a source that could not be read."""
-        if not self.failed:
-            return
-        from emotion_cnn.files import shown
-        from emotion_cnn.inference.predictions import ERRORS_NAME
-
-        more = self.failed - len(self.failures)
-        raise DataError(
-            f"Expected sources that can be read, found {self.failed:,} that cannot: "
-            + "; ".join(self.failures)
-            + (f"; and {more:,} more" if more else "")
-            + f". {shown(str(folder / ERRORS_NAME))} has them all, and the answers of "
-            "the others are kept."
-        )
-
-
-@dataclass
-class Job:
-    """A command at work: what it needs for every source, and what it has found."""
-
-    settings: PredictSettings
-    folder: Path
-    analyzer: "Analyzer"
-    results: "Predictions"
-    saver: "Saver"
-    tally: _Tally = field(default_factory=_Tally)
-    lines: int = 0
-
-    @contextlib.contextmanager
-    def kept_whatever_happens(self) -> Iterator[None]:
-        """Says where everything is that was done before a block ended early.
-
-        Raises:
-            RunError: Results could not be written, as on a full disk.
-        """
-        from emotion_cnn.files import shown
-
-        try:
-            with contextlib.closing(self.saver):
-                yield
-        except OSError as error:
-            name = shown(str(error.filename or self.folder))
-            raise RunError(
-                f"Expected room for results, but {name} cannot be written: "
-                f"{error.strerror or error}. What was done before is kept: make room "
-                f"and go on with `output={self.folder}` and `resume=True`."
-            ) from error
-        except KeyboardInterrupt:
-            print(
-                f"\n{self.tally.done} done and kept. The same command goes on from "
-                f"there with --output {self.folder} --resume",
-                file=sys.stderr,
-            )
-            raise
-
-    def say(self, text: str) -> None:
-        """Shows a line on standard output, unless there were many."""
-        from tqdm import tqdm
-
-        self.lines += 1
-        if self.lines > _LINES_SHOWN + 1:
-            return
-        if self.lines == _LINES_SHOWN + 1:
-            text = "... (more in the files)"
-        if sys.stderr.isatty():
-            # Moves the line of progress out of the way.
-            tqdm.write(text, file=sys.stdout)
-        else:
-            print(text)
-
-    def fail(self, source: "Source", reason: str) -> None:
-        """Writes down that a source could not be read.
-
-        Raises:
-            DataError: It was to be `strict`.
-        """
-        from emotion_cnn.files import shown
-
-        self.results.fail(source.name, reason)
-        text = f"{shown(source.name)}: {reason}"
-        self.tally.fail(text)
-        self.say(text)
-        if self.settings.strict:
-            raise DataError(
-                f"Expected sources that can be read, as `strict=True` says, found "
-                f"{text}. What was done before is kept in {shown(str(self.folder))}: "
-                "fix it or leave it out, and go on with `resume=True`."
-            )
-
-
 def _predict(job: Job, sources: Sequence["Source"]) -> None:
     """Predicts sources in their order."""
     from emotion_cnn.inference.sources import Kind
 
-    with _progress(len(sources)) as advance:
+    with showing_progress(len(sources)) as advance:
         for kind, group in groupby(sources, key=lambda each: each.kind):
             if kind is Kind.IMAGE:
                 _predict_images(job, group, advance)
@@ -293,11 +153,6 @@ def _answer(name: str, faces: Sequence["Face"]) -> str:
     return f"{shown(name)}: {counted(len(faces), 'face')}: {decisions}{more}"
 
 
-def counted(count: int, what: str) -> str:
-    """Returns a number of things in words."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def _read_photo(source: "Source") -> "np.ndarray | str":
     from emotion_cnn.data.images import decode_photo
     from emotion_cnn.files import open_regular
@@ -306,27 +161,6 @@ def _read_photo(source: "Source") -> "np.ndarray | str":
         return source.problem
     with open_regular(source.path) as file:
         return decode_photo(file)
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Any]:
-    """Shows progress, speed and time left on standard error.
-
-    Yields:
-        A function to call after each source.
-    """
-    from tqdm import tqdm
-
-    is_terminal = sys.stderr.isatty()
-    with tqdm(
-        total=total,
-        unit="image",
-        file=sys.stderr,
-        dynamic_ncols=is_terminal,
-        delay=0 if is_terminal else _LOG_SECONDS,
-        mininterval=0.2 if is_terminal else _LOG_SECONDS,
-    ) as bar:
-        yield bar.update
 
 
 def _find_sources(settings: PredictSettings) -> "tuple[list[Source], list[Source]]":

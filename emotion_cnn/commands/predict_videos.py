@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emotion_cnn.commands.predict import Job, counted
+from emotion_cnn.commands.predict_job import Job, counted
 from emotion_cnn.errors import DataError
 from emotion_cnn.files import shown
 from emotion_cnn.inference.camera import Camera, open_camera, open_window, why_no_window
 from emotion_cnn.inference.predictions import NO_FACE
 from emotion_cnn.inference.video import Video, open_video
-from emotion_cnn.inference.video_analysis import analyze_frames
+from emotion_cnn.inference.video_analysis import AnalyzedFrame, analyze_frames
 from emotion_cnn.inference.video_saving import saving_video
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ def predict_video(job: Job, source: "Source") -> None:
         job.fail(source, source.problem)
         return
     seen = _Seen()
-    problem = None
     try:
         with ExitStack() as stack:
             show = None
@@ -50,17 +49,17 @@ def predict_video(job: Job, source: "Source") -> None:
                 show = stack.enter_context(_live_window(source.name))
             _predict_frames(job, source, video, show, seen)
     except DataError as error:
-        problem = str(error)
+        seen.problem = str(error)
     except KeyboardInterrupt:
         # A camera has no other end where there is no window.
         if source.camera is None:
             raise
     if seen.frames:
         job.say(f"{shown(source.name)}: {seen}")
-    elif problem is None:
-        problem = "no frame between `start` and `end`"
-    if problem is not None:
-        job.fail(source, problem)
+    elif seen.problem is None:
+        seen.problem = "no frame between `start` and `end`"
+    if seen.problem is not None:
+        job.fail(source, seen.problem.removesuffix("."))  # As all reasons.
 
 
 def _predict_frames(
@@ -77,10 +76,7 @@ def _predict_frames(
         source: What the frames are of.
         video: Where they come from.
         show: Shows a frame, and returns whether to go on; None for no window.
-        seen: Where to count.
-
-    Raises:
-        DataError: They end too early.
+        seen: Where to count, and to say why they end too early.
     """
     settings = job.settings
     frames = video.frames(
@@ -102,7 +98,7 @@ def _predict_frames(
         ) as saver,
         _progress(source.name, length - settings.start) as advance,
     ):
-        for frame in analyzed:
+        for frame in _until_a_problem(analyzed, seen):
             needs_drawing = saver.needs_drawing or show is not None
             drawn = saver.draw(frame) if needs_drawing else None
             saver.add(frame, drawn)
@@ -126,9 +122,10 @@ def _predict_frames(
 
 @dataclass
 class _Seen:
-    """How many frames there were, and what their faces showed."""
+    """How many frames there were, what their faces showed, what was wrong."""
 
     frames: int = 0
+    problem: str | None = None
     decisions: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
@@ -138,6 +135,16 @@ class _Seen:
         )
         text = f"{counted(faces, 'face')}: {text}" if faces else NO_FACE
         return f"{counted(self.frames, 'frame')}, {text}"
+
+
+def _until_a_problem(
+    frames: Iterator[AnalyzedFrame], seen: _Seen
+) -> Iterator[AnalyzedFrame]:
+    """Yields frames, and ends where they do: what is saved of them is whole then."""
+    try:
+        yield from frames
+    except DataError as error:
+        seen.problem = str(error)
 
 
 @contextmanager

@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from itertools import repeat
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -229,12 +229,12 @@ class Video:
         self._file.seek(0)
         try:
             container = self._av.open(
-                self._file,
+                _QuietFile(self._file),
                 "r",
                 format=self._container,
                 options={**limits, "format_whitelist": str(self._container)},
                 metadata_errors="replace",
-                io_open=_refuse,
+                io_open=_nothing,
             )
         except (self._av.FFmpegError, ValueError, MemoryError) as error:
             raise DataError(
@@ -376,9 +376,24 @@ def _reason(error: BaseException) -> str:
     return shown(getattr(error, "strerror", None) or first_line(error))
 
 
-def _refuse(url: str, flags: int, options: dict[str, str]) -> None:
-    """Opens nothing that a video names."""
-    raise PermissionError("a video may not open other files")
+def _nothing(url: str, flags: int, options: dict[str, str]) -> IO[bytes]:
+    """Returns an empty file for whatever else a video names."""
+    return BytesIO()
+
+
+class _QuietFile:
+    """A file for PyAV, which prints the error when FFmpeg tries a place before it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.read = file.read
+        self.tell = file.tell
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(place, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
 
 
 def _container_of(beginning: bytes) -> str | None:
