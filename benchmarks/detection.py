@@ -170,8 +170,8 @@ def count(find: Find, photos: list[Photo], *, verbose: str | None = None) -> Cou
         left = list(boxes)
         missed = 0
         for face in photo.faces:
-            best = max(left, key=lambda box: _shared(box, face), default=None)
-            if best is not None and _shared(best, face) >= _SHARED:
+            best = max(left, key=lambda box: shared(box, face), default=None)
+            if best is not None and shared(best, face) >= _SHARED:
                 left.remove(best)
             else:
                 missed += 1
@@ -183,7 +183,7 @@ def count(find: Find, photos: list[Photo], *, verbose: str | None = None) -> Cou
     return counts
 
 
-def _shared(one: Box, other: Box) -> float:
+def shared(one: Box, other: Box) -> float:
     """Returns the intersection of two boxes over their union."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])

@@ -188,14 +188,17 @@ class YuNet:
         network.setInputSize((scaled_width, scaled_height))
         _, rows = network.detect(cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
         horizontal, vertical = width / scaled_width, height / scaled_height
-        for x, y, box_width, box_height, *_, score in () if rows is None else rows:
-            box = (
-                float(x) * horizontal,
-                float(y) * vertical,
-                float(x + box_width) * horizontal,
-                float(y + box_height) * vertical,
-            )
-            yield Detection(box, float(score))
+        for row in () if rows is None else rows:
+            x, y, box_width, box_height, *_, score = map(float, row)
+            # Of a few rows of pixels the network makes boxes without end.
+            if math.isfinite(box_width) and math.isfinite(box_height):
+                box = (
+                    x * horizontal,
+                    y * vertical,
+                    (x + box_width) * horizontal,
+                    (y + box_height) * vertical,
+                )
+                yield Detection(box, score)
 
     def _network(self) -> Any:
         """Returns the network of this thread."""

@@ -1,0 +1,237 @@
+"""Accuracy of faces that are found in photos and cropped, against that of originals.
+
+    python -m benchmarks.cropping --data FOLDER --photos FOLDER2
+
+Faces of FER2013's PrivateTest are enlarged or not, pasted at random places into photos
+without faces (those of benchmarks.detection), saved as JPEG of a random quality, and
+then read, found, cropped and classified as the tool does. The originals of the same
+faces are classified as they are.
+
+FER2013's crops end within the head: hair, ears and chin are cut. A pasted crop ends in
+the background instead, where a photo goes on with the head, and the detector sees a
+head with straight edges. Each face is therefore pasted twice: bare, and with margins,
+a quarter of its side wide, in which its edges go on and fade into the background. A
+photo's own margins are better than these; the bare ones are a lower bound.
+"""
+
+import argparse
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from benchmarks.detection import Photo, photos_of, shared
+from benchmarks.report import Row, argument_parser, show
+from emotion_cnn.data.images import Box, decode_photo
+from emotion_cnn.data.loading import load_test_data
+from emotion_cnn.data.splits import Split, official_parts
+from emotion_cnn.inference.cropping import crop_face
+from emotion_cnn.inference.detection import YuNet
+from emotion_cnn.inference.prediction import predict
+from emotion_cnn.models.pair import read_pair
+from emotion_cnn.models.shipped import shipped_folder
+
+_WIDTH, _HEIGHT = 640, 480
+_SIZES = ((48, 64), (64, 96), (96, 144), (144, 216), (216, 300))
+"""Sides of the pasted faces, from and up to, in pixels."""
+_WITHIN_FROM = 96
+_WITHIN = 1.5
+_QUALITIES = (40, 96)
+_MARGIN = 0.25
+# Of the pasted face and what is found; else it is a false face, and this one missed.
+_SHARED = 0.3
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A pasted face after the way through the tool.
+
+    Attributes:
+        face: Its place among the faces.
+        sizes: Its place in `_SIZES`.
+        has_margins: Whether it was pasted with margins.
+        pixels: uint8 `(size, size)`; None if it was not found.
+    """
+
+    face: int
+    sizes: int
+    has_margins: bool
+    pixels: np.ndarray | None
+
+
+def crops_of(
+    faces: np.ndarray, backgrounds: list[Photo], random: np.random.Generator
+) -> Iterator[Crop]:
+    """Yields each face twice, without margins and with them, found and cropped.
+
+    Args:
+        faces: uint8 `(n, size, size, 1)`.
+        backgrounds: Photos without faces.
+        random: Chooses sizes, places, qualities and backgrounds.
+    """
+    detector = YuNet()
+    for number, face in enumerate(faces):
+        kind = number % len(_SIZES)
+        side = int(random.integers(*_SIZES[kind]))
+        left = int(random.integers(0, _WIDTH - side))
+        top = int(random.integers(0, _HEIGHT - side))
+        quality = int(random.integers(*_QUALITIES))
+        background = _part_of(backgrounds[number % len(backgrounds)].pixels, random)
+        for margin in (0.0, _MARGIN):
+            photo = background.copy()
+            _paste(photo, face[:, :, 0], (left, top), side, margin=margin)
+            file = io.BytesIO()
+            photo.save(file, "JPEG", quality=quality)
+            file.seek(0)
+            pixels = decode_photo(file)
+            assert isinstance(pixels, np.ndarray), pixels  # noqa: S101
+            pasted: Box = (left, top, left + side, top + side)
+            boxes = [each.box for each in detector.detect(pixels)]
+            best = max(boxes, key=lambda box: shared(box, pasted), default=None)
+            crop = None
+            if best is not None and shared(best, pasted) >= _SHARED:
+                crop = crop_face(pixels, best, faces.shape[1])
+            yield Crop(number, kind, margin > 0, crop)
+
+
+def _part_of(pixels: np.ndarray, random: np.random.Generator) -> Image.Image:
+    """Returns a random part of a photo, of the size that faces are pasted into."""
+    image = Image.fromarray(pixels)
+    scale = max(_WIDTH / image.width, _HEIGHT / image.height)
+    size = (
+        max(_WIDTH, round(image.width * scale)),
+        max(_HEIGHT, round(image.height * scale)),
+    )
+    left = int(random.integers(0, size[0] - _WIDTH + 1))
+    top = int(random.integers(0, size[1] - _HEIGHT + 1))
+    part = (left, top, left + _WIDTH, top + _HEIGHT)
+    return image.resize(size, Image.Resampling.BICUBIC).crop(part)
+
+
+def _paste(
+    photo: Image.Image,
+    face: np.ndarray,
+    place: tuple[int, int],
+    side: int,
+    *,
+    margin: float,
+) -> None:
+    """Pastes a gray face of a side in pixels, its left upper corner at a place."""
+    image = Image.fromarray(face).resize((side, side), Image.Resampling.BICUBIC)
+    width = round(margin * side)
+    if not width:
+        photo.paste(image.convert("RGB"), place)
+        return
+    whole = Image.fromarray(np.pad(np.asarray(image), width, mode="edge"))
+    whole = whole.filter(ImageFilter.GaussianBlur(side / 24))
+    whole.paste(image, (width, width))
+    # From opaque at the face to transparent at the end of the margin.
+    away = np.arange(1, width + 1) / (width + 1)
+    ramp = np.concatenate([away, np.ones(side), away[::-1]])
+    mask = Image.fromarray((255 * np.minimum.outer(ramp, ramp)).astype(np.uint8))
+    place = (place[0] - width, place[1] - width)
+    photo.paste(whole.convert("RGB"), place, mask)
+
+
+def main() -> None:
+    """Measures, and prints the table."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="FER2013")
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="of the packages, as in benchmarks.detection",
+    )
+    parser.add_argument(
+        "--faces", type=int, default=1000, help="of PrivateTest (default: 1000)"
+    )
+    arguments = parser.parse_args()
+    test, _ = load_test_data(
+        arguments.data, labels="original", audit=None, skip_bad=False
+    )
+    backgrounds = [each for each in photos_of(arguments.photos) if not each.faces]
+    measure(test, backgrounds, arguments)
+
+
+def measure(
+    test: Split, backgrounds: list[Photo], arguments: argparse.Namespace
+) -> None:
+    """Crops and classifies.
+
+    Args:
+        test: Images with FER2013's names.
+        backgrounds: Photos without faces.
+        arguments: What the command line says.
+    """
+    random = np.random.default_rng(0)
+    places = random.permutation(official_parts(test)["PrivateTest"])[: arguments.faces]
+    faces, labels = test.images[places], test.labels[places]
+    network = read_pair(shipped_folder())
+
+    def is_right(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        found = predict(network, images, labels="original").argmax(axis=1)
+        return found == labels
+
+    original = is_right(faces, labels)
+    crops = list(crops_of(faces, backgrounds, random))
+    rows, notes = [], []
+    for has_margins in (False, True):
+        name = "with margins" if has_margins else "bare"
+        for first, last in _groups():
+            some = [
+                each
+                for each in crops
+                if each.has_margins == has_margins and first <= each.sizes <= last
+            ]
+            found = [
+                (each.face, each.pixels) for each in some if each.pixels is not None
+            ]
+            numbers = np.array([face for face, _ in found])
+            images = np.stack([pixels for _, pixels in found])[..., np.newaxis]
+            right = is_right(images, labels[numbers])
+            lost = 100 * (original[numbers].mean() - right.mean())
+            changed = original[numbers].astype(int) - right
+            error = 100 * changed.std() / np.sqrt(len(found))
+            what = f"{name}, {_SIZES[first][0]}-{_SIZES[last][1]} pixels"
+            accuracy, of_originals = (
+                100 * right.mean(),
+                100 * original[numbers].mean(),
+            )
+            # The target is for all of these sizes together.
+            is_target = first < last
+            rows += [
+                Row(f"{what}: found", "%", 100 * len(found) / len(some)),
+                Row(f"{what}: right", "%", accuracy, of_originals),
+                Row(
+                    f"{what}: points lost",
+                    "",
+                    lost,
+                    at_most=_WITHIN if is_target else None,
+                ),
+            ]
+            notes.append(
+                f"{what}: {len(some)} faces, standard error {error:.1f} points."
+            )
+    show(
+        f"{len(faces):,} faces of PrivateTest pasted into {len(backgrounds)} photos, "
+        "found and cropped, against the originals of those found",
+        rows,
+        notes=notes,
+        json=arguments.json,
+    )
+
+
+def _groups() -> list[tuple[int, int]]:
+    """Returns the first and last sizes of each row: one by one, and where it counts."""
+    from_target = [low for low, _ in _SIZES].index(_WITHIN_FROM)
+    single = [(place, place) for place in range(len(_SIZES))]
+    return [*single, (from_target, len(_SIZES) - 1)]
+
+
+if __name__ == "__main__":
+    main()
