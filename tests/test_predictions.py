@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -278,3 +279,32 @@ def test_a_full_disk_keeps_whole_what_is_there(tmp_path, classes, file):
         assert (table(tmp_path), lines(tmp_path)) == before
         results.write("c.jpg", [])
     assert table(tmp_path) == [*before[0], table(tmp_path)[1].replace("0.jpg", "c.jpg")]
+
+
+@pytest.mark.parametrize(
+    "name", ["predictions.csv", "predictions.jsonl", "errors.csv", "images", "pipe"]
+)
+def test_resuming_writes_through_no_link(tmp_path, name):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    with opened(out) as results:
+        results.write("a.jpg", [face(0.75)])
+    if name == "pipe":
+        os.mkfifo(out / "images")
+    elif (out / name).exists():
+        (out / name).rename(elsewhere)
+        (out / name).symlink_to(elsewhere)
+    else:
+        elsewhere.mkdir()
+        (out / name).symlink_to(elsewhere)
+    before = elsewhere.read_bytes() if elsewhere.is_file() else b""
+    with pytest.raises(RunError, match="is a link, a pipe or a device"):
+        opened(out, resume=True)
+    assert not elsewhere.is_file() or elsewhere.read_bytes() == before
+
+
+def test_resuming_tries_again_what_damaged_errors_said(tmp_path):
+    with opened(tmp_path / "out") as results:
+        results.write("a.jpg", [face(0.75)])
+    (tmp_path / "out" / "errors.csv").write_bytes(b"\xff\0\r\n" + 200_000 * b"a,")
+    with opened(tmp_path / "out", resume=True) as results:
+        assert results.failed == 0

@@ -11,7 +11,6 @@ Examples of settings:
 """
 
 import contextlib
-import hashlib
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -65,7 +64,7 @@ def run(**keywords: Any) -> Path:
         from emotion_cnn.inference.saving import Saver
         from emotion_cnn.inference.sources import Kind
 
-        classifier, digest = _load_classifier(settings)
+        classifier = _load_classifier(settings)
         analyzer = Analyzer(
             classifier,
             _make_detector(settings),
@@ -79,7 +78,7 @@ def run(**keywords: Any) -> Path:
             Predictions(
                 folder,
                 classifier.classes,
-                answers | {"weights": digest},
+                answers | {"weights": classifier.weights_sha256},
                 smoothed=settings.smoothing > 0
                 # Of all shards, so that their tables have the same columns.
                 and any(each.kind is not Kind.IMAGE for each in found),
@@ -201,10 +200,8 @@ def _output_folder(settings: PredictSettings) -> Path:
     return folder
 
 
-def _load_classifier(settings: PredictSettings) -> "tuple[Classifier, str]":
-    """Returns the network, and the SHA-256 of its weights."""
+def _load_classifier(settings: PredictSettings) -> "Classifier":
     from emotion_cnn.inference.classifier import load
-    from emotion_cnn.models.pair_files import WEIGHTS_NAME
     from emotion_cnn.models.shipped import default_folder
     from emotion_cnn.training.run_folder import run_or_folder
 
@@ -216,15 +213,13 @@ def _load_classifier(settings: PredictSettings) -> "tuple[Classifier, str]":
     classifier = load(
         folder, class_order=settings.class_order, input_range=settings.input_range
     )
-    with (folder / WEIGHTS_NAME).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     name = settings.explain_class
     if name is not None and name not in classifier.classes:
         raise ConfigError(
             f"`explain_class` is one of {', '.join(classifier.classes)}; found "
             f"{name[:50]!a}."
         )
-    return classifier, digest
+    return classifier
 
 
 def _make_detector(settings: PredictSettings) -> "Detector | None":

@@ -84,6 +84,7 @@ class Classifier:
         label_sets: The label sets that the network predicts: `original` (FER2013's
             labels), `ferplus` (the majority of FER+'s votes).
         input_size: Height and width, in pixels, that images are converted to.
+        weights_sha256: Of the file of its weights.
     """
 
     def __init__(self, network: Network) -> None:
@@ -92,6 +93,7 @@ class Classifier:
         self.classes = network.description.classes
         self.label_sets = network.description.label_sets
         self.input_size = network.description.input_size
+        self.weights_sha256 = network.weights_sha256
 
     def __repr__(self) -> str:
         """Says what is classified."""

@@ -18,6 +18,7 @@ from emotion_cnn.errors import RunError
 from emotion_cnn.files import (
     LOCK_NAME,
     folder_to_disk,
+    is_plain_file,
     open_regular,
     read_json,
     shown,
@@ -93,6 +94,7 @@ class Predictions:
         ends = (0, 0)
         before = self._read_record() if resume else None
         if before is not None:
+            self._check_without_links()
             self._check_same(before)
             ends = self._find_done(header, finished=before.get("finished") is True)
         self._rewrite_errors()
@@ -104,6 +106,16 @@ class Predictions:
         errors = folder / ERRORS_NAME
         self._errors = _Growing(errors, errors.stat().st_size)
         folder_to_disk(folder)
+
+    def _check_without_links(self) -> None:
+        """Raises a `RunError` where writing on would change what lies elsewhere."""
+        for path in self.folder.iterdir():
+            if path.is_symlink() or not (path.is_dir() or is_plain_file(path)):
+                raise RunError(
+                    f"Expected files and folders in {shown(str(self.folder))}, found "
+                    f"{shown(path.name)}, which is a link, a pipe or a device. Remove "
+                    "it, or choose another `output`."
+                )
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -309,7 +321,11 @@ class Predictions:
         The others are tried again.
         """
         path, kept = self.folder / ERRORS_NAME, []
-        with suppress(FileNotFoundError), open_regular(path) as file:
+        # What is no table any more says nothing: its sources are tried again.
+        with (
+            suppress(FileNotFoundError, UnicodeDecodeError, csv.Error),
+            open_regular(path) as file,
+        ):
             text = io.TextIOWrapper(file, encoding="utf-8", newline="")
             kept = [
                 row for row in csv.reader(text) if len(row) == 2 and row[0] in self.done
@@ -322,9 +338,14 @@ class _Growing:
     """A file that is lengthened by whole pieces."""
 
     def __init__(self, path: Path, end: int) -> None:
-        """Opens or creates it, and forgets what is after `end`."""
+        """Opens or creates it, and forgets what is after `end`.
+
+        Raises:
+            OSError: It cannot be written.
+        """
         self._path = path
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        flags = os.O_RDWR | os.O_CREAT
+        flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         self._file = os.fdopen(os.open(path, flags, 0o666), "rb+", buffering=0)
         self._file.truncate(end)
         self._file.seek(end)

@@ -106,11 +106,14 @@ class Network:
         description: Says what these numbers mean.
         is_described: Whether the network's own file says so, or the description is
             what networks of FER2013 have always been.
+        weights_sha256: Of the file of weights that it was read from; empty for one
+            that was read from none.
     """
 
     model: "keras.Model"
     description: NetworkDescription
     is_described: bool = True
+    weights_sha256: str = ""
 
 
 def parse_description(values: Any) -> NetworkDescription:

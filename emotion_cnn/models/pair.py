@@ -171,7 +171,7 @@ def load_pair(
         check_probabilities(outputs, network.description, images=1)
     except ModelError as error:
         raise ModelError(f"{shown(str(path))}, on a gray image: {error}") from error
-    return network
+    return replace(network, weights_sha256=files.digest)
 
 
 def _build(

@@ -29,8 +29,7 @@ from emotion_cnn.inference.prediction import predict
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import Network, NetworkDescription
-from emotion_cnn.models.pair import load_pair, publish_pair, write_pair
-from emotion_cnn.models.pair_files import open_pair
+from emotion_cnn.models.pair import publish_pair, read_pair, write_pair
 from emotion_cnn.models.weights import divide_logits, start_from
 from emotion_cnn.training.augmentation import with_augmentation
 from emotion_cnn.training.fitting import (
@@ -102,9 +101,8 @@ def read_initial_weights(
     """
     description = NetworkDescription(tuple(classes), label_sets=tuple(label_sets))
     network = _untrained(recipe, description)
-    with open_pair(folder) as files:
-        trained = load_pair(files)
-        start_from(network, trained)
+    trained = read_pair(folder)
+    start_from(network, trained)
     arrays = network.model.get_weights()
     if description.classes != trained.description.classes:
         _log.info(
@@ -113,7 +111,7 @@ def read_initial_weights(
             ", ".join(trained.description.classes),
         )
         arrays = arrays[: -len(network.model.get_layer("emotions").weights)]
-    return InitialWeights(arrays, files.digest)
+    return InitialWeights(arrays, trained.weights_sha256)
 
 
 def fit_and_evaluate(
