@@ -220,6 +220,18 @@ def test_a_timeline_draws_the_longest_of_many_tracks():
     assert figure.get_suptitle().endswith("(the 8 longest of 20 tracks)")
 
 
+def test_a_timeline_of_very_many_tracks_forgets_the_shortest(monkeypatch):
+    monkeypatch.setattr("emotion_cnn.inference.timeline._MOST_TRACKS_KEPT", 20)
+    timeline = Timeline(CLASSES)
+    for number in range(300):
+        # Track 1 all the time, 2 to 9 for a while, and each second one that passes by.
+        tracks = [1, *range(2, 10 if number < 10 else 2), 100 + number // 2]
+        timeline.add(number / 10, [face(track, (0.5, 0.3, 0.2)) for track in tracks])
+    figure = timeline.figure()
+    assert list(drawn(figure)) == ["all faces", *(f"track {t}" for t in range(1, 9))]
+    assert figure.get_suptitle().endswith("(the 8 longest of 159 tracks)")
+
+
 class FakeOpenCV(types.ModuleType):
     """As much of OpenCV as cameras and windows need."""
 
