@@ -191,7 +191,7 @@ class YuNet:
         for row in () if rows is None else rows:
             x, y, box_width, box_height, *_, score = map(float, row)
             # Of a few rows of pixels the network makes boxes without end.
-            if math.isfinite(box_width) and math.isfinite(box_height):
+            if all(map(math.isfinite, (x, y, box_width, box_height))):
                 box = (
                     x * horizontal,
                     y * vertical,
