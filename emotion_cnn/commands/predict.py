@@ -53,21 +53,27 @@ def run(**keywords: Any) -> Path:
             the end, an image could not be read: the others' answers are there then.
     """
     settings = PredictSettings(**from_keywords(SETTINGS, keywords))
+    from emotion_cnn.extras import check_installed
     from emotion_cnn.files import locked, removed_if_empty
+    from emotion_cnn.inference.sources import Kind
 
     # Before what takes seconds, so that nobody waits for a name misspelt.
     found, sources = _find_sources(settings)
+    kinds = {each.kind for each in found}
+    if Kind.VIDEO in kinds:
+        check_installed("av", extra="predict")
     with removed_if_empty(_output_folder(settings)) as folder:
         use_backend(settings.backend)
         from emotion_cnn.inference.analysis import Analyzer
         from emotion_cnn.inference.predictions import Predictions, written
         from emotion_cnn.inference.saving import Saver
-        from emotion_cnn.inference.sources import Kind
 
+        # First: a package may be missing, and a network takes seconds to load.
+        detector = _make_detector(settings)
         classifier = _load_classifier(settings)
         analyzer = Analyzer(
             classifier,
-            _make_detector(settings),
+            detector,
             labels=settings.labels,
             tta=settings.tta,
             unsure_below=settings.unsure_below,
@@ -81,7 +87,7 @@ def run(**keywords: Any) -> Path:
                 answers | {"weights": classifier.weights_sha256},
                 smoothed=settings.smoothing > 0
                 # Of all shards, so that their tables have the same columns.
-                and any(each.kind is not Kind.IMAGE for each in found),
+                and kinds != {Kind.IMAGE},
                 resume=settings.resume,
             ) as results,
         ):
