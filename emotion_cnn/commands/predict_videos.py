@@ -99,9 +99,7 @@ def _predict_frames(
         _progress(source.name, length - settings.start) as advance,
     ):
         for frame in _until_a_problem(analyzed, seen):
-            needs_drawing = saver.needs_drawing or show is not None
-            drawn = saver.draw(frame) if needs_drawing else None
-            saver.add(frame, drawn)
+            drawn = saver.add(frame, draw=show is not None)
             smoothed = [face.smoothed for face in frame.faces]
             job.results.write(
                 source.name,
