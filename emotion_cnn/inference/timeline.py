@@ -50,11 +50,17 @@ class Timeline:
             sums = self._tracks.setdefault(face.track or 0, _Sums(len(self._classes)))
             sums.add(int(seconds / self._bin), face.decisive)
 
-    def figure(self) -> Figure:
+    def figure(self, name: str) -> Figure:
         """Draws the shares of the classes over time, of all faces and of each track.
 
         The tracks with the most faces are drawn, in the order in which they begin; the
         first row is of all.
+
+        Args:
+            name: What the frames are of, for the title.
+
+        Returns:
+            A Matplotlib figure.
         """
         # A bin without a frame would look like one without a face.
         while self._bin < 2 * (self._last - self._first) / max(self.frames, 1):
@@ -101,12 +107,11 @@ class Timeline:
             handles[::-1], labels[::-1], loc="outside right upper", frameon=False
         )
         hidden = len(self._tracks) - len(tracks)
-        title = "Mean probabilities over time"
-        if not self._tracks:
-            title += " (no face)"
+        title = f"{name}: mean probabilities, blank where there is no face"
         if hidden and len(rows) > 1:
-            title += f" (the {len(tracks)} longest of {len(self._tracks):,} tracks)"
-        figure.suptitle(title)
+            title += f"\n(the {len(tracks)} longest of {len(self._tracks):,} tracks)"
+        # A file may be called $x$, which would be a formula.
+        figure.suptitle(title, parse_math=False)
         return figure
 
     def _widen(self) -> None:
