@@ -1,7 +1,8 @@
 """Find the faces in photos and videos, and what they show.
 
-What a face shows is not what a person feels. Not for decisions about people;
-docs/model-card.md says what else this is not meant for.
+What a face shows is not what a person feels. Not for decisions about people.
+(docs/model-card.md says what else this is not meant for.) No image leaves this
+machine, and none is written to.
 
 Examples of settings:
   --source photo.jpg --save images
@@ -12,6 +13,7 @@ Examples of settings:
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -32,11 +34,10 @@ if TYPE_CHECKING:
     from emotion_cnn.inference.detection import Detector
     from emotion_cnn.inference.sources import Source
 
-LIMITS = (
-    "What a face shows is not what a person feels. Not for decisions about people "
-    "(docs/model-card.md)."
-)
+LIMITS = "What a face shows is not what a person feels. Not for decisions about people."
 SETTINGS = (PredictSettings,)
+
+_FACES_DESCRIBED = 3
 
 
 def run(**keywords: Any) -> Path:
@@ -153,9 +154,11 @@ def _answer(name: str, faces: Sequence["Face"]) -> str:
 
     if not faces:
         return f"{shown(name)}: {NO_FACE}"
-    decisions = ", ".join(describe(face) for face in faces[:8])
-    more = ", ..." if len(faces) > 8 else ""
-    return f"{shown(name)}: {counted(len(faces), 'face')}: {decisions}{more}"
+    decisions = ", ".join(describe(face) for face in faces)
+    if len(faces) > _FACES_DESCRIBED:
+        found = Counter("unsure" if face.unsure else face.emotion for face in faces)
+        decisions = ", ".join(f"{count} {name}" for name, count in found.most_common())
+    return f"{shown(name)}: {counted(len(faces), 'face')}: {decisions}"
 
 
 def _read_photo(source: "Source") -> "np.ndarray | str":

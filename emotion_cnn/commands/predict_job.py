@@ -62,11 +62,12 @@ class Tally:
         """Returns what was found, on one line."""
         seconds = max(time.monotonic() - self.started, 1e-6)
         rate = (self.images + self.frames) / seconds
-        return (
-            f"{self.done}: {counted(self.faces, 'face')} "
-            f"({self.unsure:,} unsure), {self.without_face:,} without a face; "
-            f"{rate:.1f} per second."
-        )
+        found = f"{counted(self.faces, 'face')} ({self.unsure:,} unsure)"
+        if self.without_face:
+            found += f", {self.without_face:,} without a face"
+        kinds = {"images": self.images, "frames": self.frames}
+        what = " and ".join(kind for kind, count in kinds.items() if count) or "images"
+        return f"{self.done}: {found}; {rate:.1f} {what} per second."
 
     def raise_for_failures(self, folder: Path) -> None:
         """Raises a `DataError` if there was a source that could not be read."""

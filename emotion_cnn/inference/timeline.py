@@ -58,11 +58,17 @@ class Timeline:
         if len(self._tracks) > _MOST_TRACKS_KEPT:
             self._forget({face.track or 0 for face in faces})
 
-    def figure(self) -> Figure:
+    def figure(self, name: str) -> Figure:
         """Draws the shares of the classes over time, of all faces and of each track.
 
         The tracks with the most faces are drawn, in the order in which they begin; the
         first row is of all.
+
+        Args:
+            name: What the frames are of, for the title.
+
+        Returns:
+            A Matplotlib figure.
         """
         # A bin without a frame would look like one without a face.
         while self._bin < 2 * (self._last - self._first) / max(self.frames, 1):
@@ -77,7 +83,7 @@ class Timeline:
         end = int(self._last / self._bin) + 1
         begin = int(min(self._first, self._last) / self._bin)
         edges = np.arange(end + 1) * self._bin
-        for each, (name, sums) in zip(axes, rows, strict=True):
+        for each, (row, sums) in zip(axes, rows, strict=True):
             shares = sums.shares(end)
             below = np.zeros(end)
             colors = islice(cycle(CLASS_COLORS), len(self._classes))
@@ -94,7 +100,7 @@ class Timeline:
                     label=label,
                 )
                 below = below + values
-            each.set(ylim=(0, 1), xlim=(edges[begin], edges[-1]), ylabel=name)
+            each.set(ylim=(0, 1), xlim=(edges[begin], edges[-1]), ylabel=row)
             each.yaxis.set_major_formatter(PercentFormatter(xmax=1))
             each.set_yticks([0, 0.5, 1])
             each.spines[["top", "right"]].set_visible(False)
@@ -106,12 +112,11 @@ class Timeline:
             handles[::-1], labels[::-1], loc="outside right upper", frameon=False
         )
         count = len(self._tracks) + self._forgotten
-        title = "Mean probabilities over time"
-        if not self._tracks:
-            title += " (no face)"
+        title = f"{name}: mean probabilities, blank where there is no face"
         if count > len(tracks) and len(rows) > 1:
-            title += f" (the {len(tracks)} longest of {count:,} tracks)"
-        figure.suptitle(title)
+            title += f"\n(the {len(tracks)} longest of {count:,} tracks)"
+        # A file may be called $x$, which would be a formula.
+        figure.suptitle(title, parse_math=False)
         return figure
 
     def _widen(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emotion_cnn.files import make_folder, write_figure
+from emotion_cnn.files import make_folder, shown, write_figure
 from emotion_cnn.inference.analysis import Face
 from emotion_cnn.inference.annotation import annotate
 from emotion_cnn.inference.saving import Saver, file_name
@@ -14,6 +14,7 @@ from emotion_cnn.inference.video_analysis import AnalyzedFrame
 from emotion_cnn.inference.video_writing import VideoWriter, write_video
 
 _MOST_TRACKS_WAITING = 1000
+_TITLE_LENGTH = 60
 
 
 @contextmanager
@@ -125,7 +126,8 @@ class VideoSaver:
         self._add_to_sheet()
         if self._timeline is not None and self._timeline.frames:
             path = self._path.with_name(f"{self._path.stem}-timeline.png")
-            write_figure(path, self._timeline.figure())
+            name = shown(Path(self._source).name[-_TITLE_LENGTH:])
+            write_figure(path, self._timeline.figure(name))
 
     def _add_to_sheet(self) -> None:
         """Adds the face of each track that the detector was surest of."""
