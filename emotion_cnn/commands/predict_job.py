@@ -162,18 +162,22 @@ def showing_progress(total: int) -> Iterator[Any]:
     Yields:
         A function to call after each source.
     """
+    with progress_bar(total=total, unit="image") as bar:
+        yield bar.update
+
+
+def progress_bar(**settings: Any) -> Any:
+    """Returns a line of progress on standard error; in a log few, and none at first."""
     from tqdm import tqdm
 
     is_terminal = sys.stderr.isatty()
-    with tqdm(
-        total=total,
-        unit="image",
+    return tqdm(
         file=sys.stderr,
         dynamic_ncols=is_terminal,
         delay=0 if is_terminal else _LOG_SECONDS,
         mininterval=0.2 if is_terminal else _LOG_SECONDS,
-    ) as bar:
-        yield bar.update
+        **settings,
+    )
 
 
 def counted(count: int, what: str) -> str:
