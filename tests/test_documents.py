@@ -331,7 +331,7 @@ def check_recipe(data: Path) -> None:
     counts = record["counts"]
     assert all(sum(counts[part].values()) for part in ("train", "test"))
     named = {"ck", "ck48", "jaffe_faces", "kdef_faces", "own"}
-    assert bool(find_groups(data)) == (data.name in named)
+    assert bool(find_groups(data)) == (data.name in named, [])
     sides = defaultdict(set)
     for image, group in find_groups(data).items():
         sides[group].add(image.partition("/")[0])
