@@ -23,11 +23,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from benchmarks.detection import Photo, photos_of, shared
+from benchmarks.detection import Photo, photos_of
 from benchmarks.report import Row, argument_parser, show
 from emotion_cnn.data.images import Box, decode_photo
 from emotion_cnn.data.loading import load_test_data
 from emotion_cnn.data.splits import Split, official_parts
+from emotion_cnn.inference.boxes import intersection_over_union
 from emotion_cnn.inference.cropping import crop_face
 from emotion_cnn.inference.detection import YuNet
 from emotion_cnn.inference.prediction import predict
@@ -90,9 +91,13 @@ def crops_of(
             assert isinstance(pixels, np.ndarray), pixels  # noqa: S101
             pasted: Box = (left, top, left + side, top + side)
             boxes = [each.box for each in detector.detect(pixels)]
-            best = max(boxes, key=lambda box: shared(box, pasted), default=None)
+            best = max(
+                boxes,
+                key=lambda box: intersection_over_union(box, pasted),
+                default=None,
+            )
             crop = None
-            if best is not None and shared(best, pasted) >= _SHARED:
+            if best is not None and intersection_over_union(best, pasted) >= _SHARED:
                 crop = crop_face(pixels, best, faces.shape[1])
             yield Crop(number, kind, margin > 0, crop)
 

@@ -28,6 +28,7 @@ from PIL import Image
 
 from benchmarks.report import Row, argument_parser, show
 from emotion_cnn.data.images import Box, decode_photo
+from emotion_cnn.inference.boxes import intersection_over_union
 from emotion_cnn.inference.detection import (
     CONFIDENCE,
     DETECTION_SIZE,
@@ -170,8 +171,10 @@ def count(find: Find, photos: list[Photo], *, verbose: str | None = None) -> Cou
         left = list(boxes)
         missed = 0
         for face in photo.faces:
-            best = max(left, key=lambda box: shared(box, face), default=None)
-            if best is not None and shared(best, face) >= _SHARED:
+            best = max(
+                left, key=lambda box: intersection_over_union(box, face), default=None
+            )
+            if best is not None and intersection_over_union(best, face) >= _SHARED:
                 left.remove(best)
             else:
                 missed += 1
@@ -181,16 +184,6 @@ def count(find: Find, photos: list[Photo], *, verbose: str | None = None) -> Cou
         if verbose and (missed or left):
             print(f"  {verbose}: {missed} missed, {len(left)} false: {photo.name}")
     return counts
-
-
-def shared(one: Box, other: Box) -> float:
-    """Returns the intersection of two boxes over their union."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return width * height / (sum(areas) - width * height)
 
 
 def haar_cascade() -> Find:

@@ -164,7 +164,7 @@ def peak_of_analysis(path: Path) -> float:
     timeline = Timeline(classifier.classes)
     for frame in classifier.analyze_video(path):
         timeline.add(frame.seconds, frame.faces)
-    timeline.figure()
+    timeline.figure("video")
     # macOS counts bytes, Linux kilobytes.
     unit = 1_000_000 if sys.platform == "darwin" else 1_000
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -1,5 +1,6 @@
 """Predicting videos and cameras: from a source to exact files."""
 
+import importlib.util
 import json
 import sys
 from contextlib import contextmanager
@@ -160,6 +161,17 @@ def test_no_frame_in_the_part_that_was_asked_for(predict):
 def test_an_end_before_the_start(fails):
     text = fails("predict", "--source=x.mp4", "--start=3", "--end=2")
     assert "--end is after --start, or 0; found --start 3 and --end 2." in text
+
+
+def test_without_pyav_nothing_is_begun(fails, monkeypatch):
+    write("x.mp4")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "av" else find(name)
+    )
+    text = fails("predict", "--source=x.mp4", "--output=out")
+    assert "Install it: pip install av (emotion-cnn's extra `[predict]`)." in text
+    assert not Path("out").exists()
 
 
 def test_a_whole_video_is_not_predicted_again(predict, capsys):

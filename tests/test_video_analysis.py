@@ -175,7 +175,7 @@ def test_the_timeline_shows_means_of_all_faces_and_of_each_track():
         if number >= 50:
             faces.append(face(2, (0.2, 0.4, 0.4)))
         timeline.add(number / 10, faces)
-    rows = drawn(timeline.figure())
+    rows = drawn(timeline.figure("talk.mp4"))
     assert list(rows) == ["all faces", "track 1", "track 2"]
     np.testing.assert_allclose(rows["track 1"], 0.8, atol=1e-6)
     half = len(rows["track 2"]) // 2
@@ -193,7 +193,7 @@ def test_a_timeline_has_no_gaps_whatever_the_length(interval, frames, start):
     timeline = Timeline(CLASSES)
     for number in range(frames):
         timeline.add(start + number * interval, [face(1, (0.5, 0.3, 0.2))])
-    figure = timeline.figure()
+    figure = timeline.figure("talk.mp4")
     left, right = figure.axes[0].get_xlim()
     values = drawn(figure)["all faces"]
     edges = figure.axes[0].patches[0].get_data().edges
@@ -207,7 +207,7 @@ def test_a_timeline_without_a_face_says_so():
     timeline = Timeline(CLASSES)
     timeline.add(0, [])
     timeline.add(1, [])
-    assert timeline.figure().get_suptitle().endswith("(no face)")
+    assert timeline.figure("wall.mp4").get_suptitle().startswith("wall.mp4: ")
 
 
 def test_a_timeline_draws_the_longest_of_many_tracks():
@@ -215,9 +215,21 @@ def test_a_timeline_draws_the_longest_of_many_tracks():
     for number in range(60):
         present = [face(t, (0.5, 0.3, 0.2)) for t in range(1, 21) if number < 3 * t]
         timeline.add(number / 25, present)
-    figure = timeline.figure()
+    figure = timeline.figure("talk.mp4")
     assert list(drawn(figure)) == ["all faces", *(f"track {t}" for t in range(13, 21))]
     assert figure.get_suptitle().endswith("(the 8 longest of 20 tracks)")
+
+
+def test_a_timeline_of_very_many_tracks_forgets_the_shortest(monkeypatch):
+    monkeypatch.setattr("emotion_cnn.inference.timeline._MOST_TRACKS_KEPT", 20)
+    timeline = Timeline(CLASSES)
+    for number in range(300):
+        # Track 1 all the time, 2 to 9 for a while, and each second one that passes by.
+        tracks = [1, *range(2, 10 if number < 10 else 2), 100 + number // 2]
+        timeline.add(number / 10, [face(track, (0.5, 0.3, 0.2)) for track in tracks])
+    figure = timeline.figure("a.mp4")
+    assert list(drawn(figure)) == ["all faces", *(f"track {t}" for t in range(1, 9))]
+    assert figure.get_suptitle().endswith("(the 8 longest of 159 tracks)")
 
 
 class FakeOpenCV(types.ModuleType):

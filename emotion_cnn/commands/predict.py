@@ -1,7 +1,8 @@
 """Find the faces in photos and videos, and what they show.
 
-What a face shows is not what a person feels. Not for decisions about people;
-docs/model-card.md says what else this is not meant for.
+What a face shows is not what a person feels. Not for decisions about people.
+(docs/model-card.md says what else this is not meant for.) No image leaves this
+machine, and none is written to.
 
 Examples of settings:
   --source photo.jpg --save images
@@ -12,6 +13,7 @@ Examples of settings:
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -32,11 +34,10 @@ if TYPE_CHECKING:
     from emotion_cnn.inference.detection import Detector
     from emotion_cnn.inference.sources import Source
 
-LIMITS = (
-    "What a face shows is not what a person feels. Not for decisions about people "
-    "(docs/model-card.md)."
-)
+LIMITS = "What a face shows is not what a person feels. Not for decisions about people."
 SETTINGS = (PredictSettings,)
+
+_FACES_DESCRIBED = 3
 
 
 def run(**keywords: Any) -> Path:
@@ -53,21 +54,27 @@ def run(**keywords: Any) -> Path:
             the end, an image could not be read: the others' answers are there then.
     """
     settings = PredictSettings(**from_keywords(SETTINGS, keywords))
+    from emotion_cnn.extras import check_installed
     from emotion_cnn.files import locked, removed_if_empty
+    from emotion_cnn.inference.sources import Kind
 
     # Before what takes seconds, so that nobody waits for a name misspelt.
     found, sources = _find_sources(settings)
+    kinds = {each.kind for each in found}
+    if Kind.VIDEO in kinds:
+        check_installed("av", extra="predict")
     with removed_if_empty(_output_folder(settings)) as folder:
         use_backend(settings.backend)
         from emotion_cnn.inference.analysis import Analyzer
         from emotion_cnn.inference.predictions import Predictions, written
         from emotion_cnn.inference.saving import Saver
-        from emotion_cnn.inference.sources import Kind
 
+        # First: a package may be missing, and a network takes seconds to load.
+        detector = _make_detector(settings)
         classifier = _load_classifier(settings)
         analyzer = Analyzer(
             classifier,
-            _make_detector(settings),
+            detector,
             labels=settings.labels,
             tta=settings.tta,
             unsure_below=settings.unsure_below,
@@ -81,7 +88,7 @@ def run(**keywords: Any) -> Path:
                 answers | {"weights": classifier.weights_sha256},
                 smoothed=settings.smoothing > 0
                 # Of all shards, so that their tables have the same columns.
-                and any(each.kind is not Kind.IMAGE for each in found),
+                and kinds != {Kind.IMAGE},
                 resume=settings.resume,
             ) as results,
         ):
@@ -147,9 +154,11 @@ def _answer(name: str, faces: Sequence["Face"]) -> str:
 
     if not faces:
         return f"{shown(name)}: {NO_FACE}"
-    decisions = ", ".join(describe(face) for face in faces[:8])
-    more = ", ..." if len(faces) > 8 else ""
-    return f"{shown(name)}: {counted(len(faces), 'face')}: {decisions}{more}"
+    decisions = ", ".join(describe(face) for face in faces)
+    if len(faces) > _FACES_DESCRIBED:
+        found = Counter("unsure" if face.unsure else face.emotion for face in faces)
+        decisions = ", ".join(f"{count} {name}" for name, count in found.most_common())
+    return f"{shown(name)}: {counted(len(faces), 'face')}: {decisions}"
 
 
 def _read_photo(source: "Source") -> "np.ndarray | str":

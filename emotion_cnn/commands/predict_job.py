@@ -62,11 +62,12 @@ class Tally:
         """Returns what was found, on one line."""
         seconds = max(time.monotonic() - self.started, 1e-6)
         rate = (self.images + self.frames) / seconds
-        return (
-            f"{self.done}: {counted(self.faces, 'face')} "
-            f"({self.unsure:,} unsure), {self.without_face:,} without a face; "
-            f"{rate:.1f} per second."
-        )
+        found = f"{counted(self.faces, 'face')} ({self.unsure:,} unsure)"
+        if self.without_face:
+            found += f", {self.without_face:,} without a face"
+        kinds = {"images": self.images, "frames": self.frames}
+        what = " and ".join(kind for kind, count in kinds.items() if count) or "images"
+        return f"{self.done}: {found}; {rate:.1f} {what} per second."
 
     def raise_for_failures(self, folder: Path) -> None:
         """Raises a `DataError` if there was a source that could not be read."""
@@ -161,18 +162,22 @@ def showing_progress(total: int) -> Iterator[Any]:
     Yields:
         A function to call after each source.
     """
+    with progress_bar(total=total, unit="image") as bar:
+        yield bar.update
+
+
+def progress_bar(**settings: Any) -> Any:
+    """Returns a line of progress on standard error; in a log few, and none at first."""
     from tqdm import tqdm
 
     is_terminal = sys.stderr.isatty()
-    with tqdm(
-        total=total,
-        unit="image",
+    return tqdm(
         file=sys.stderr,
         dynamic_ncols=is_terminal,
         delay=0 if is_terminal else _LOG_SECONDS,
         mininterval=0.2 if is_terminal else _LOG_SECONDS,
-    ) as bar:
-        yield bar.update
+        **settings,
+    )
 
 
 def counted(count: int, what: str) -> str:

@@ -64,8 +64,8 @@ class PredictSettings:
     )
     detection_size: int = setting(
         DETECTION_SIZE,
-        "long side in pixels that an image is scaled to before faces are looked for, "
-        "and of the tiles that smaller ones are looked for in",
+        "long side in pixels that an image is scaled to before faces are looked for; "
+        "smaller ones are looked for in tiles too",
         minimum=160,
         maximum=4096,
         metavar="PIXELS",

@@ -1,6 +1,5 @@
 """The part of `predict` that is about videos and cameras."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emotion_cnn.commands.predict_job import Job, counted
+from emotion_cnn.commands.predict_job import Job, counted, progress_bar
 from emotion_cnn.errors import DataError
 from emotion_cnn.files import shown
 from emotion_cnn.inference.camera import Camera, open_camera, open_window, why_no_window
@@ -20,8 +19,6 @@ from emotion_cnn.inference.video_saving import saving_video
 
 if TYPE_CHECKING:
     from emotion_cnn.inference.sources import Source
-
-_LOG_SECONDS = 60
 
 
 def predict_video(job: Job, source: "Source") -> None:
@@ -99,9 +96,7 @@ def _predict_frames(
         _progress(source.name, length - settings.start) as advance,
     ):
         for frame in _until_a_problem(analyzed, seen):
-            needs_drawing = saver.needs_drawing or show is not None
-            drawn = saver.draw(frame) if needs_drawing else None
-            saver.add(frame, drawn)
+            drawn = saver.add(frame, draw=show is not None)
             smoothed = [face.smoothed for face in frame.faces]
             job.results.write(
                 source.name,
@@ -172,18 +167,11 @@ def _progress(name: str, seconds: float) -> Iterator[Callable[[float], None]]:
     Yields:
         A function to call after each frame, with its time.
     """
-    from tqdm import tqdm
-
-    is_terminal = sys.stderr.isatty()
-    with tqdm(
+    with progress_bar(
         desc=shown(name),
         total=seconds if seconds > 0 else None,
         unit="s",
-        file=sys.stderr,
         leave=False,
-        dynamic_ncols=is_terminal,
-        delay=0 if is_terminal else _LOG_SECONDS,
-        mininterval=0.2 if is_terminal else _LOG_SECONDS,
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
         if seconds > 0
         else "{desc}: {elapsed}{postfix}",

@@ -275,8 +275,9 @@ class Analyzer:
 
         Photos are read, and their faces found, in threads, ahead of the network, which
         sees the faces of several photos at a time. Batches depend on the photos alone,
-        so that an answer does not depend on timing. At most 16 photos and two a thread
-        are in memory, fewer if they are large, whatever their number.
+        so that an answer does not depend on timing. Whatever their number, each thread
+        decodes one photo at a time; with `keep_photos` two a thread more are in memory,
+        and those of a batch: 16, or fewer that have 50 megapixels together.
 
         Args:
             items: What stands for photos, such as paths. The iterator is read in the

@@ -189,17 +189,11 @@ def _draw_box(
     font = _font(round(_TITLE_FONT * scale))
     label = describe(face)
     if count > 1 or face.track is not None:
-        # The card of this number has the rest where there is no room.
+        # The card of this number has the rest: with the percentage where there is
+        # room, labels would differ in a photo, and flicker in a video.
         number = number if face.track is None else face.track
-        short = "unsure" if face.unsure else face.emotion
-        fitting = (
-            each
-            for each in (f"{number}: {label}", f"{number}: {short}")
-            if font.getlength(each) <= 1.1 * (right - left)
-        )
-        if (fits := next(fitting, None)) is not None:
-            label = fits
-        else:
+        label = f"{number}: {'unsure' if face.unsure else face.emotion}"
+        if font.getlength(label) > 1.2 * (right - left):
             label = str(number)
             font = _font(round(min(_TITLE_FONT * scale, max(9, 0.4 * (right - left)))))
     width = round(font.getlength(label) + font.size / 2)

@@ -15,6 +15,11 @@ from emotion_cnn.data.images import Box
 from emotion_cnn.errors import ConfigError, DataError, ModelError
 from emotion_cnn.extras import check_installed, require
 from emotion_cnn.files import first_line, read_limited, shown
+from emotion_cnn.inference.boxes import (
+    area,
+    intersection,
+    intersection_over_union,
+)
 from emotion_cnn.inference.defaults import CONFIDENCE, DETECTION_SIZE, MINIMUM_FACE
 
 _EXTRA = "predict"
@@ -191,7 +196,7 @@ class YuNet:
         for row in () if rows is None else rows:
             x, y, box_width, box_height, *_, score = map(float, row)
             # Of a few rows of pixels the network makes boxes without end.
-            if math.isfinite(box_width) and math.isfinite(box_height):
+            if all(map(math.isfinite, (x, y, box_width, box_height))):
                 box = (
                     x * horizontal,
                     y * vertical,
@@ -272,14 +277,10 @@ def _merged(found: list[Detection]) -> list[Detection]:
 
 
 def _is_same_face(one: Box, other: Box) -> bool:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return False
-    shared = width * height
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return shared > _SHARED_OF_SMALLER * min(areas) or shared > _SHARED_OF_UNION * (
-        sum(areas) - shared
+    smaller = min(area(one), area(other))
+    return (
+        intersection(one, other) > _SHARED_OF_SMALLER * smaller
+        or intersection_over_union(one, other) > _SHARED_OF_UNION
     )
 
 

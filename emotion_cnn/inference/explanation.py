@@ -35,7 +35,7 @@ class LayerCAM:
     """
 
     def __init__(self, network: Network) -> None:
-        """Takes the network apart, without changing it.
+        """Takes the network apart; the parts share its layers and weights.
 
         Raises:
             ModelError: There is no such layer, or what follows depends on others too.

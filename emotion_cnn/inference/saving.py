@@ -67,14 +67,21 @@ class Saver:
         Raises:
             OSError: Something cannot be written; names the file.
         """
-        maps = self.explained(faces)
+        maps = None
+        if photo is not None or self._sheet:
+            maps = self.explained(faces)
         self._save_files(file_name(source), faces, photo, maps)
         for number, face in enumerate(faces, start=1):
             caption = source if len(faces) == 1 else f"{source}, face {number}"
             self.add_to_sheet(face, caption, None if maps is None else maps[number - 1])
 
     def save_frame(
-        self, source: str, number: int, faces: Sequence[Face], image: np.ndarray
+        self,
+        source: str,
+        number: int,
+        faces: Sequence[Face],
+        image: np.ndarray,
+        maps: Sequence[np.ndarray] | None,
     ) -> None:
         """Saves what is asked for of a frame of a video, but for the contact sheet.
 
@@ -83,12 +90,12 @@ class Saver:
             number: The frame's number.
             faces: The frame's faces.
             image: The frame, uint8 RGB.
+            maps: What `explained` returns of the faces; used if `needs_photos`.
 
         Raises:
             OSError: Something cannot be written; names the file.
         """
         photo = image if self.needs_photos else None
-        maps = None if photo is None else self.explained(faces)
         self._save_files(f"{file_name(source)}-{number:06}", faces, photo, maps)
 
     def add_to_sheet(

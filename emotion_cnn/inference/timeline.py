@@ -14,13 +14,15 @@ from emotion_cnn.inference.annotation import CLASS_COLORS
 _MOST_BINS = 600
 _FIRST_BIN = 0.05
 _MOST_TRACKS = 8
+_MOST_TRACKS_KEPT = 1000
 
 
 class Timeline:
     """Mean probabilities over time, of all faces and of each track.
 
-    Time is divided into bins, which become wider with the video, so that memory depends
-    on the number of tracks and not on the length of the video.
+    Time is divided into bins, which become wider with the video, and of very many
+    tracks the shortest are forgotten, so that memory does not depend on the length of
+    the video.
 
     Attributes:
         frames: How many frames were taken.
@@ -30,7 +32,9 @@ class Timeline:
         """Takes the names of the classes."""
         self._classes = tuple(classes)
         self._bin = _FIRST_BIN
+        self._everyone = _Sums(len(self._classes))
         self._tracks: dict[int, _Sums] = {}
+        self._forgotten = 0
         self.frames = 0
         self._first, self._last = math.inf, 0.0
 
@@ -46,25 +50,32 @@ class Timeline:
         self.frames += 1
         while seconds >= self._bin * _MOST_BINS:
             self._widen()
+        place = int(seconds / self._bin)
         for face in faces:
             sums = self._tracks.setdefault(face.track or 0, _Sums(len(self._classes)))
-            sums.add(int(seconds / self._bin), face.decisive)
+            sums.add(place, face.decisive)
+            self._everyone.add(place, face.decisive)
+        if len(self._tracks) > _MOST_TRACKS_KEPT:
+            self._forget({face.track or 0 for face in faces})
 
-    def figure(self) -> Figure:
+    def figure(self, name: str) -> Figure:
         """Draws the shares of the classes over time, of all faces and of each track.
 
         The tracks with the most faces are drawn, in the order in which they begin; the
         first row is of all.
+
+        Args:
+            name: What the frames are of, for the title.
+
+        Returns:
+            A Matplotlib figure.
         """
         # A bin without a frame would look like one without a face.
         while self._bin < 2 * (self._last - self._first) / max(self.frames, 1):
             self._widen()
         longest = sorted(self._tracks, key=lambda track: -self._tracks[track].faces)
         tracks = sorted(longest[:_MOST_TRACKS])
-        everyone = _Sums(len(self._classes))
-        for sums in self._tracks.values():
-            everyone.merge(sums)
-        rows = [("all faces", everyone)]
+        rows = [("all faces", self._everyone)]
         if len(self._tracks) > 1:
             rows += [(f"track {track}", self._tracks[track]) for track in tracks]
         figure = Figure(figsize=(10, 1.2 + 1.3 * len(rows)), layout="constrained")
@@ -72,7 +83,7 @@ class Timeline:
         end = int(self._last / self._bin) + 1
         begin = int(min(self._first, self._last) / self._bin)
         edges = np.arange(end + 1) * self._bin
-        for each, (name, sums) in zip(axes, rows, strict=True):
+        for each, (row, sums) in zip(axes, rows, strict=True):
             shares = sums.shares(end)
             below = np.zeros(end)
             colors = islice(cycle(CLASS_COLORS), len(self._classes))
@@ -89,7 +100,7 @@ class Timeline:
                     label=label,
                 )
                 below = below + values
-            each.set(ylim=(0, 1), xlim=(edges[begin], edges[-1]), ylabel=name)
+            each.set(ylim=(0, 1), xlim=(edges[begin], edges[-1]), ylabel=row)
             each.yaxis.set_major_formatter(PercentFormatter(xmax=1))
             each.set_yticks([0, 0.5, 1])
             each.spines[["top", "right"]].set_visible(False)
@@ -100,19 +111,27 @@ class Timeline:
         figure.legend(
             handles[::-1], labels[::-1], loc="outside right upper", frameon=False
         )
-        hidden = len(self._tracks) - len(tracks)
-        title = "Mean probabilities over time"
-        if not self._tracks:
-            title += " (no face)"
-        if hidden and len(rows) > 1:
-            title += f" (the {len(tracks)} longest of {len(self._tracks):,} tracks)"
-        figure.suptitle(title)
+        count = len(self._tracks) + self._forgotten
+        title = f"{name}: mean probabilities, blank where there is no face"
+        if count > len(tracks) and len(rows) > 1:
+            title += f"\n(the {len(tracks)} longest of {count:,} tracks)"
+        # A file may be called $x$, which would be a formula.
+        figure.suptitle(title, parse_math=False)
         return figure
 
     def _widen(self) -> None:
         self._bin *= 2
-        for sums in self._tracks.values():
+        for sums in (self._everyone, *self._tracks.values()):
             sums.halve()
+
+    def _forget(self, present: set[int]) -> None:
+        """Forgets the shorter half of the tracks, but none that is present."""
+        kept = sorted(
+            self._tracks,
+            key=lambda track: (track not in present, -self._tracks[track].faces),
+        )[: max(_MOST_TRACKS_KEPT // 2, len(present))]
+        self._forgotten += len(self._tracks) - len(kept)
+        self._tracks = {track: self._tracks[track] for track in kept}
 
 
 class _Sums:
@@ -127,10 +146,6 @@ class _Sums:
         values = np.append(probabilities, 1.0)
         self.bins[place] = self.bins.get(place, 0) + values
         self.faces += 1
-
-    def merge(self, other: "_Sums") -> None:
-        for place, values in other.bins.items():
-            self.bins[place] = self.bins.get(place, 0) + values
 
     def halve(self) -> None:
         """Joins each two bins to one."""

@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from emotion_cnn.data.images import Box
 from emotion_cnn.errors import ConfigError
+from emotion_cnn.inference.boxes import intersection_over_union
 
 _LEAST_OVERLAP = 0.2
 """Intersection over union of two boxes of one face in two frames: heads turn and move,
@@ -92,7 +93,10 @@ class Tracker:
             or self._frame - track.frame <= _MOST_MISSED + 1
         ]
         overlaps = np.array(
-            [[_overlap(box, track.box) for track in self._tracks] for box in boxes]
+            [
+                [intersection_over_union(box, track.box) for track in self._tracks]
+                for box in boxes
+            ]
         ).reshape(len(boxes), len(self._tracks))
         # What may not be matched must not take part in the sum either.
         overlaps[overlaps < _LEAST_OVERLAP] = 0
@@ -125,17 +129,3 @@ class Tracker:
             track.smoothed = before * track.smoothed + (1 - before) * values
             track.box, track.seconds, track.frame = box, seconds, self._frame
         return TrackedFace(track.number, track.smoothed.astype("float32"))
-
-
-def _overlap(one: Box, other: Box) -> float:
-    """Returns the intersection over union of two boxes."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / (_area(one) + _area(other) - shared)
-
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])

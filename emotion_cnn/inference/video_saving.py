@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emotion_cnn.files import make_folder, write_figure
+from emotion_cnn.files import make_folder, shown, write_figure
 from emotion_cnn.inference.analysis import Face
 from emotion_cnn.inference.annotation import annotate
 from emotion_cnn.inference.saving import Saver, file_name
@@ -14,6 +14,7 @@ from emotion_cnn.inference.video_analysis import AnalyzedFrame
 from emotion_cnn.inference.video_writing import VideoWriter, write_video
 
 _MOST_TRACKS_WAITING = 1000
+_TITLE_LENGTH = 60
 
 
 @contextmanager
@@ -66,8 +67,8 @@ class VideoSaver:
         self._timeline = None
         self._best: dict[int, tuple[float, Face]] = {}
         self._writer: VideoWriter | None = None
-        self.needs_drawing = "video" in names
-        if self.needs_drawing or "timeline" in names:
+        self._saves_video = "video" in names
+        if self._saves_video or "timeline" in names:
             make_folder(folder)
         if "timeline" in names:
             # Not at the top: it imports Matplotlib.
@@ -75,22 +76,27 @@ class VideoSaver:
 
             self._timeline = Timeline(classes)
 
-    def draw(self, frame: AnalyzedFrame) -> np.ndarray:
-        """Returns an annotated frame, uint8 RGB, always of the same size."""
-        maps = self._saver.explained(frame.faces)
-        return np.asarray(annotate(frame.image, frame.faces, maps=maps, strips=1))
-
-    def add(self, frame: AnalyzedFrame, drawn: np.ndarray | None) -> None:
+    def add(self, frame: AnalyzedFrame, *, draw: bool = False) -> np.ndarray | None:
         """Saves what is asked for of a frame.
 
         Args:
             frame: The frame.
-            drawn: What `draw` returns of it; None unless `needs_drawing`.
+            draw: Whether to draw it also if no annotated video is saved.
+
+        Returns:
+            The annotated frame, uint8 RGB, always of the same size; None if it is not
+            drawn.
 
         Raises:
             OSError: Something cannot be written; names the file.
         """
-        self._saver.save_frame(self._source, frame.number, frame.faces, frame.image)
+        draw = draw or self._saves_video
+        maps = None
+        if draw or self._saver.needs_photos:
+            maps = self._saver.explained(frame.faces)
+        self._saver.save_frame(
+            self._source, frame.number, frame.faces, frame.image, maps
+        )
         if self._timeline is not None:
             self._timeline.add(frame.seconds, frame.faces)
         for face in frame.faces:
@@ -99,13 +105,17 @@ class VideoSaver:
                 self._best[face.track or 0] = (frame.seconds, face)
         if len(self._best) >= _MOST_TRACKS_WAITING:
             self._add_to_sheet()
-        if self.needs_drawing and drawn is not None:
+        if not draw:
+            return None
+        drawn = np.asarray(annotate(frame.image, frame.faces, maps=maps, strips=1))
+        if self._saves_video:
             if self._writer is None:
                 height, width = drawn.shape[:2]
                 self._writer = self._stack.enter_context(
                     write_video(self._path, height=height, width=width)
                 )
             self._writer.write(frame.seconds, drawn)
+        return drawn
 
     def finish(self) -> None:
         """Saves what is known at the end alone.
@@ -116,7 +126,8 @@ class VideoSaver:
         self._add_to_sheet()
         if self._timeline is not None and self._timeline.frames:
             path = self._path.with_name(f"{self._path.stem}-timeline.png")
-            write_figure(path, self._timeline.figure())
+            name = shown(Path(self._source).name[-_TITLE_LENGTH:])
+            write_figure(path, self._timeline.figure(name))
 
     def _add_to_sheet(self) -> None:
         """Adds the face of each track that the detector was surest of."""
