@@ -188,7 +188,9 @@ def small_data(tmp_path_factory, shared_networks):
     shutil.rmtree(audit)
 
     paths = sorted(faces.glob("t*/*/*.png"))
-    shutil.copy(paths[0], folder / "face.png")
+    (folder / "photos").mkdir()
+    for name in ("face.png", "photo.jpg", "photos/1.png"):
+        shutil.copy(paths[0], folder / name)
     (folder / "names.txt").write_text("face.png\n")
     videos.write(folder / "talk.mp4", videos.varying_times(10))
     rows: list[tuple[object, ...]] = [("image", "row")]
