@@ -26,23 +26,31 @@ REAL_TIME = 25
 def scenes(count: int) -> Iterator[np.ndarray]:
     """Yields frames, uint8 RGB, in which a face goes to and fro."""
     rng = np.random.default_rng(0)
-    coarse = rng.integers(60, 200, (HEIGHT // 20, WIDTH // 20, 3), np.uint8)
-    background = np.asarray(
-        Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-    )
+    background = draw_background(rng)
     drawn, _ = draw_faces(1, 0)
-    faces = [
-        np.asarray(
-            Image.fromarray(face[..., 0]).resize((FACE, FACE), Image.Resampling.BICUBIC)
-        )[..., np.newaxis]
-        for face in drawn
-    ]
+    faces = [enlarged(face, FACE) for face in drawn]
     top, room = (HEIGHT - FACE) // 2, WIDTH - FACE
     for number in range(count):
         left = abs((3 * number) % (2 * room) - room)
         scene = background.copy()
         scene[top : top + FACE, left : left + FACE] = faces[number // 50 % len(faces)]
         yield scene
+
+
+def draw_background(rng: np.random.Generator) -> np.ndarray:
+    """Returns a photo of soft colours, uint8 RGB `(480, 640, 3)`."""
+    coarse = rng.integers(60, 200, (HEIGHT // 20, WIDTH // 20, 3), np.uint8)
+    return np.array(
+        Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    )
+
+
+def enlarged(face: np.ndarray, side: int) -> np.ndarray:
+    """Returns a drawn face, uint8 `(side, side, 1)`, of one of 48 pixels a side."""
+    image = Image.fromarray(face[..., 0])
+    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))[
+        ..., np.newaxis
+    ]
 
 
 def make_video(path: Path, count: int) -> None:

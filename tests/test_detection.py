@@ -62,7 +62,7 @@ def over_white(pixels: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("megapixels", [1, 0.0004], ids=["whole", "by rows"])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16"])
 def test_photos_of_all_modes_are_rgb(mode, megapixels, monkeypatch):
-    monkeypatch.setattr(images, "_MEGAPIXELS_AT_ONCE", megapixels)
+    monkeypatch.setattr(images, "_BAND_MEGAPIXELS", megapixels)
     file_format = "TIFF" if mode == "CMYK" else "PNG"
     if mode == "I;16":
         image = Image.fromarray(COLOURS[..., 0].astype(np.uint16) * 257)

@@ -184,7 +184,7 @@ def test_blending_with_white_by_rows_changes_nothing(monkeypatch):
     white = Image.new("RGBA", image.size, "white")
     expected = np.asarray(Image.alpha_composite(white, image).convert("L"))
     assert np.array_equal(decoded(image), expected)
-    monkeypatch.setattr(images, "_MEGAPIXELS_AT_ONCE", 0.0004)
+    monkeypatch.setattr(images, "_BAND_MEGAPIXELS", 0.0004)
     assert np.array_equal(decoded(image), expected)
 
 

@@ -497,6 +497,9 @@ def forbid(event, arguments):
 
 sys.addaudithook(forbid)
 from emotion_cnn.cli import main
+assert main(["predict", "--source=photos", "--save=none", "--output=plain"]) == 0
+unneeded = {"IPython", "jax", "matplotlib", "pandas", "scipy", "sklearn", "torch"}
+assert not unneeded & sys.modules.keys(), unneeded & sys.modules.keys()
 for arguments in (["--source=photos"], ["--source=photos", "--faces=cropped"]):
     flags = ["--save=images,faces,sheet", "--explain", "--output", arguments[-1][2:]]
     assert main(["predict", *arguments, *flags]) == 0
@@ -505,7 +508,7 @@ assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 
 
 @pytest.mark.slow
-def test_nothing_is_asked_of_a_network(photos, workplace):
+def test_nothing_is_asked_of_a_network_or_imported_in_vain(photos, workplace):
     """The shipped network and the real detector, from their import to the answers."""
     environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
     done = subprocess.run(

@@ -64,7 +64,8 @@ def run(**keywords: Any) -> Path:
     if Kind.VIDEO in kinds:
         check_installed("av", extra="predict")
     with removed_if_empty(_output_folder(settings)) as folder:
-        use_backend(settings.backend)
+        # The command needs none of what is left out so.
+        use_backend(settings.backend, lean=True)
         from emotion_cnn.inference.analysis import Analyzer
         from emotion_cnn.inference.predictions import Predictions, written
         from emotion_cnn.inference.saving import Saver

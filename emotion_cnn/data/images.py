@@ -51,7 +51,10 @@ Box = tuple[float, float, float, float]
 file of labels says so, of the photo turned upright where it was detected."""
 
 _JPEG_SIGNATURE = b"\xff\xd8"
-_MEGAPIXELS_AT_ONCE = 1
+_DRAFT_MEGAPIXELS = 1
+# Small enough that memory is used again rather than asked of the system for each copy,
+# which takes longer than decoding a photo of 640x480.
+_BAND_MEGAPIXELS = 0.1
 OTHER_SIZE = "of another size"
 OTHER_MODE = "of another mode"
 # By EXIF's orientation. `ImageOps.exif_transpose` also encodes the EXIF data again,
@@ -132,7 +135,7 @@ def decode_image(
         file_image = _opened(content)
         original_size, mode = file_image.size, file_image.mode
         # A box is in pixels of the whole image.
-        is_large = math.prod(original_size) > _MEGAPIXELS_AT_ONCE * 1_000_000
+        is_large = math.prod(original_size) > _DRAFT_MEGAPIXELS * 1_000_000
         if is_large and box is None:
             # Decodes a JPEG at a fraction of its size, in gray; no effect on others.
             file_image.draft("L", (8 * size, 8 * size))
@@ -275,7 +278,9 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         rows = image.crop(box)
         if is_transparent:
             rows = _over_white(rows)
-        pixels[box[1] : box[3]] = np.asarray(rows.convert("RGB"))
+        # Pillow's conversion to the same mode is a copy.
+        rows = rows if rows.mode == "RGB" else rows.convert("RGB")
+        pixels[box[1] : box[3]] = np.asarray(rows)
     return pixels
 
 
@@ -369,7 +374,7 @@ def _blend_with_white(image: Image.Image) -> Image.Image:
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
     """Yields the boxes of bands of rows, from the top to the bottom of an image."""
-    height = max(1, int(_MEGAPIXELS_AT_ONCE * 1_000_000) // image.width)
+    height = max(1, int(_BAND_MEGAPIXELS * 1_000_000) // image.width)
     for top in range(0, image.height, height):
         yield 0, top, image.width, min(top + height, image.height)
 

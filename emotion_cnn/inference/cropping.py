@@ -38,10 +38,12 @@ def crop_face(photo: np.ndarray, box: Box, size: int) -> np.ndarray:
     length = math.ceil(side) + 1 + 2 * margin
     rows = np.arange(first_row, first_row + length).clip(0, photo.shape[0] - 1)
     columns = np.arange(first_column, first_column + length).clip(0, photo.shape[1] - 1)
-    gray = Image.fromarray(photo[rows[:, np.newaxis], columns]).convert("L")
+    inside = photo[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    gray = np.asarray(Image.fromarray(inside).convert("L"))
+    repeated = gray[rows - rows[0]][:, columns - columns[0]]
     x, y = left - first_column, top - first_row
     # Pillow's filters widen as they reduce, so that nothing is aliased.
-    resized = gray.resize(
+    resized = Image.fromarray(repeated).resize(
         (size, size), Image.Resampling.BICUBIC, box=(x, y, x + side, y + side)
     )
     return np.array(resized)
