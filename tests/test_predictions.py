@@ -309,7 +309,7 @@ def test_resuming_writes_into_no_file_of_two_names(tmp_path):
     (tmp_path / "out/predictions.jsonl").unlink()
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "out/predictions.jsonl").hardlink_to(tmp_path / "precious")
-    with pytest.raises(RunError, match="found predictions.jsonl, which is a link"):
+    with pytest.raises(RunError, match=r"found predictions\.jsonl, which is a link"):
         opened(tmp_path / "out", resume=True)
     assert (tmp_path / "precious").read_text() == "mine"
 

@@ -129,6 +129,9 @@ class Video:
             )
         with self._opened() as (container, _):
             duration = container.duration
+            if duration and self._container == "matroska":
+                # It counts from zero, whenever the first frame is.
+                duration -= container.start_time or 0
         self.duration = duration / av.time_base if duration else None
 
     def frames(

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
 
 _TIME_BASE = Fraction(1, 90_000)  # Whole in each common frame rate, and in ms.
-_LONGEST_GAP = 2**31 - 1  # In that; MP4 has no room for more.
+# In that: 50 minutes. MP4 has no room for eight times as much, and the encoder has
+# several frames in hand.
+_LONGEST_GAP = 2**28
 
 
 @contextmanager
@@ -93,7 +95,7 @@ class VideoWriter:
 
         Args:
             seconds: When it is shown; a frame of the same time is shown just after.
-                Gaps of more than six hours become as short.
+                Gaps of more than 50 minutes become as short.
             image: uint8 RGB, `(height, width, 3)`; another size is scaled.
 
         Raises:
