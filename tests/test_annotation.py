@@ -147,3 +147,12 @@ def test_a_contact_sheet_goes_on_after_the_pages_that_are_there_and_ends(
     assert sheet.left_out == 3
     assert len(list(tmp_path.iterdir())) == 2
     assert (tmp_path / "contact-sheet-001.png").read_bytes() == b"before"
+
+
+def test_a_page_stays_also_where_the_one_before_is_gone(tmp_path):
+    (tmp_path / "contact-sheet-002.png").write_bytes(b"before")
+    sheet = ContactSheet(tmp_path)
+    sheet.add(face(0, 1, 0), "a.jpg")
+    sheet.close()
+    assert (tmp_path / "contact-sheet-002.png").read_bytes() == b"before"
+    assert (tmp_path / "contact-sheet-003.png").exists()

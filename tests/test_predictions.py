@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -300,6 +301,57 @@ def test_resuming_writes_through_no_link(tmp_path, name):
     with pytest.raises(RunError, match="is a link, a pipe or a device"):
         opened(out, resume=True)
     assert not elsewhere.is_file() or elsewhere.read_bytes() == before
+
+
+def test_resuming_writes_into_no_file_of_two_names(tmp_path):
+    with opened(tmp_path / "out"):
+        pass
+    (tmp_path / "out/predictions.jsonl").unlink()
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "out/predictions.jsonl").hardlink_to(tmp_path / "precious")
+    with pytest.raises(RunError, match=r"found predictions\.jsonl, which is a link"):
+        opened(tmp_path / "out", resume=True)
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_what_another_command_has_written_meanwhile_stays(tmp_path):
+    write_three(tmp_path / "out", finished=True)
+    before = table(tmp_path / "out")
+    with pytest.raises(RunError, match="holds those of another command by now"):
+        opened(tmp_path / "out")
+    assert table(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("file", ["predictions.csv", "predictions.jsonl", "errors.csv"])
+def test_a_line_without_end_takes_no_memory(tmp_path, file):
+    write_three(tmp_path / "out")
+    with (tmp_path / "out" / file).open("rb+") as opened_file:
+        opened_file.truncate(2**27)  # Of zeros, which take no room on the disk.
+    tracemalloc.start()
+    try:
+        with opened(tmp_path / "out", resume=True) as results:
+            assert results.done == {"a.jpg", "b.jpg"}
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+
+
+def test_lines_nested_without_end_are_predicted_again(tmp_path):
+    write_three(tmp_path / "out")
+    (tmp_path / "out/predictions.jsonl").write_text(100_000 * "[" + "\n")
+    with opened(tmp_path / "out", resume=True) as results:
+        assert results.done == set()
+
+
+@pytest.mark.parametrize("name", ["=1+1.jpg", "+1.jpg", "-1.jpg", "@SUM(1).jpg"])
+def test_no_name_is_a_formula(tmp_path, name):
+    with opened(tmp_path / "out") as results:
+        results.write(name, [])
+        results.fail(name, "why")
+    row = table(tmp_path / "out")[1]
+    assert row.startswith(f"{os.curdir}{os.sep}{name},")  # The same file.
+    errors = (tmp_path / "out/errors.csv").read_text()
+    assert errors.splitlines()[1] == f"{os.curdir}{os.sep}{name},why"
 
 
 def test_resuming_tries_again_what_damaged_errors_said(tmp_path):

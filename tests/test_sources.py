@@ -130,6 +130,40 @@ def test_links_that_lead_round_in_a_circle(photos, caplog):
     assert names("photos/**/*.jpg") == at("photos/b.jpg")
 
 
+def test_a_glob_through_two_links_in_a_circle_ends(photos):
+    for number in "12":
+        (photos / "photos/deep" / number).symlink_to(photos / "photos")
+    assert names("photos/**/*.webp") == at("photos/deep/er/c.webp")
+    assert names("**/deep/**/*.webp") == at("photos/deep/er/c.webp")
+    assert names(f"{photos}/photos/**") == at(
+        *(f"{photos}/photos/{name}" for name in ("a.PNG", "b.jpg")),
+        *(f"{photos}/photos/{name}" for name in ("deep/er/c.webp", "film.MP4")),
+        f"{photos}/photos/notes.txt",
+    )
+
+
+def test_a_glob_does_not_find_what_it_led_to(photos):
+    (photos / "photos/results/images").mkdir(parents=True)
+    for name in (*RESULT_FILES, "images/b.jpg"):
+        (photos / "photos/results" / name).touch()
+    assert names("**/*.jpg") == at("@odd.jpg", "[odd].jpg", "photos/b.jpg")
+    assert names("photos/results/images/**") == at("photos/results/images/b.jpg")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [(b"a\n" + 40_000 * b"b", "one of 40,000"), (b"a\nb\nc\nd", "more lines")],
+    ids=["long", "many"],
+)
+def test_a_list_that_is_none(photos, monkeypatch, content, found):
+    monkeypatch.setattr("emotion_cnn.inference.sources._LIST_LINES", 3)
+    (photos / "list.txt").write_bytes(content)
+    with pytest.raises(SourceError) as caught:
+        find_sources("@list.txt")
+    expected = "Expected up to 3 lines of up to 32,768 bytes, a path each, in list.txt"
+    assert f"{expected}, found {found}." in str(caught.value)
+
+
 def test_results_in_a_folder_of_photos_are_no_photos(photos, caplog):
     caplog.set_level(logging.INFO, "emotion_cnn")
     found = names("photos")

@@ -383,3 +383,54 @@ def test_a_video_that_cannot_be_written_leaves_nothing(tmp_path):
         writer.write(0, np.zeros((32, 32, 3), np.uint8))
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gap_that_mp4_has_no_room_for_is_shortened(tmp_path):
+    path = tmp_path / "gap.mp4"
+    image = np.zeros((16, 16, 3), np.uint8)
+    with write_video(path, height=16, width=16) as writer:
+        for seconds in (0, 0.5, 1e6, 1e6 + 0.25):
+            writer.write(seconds, image)
+    assert times_of(path) == pytest.approx([0, 0.5, 2983.1162, 2983.3662], abs=1e-3)
+
+
+def test_gaps_between_all_frames(tmp_path):
+    path = tmp_path / "gaps.mp4"
+    with write_video(path, height=16, width=16) as writer:
+        for number in range(12):
+            writer.write(1e5 * number, np.zeros((16, 16, 3), np.uint8))
+    assert len(times_of(path)) == 12
+
+
+def test_what_ffmpeg_refuses_to_write_is_an_error_of_the_system(tmp_path):
+    path = tmp_path / "wide.mp4"
+    with (
+        pytest.raises(OSError, match="external library") as caught,
+        write_video(path, height=2, width=40_000) as writer,
+    ):
+        writer.write(0, np.zeros((2, 40_000, 3), np.uint8))
+    assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_frame_at_the_end_of_time_is_an_error_of_the_file(tmp_path):
+    path = videos.write(tmp_path / "v.mkv", [0, 40, 2**50, 2**50 + 40], codec="mjpeg")
+    found = []
+    with (
+        open_video(path) as video,
+        pytest.raises(DataError, match="has a frame at 1,125,899,906,843 s, where 10"),
+    ):
+        for frame in video.frames():
+            found.append(frame.seconds)
+    assert found == pytest.approx([0, 0.04])
+
+
+def test_a_matroska_video_that_begins_late_is_whole(tmp_path):
+    path = videos.write(tmp_path / "v.mkv", range(60_000, 62_000, 40), codec="mjpeg")
+    found = times_of(path)
+    assert (found[0], found[-1]) == (0, pytest.approx(1.96))
+
+
+def times_of(path: Path) -> list[float]:
+    with open_video(path) as video:
+        return [frame.seconds for frame in video.frames()]

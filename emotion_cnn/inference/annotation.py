@@ -8,6 +8,7 @@ cover nothing and can be read whatever its size.
 import functools
 import importlib.util
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ _LONGEST, _SHORTEST_LONG_SIDE = 4096, 640
 
 _SCALE_1_SIDE, _MOST_SCALE = 700, 3.0
 _MOST_STRIPS = 3
+_PAGE = re.compile(r"contact-sheet-([0-9]{3})\.png")
 _BARS_SHOWN = 8
 
 # All in pixels at scale 1.
@@ -121,7 +123,8 @@ class ContactSheet:
     def __init__(self, folder: Path) -> None:
         """Takes the folder for the pages; pages that are there stay."""
         self._folder = folder
-        self._page = len(list(folder.glob("contact-sheet-*.png")))
+        pages = (_PAGE.fullmatch(path.name) for path in folder.iterdir())
+        self._page = max((int(match[1]) for match in pages if match), default=0)
         self._cards: list[Image.Image] = []
         self.left_out = 0
 

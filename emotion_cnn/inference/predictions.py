@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,6 @@ from emotion_cnn.errors import RunError
 from emotion_cnn.files import (
     LOCK_NAME,
     folder_to_disk,
-    is_plain_file,
     open_regular,
     read_json,
     shown,
@@ -43,6 +43,10 @@ _BOX_COLUMNS = ("left", "top", "right", "bottom")
 _DECISION_COLUMNS = ("emotion", "confidence", "unsure")
 _ERROR_COLUMNS = ("source", "reason")
 _SMOOTHED = "smoothed_"
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+"""What spreadsheet programs take the rest of for a formula to be computed."""
+_LONGEST_LINE = 2**24
+"""In bytes, when read again: a photo of 30,000 faces."""
 
 
 class Predictions:
@@ -68,7 +72,7 @@ class Predictions:
         """Opens the files.
 
         Args:
-            folder: An existing folder, empty unless `resume`.
+            folder: An existing folder, empty but for a lock unless `resume`.
             classes: Names of the classes, which are columns.
             settings: What the answers depend on; `resume` goes on with the same only.
             smoothed: Whether there are columns for probabilities smoothed over time.
@@ -92,6 +96,8 @@ class Predictions:
         }
         header = _csv_text([self.columns])
         ends = (0, 0)
+        if not resume:
+            self._check_empty()
         before = self._read_record() if resume else None
         if before is not None:
             self._check_without_links()
@@ -110,12 +116,28 @@ class Predictions:
     def _check_without_links(self) -> None:
         """Raises a `RunError` where writing on would change what lies elsewhere."""
         for path in self.folder.iterdir():
-            if path.is_symlink() or not (path.is_dir() or is_plain_file(path)):
+            status = path.lstat()
+            # A file of two names is the other one too.
+            is_ours = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+            if not (is_ours or stat.S_ISDIR(status.st_mode)):
                 raise RunError(
                     f"Expected files and folders in {shown(str(self.folder))}, found "
                     f"{shown(path.name)}, which is a link, a pipe or a device. Remove "
                     "it, or choose another `output`."
                 )
+
+    def _check_empty(self) -> None:
+        """Raises a `RunError` where there is something.
+
+        The folder was empty when the command began, but another one may have written
+        to it since, until this one got the lock.
+        """
+        if any(path.name != LOCK_NAME for path in self.folder.iterdir()):
+            raise RunError(
+                f"Expected an empty folder for results, but {shown(str(self.folder))} "
+                "holds those of another command by now. Choose another `output`, or go "
+                "on there with `resume=True`."
+            )
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -320,17 +342,17 @@ class Predictions:
 
         The others are tried again.
         """
-        path, kept = self.folder / ERRORS_NAME, []
+        path = self.folder / ERRORS_NAME
+        kept: dict[str, str] = {}
         # What is no table any more says nothing: its sources are tried again.
         with (
             suppress(FileNotFoundError, UnicodeDecodeError, csv.Error),
             open_regular(path) as file,
         ):
-            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-            kept = [
-                row for row in csv.reader(text) if len(row) == 2 and row[0] in self.done
-            ]
-        write_csv(path, _ERROR_COLUMNS, kept)
+            for row in csv.reader(line.decode() for line in _whole_lines(file)):
+                if len(row) == 2 and row[0] in self.done:
+                    kept[row[0]] = row[1]
+        write_csv(path, _ERROR_COLUMNS, list(kept.items()))
         self.failed = len(kept)
 
 
@@ -382,6 +404,8 @@ class _Growing:
 
 def written(name: str) -> str:
     """Returns a name as it is in the files: it may be in no known encoding."""
+    if name.startswith(_FORMULA_SIGNS):
+        name = os.path.join(os.curdir, name)  # noqa: PTH118 - `Path` leaves it out.
     # Before Python 3.13 a table is not read back with the latter.
     return name.encode("utf-8", "backslashreplace").decode().replace("\r", "\\r")
 
@@ -409,9 +433,7 @@ def _table_rows(file: io.BufferedReader, columns: int) -> Iterator[tuple[str, in
 
     def lines() -> Iterator[str]:
         nonlocal end
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
+        for line in _whole_lines(file):
             end += len(line)
             yield line.decode("utf-8")
 
@@ -424,12 +446,16 @@ def _table_rows(file: io.BufferedReader, columns: int) -> Iterator[tuple[str, in
 
 def _line_rows(file: io.BufferedReader) -> Iterator[tuple[str, int]]:
     end = 0
-    with suppress(ValueError, TypeError, KeyError):
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
+    with suppress(ValueError, TypeError, KeyError, RecursionError):
+        for line in _whole_lines(file):
             end += len(line)
             yield str(json.loads(line)["source"]), end
+
+
+def _whole_lines(file: io.BufferedReader) -> Iterator[bytes]:
+    """Yields the lines up to the first that is cut, or longer than any of ours."""
+    while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
+        yield line
 
 
 def _rounded(name: str, value: Any) -> Any:

@@ -33,7 +33,11 @@ LIST_SIGN = "@"
 
 # A million paths of 200 characters, and more.
 _LIST_MEGABYTES = 500
+_LIST_LINES = 5_000_000
+_LONGEST_PATH = 2**15  # Of Windows; others allow less.
 _NETWORK = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_SEPARATOR = r"[/\\]" if os.name == "nt" else "/"
+_ANY_FOLDERS = re.compile(rf"(?:^|(?<={_SEPARATOR}))\*\*(?:{_SEPARATOR}+|$)")
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 
 
@@ -184,8 +188,24 @@ def _in_folder(folder: Path, pattern: str | None) -> list[Source]:
 def _walk(folder: Path) -> Iterator[Source]:
     """Yields all files of a folder, in a stable order, and the folders that refuse."""
     refused: list[OSError] = []
+    for place, files in _folders(str(folder), refused):
+        for name in files:
+            yield Source(os.path.join(place, name))  # noqa: PTH118
+    yield from map(_refusing, refused)
+
+
+def _folders(top: str, refused: list[OSError]) -> Iterator[tuple[str, list[str]]]:
+    """Yields a folder and all in it, with the names of their files.
+
+    Args:
+        top: The folder.
+        refused: Where to add what cannot be listed.
+
+    Raises:
+        SourceError: They are too deep.
+    """
     seen: set[tuple[int, int]] = set()
-    walk = os.walk(folder, followlinks=True, onerror=refused.append)
+    walk = os.walk(top, followlinks=True, onerror=refused.append)
     try:
         for place, folders, files in walk:
             status = os.stat(place)  # noqa: PTH116 - A million times.
@@ -202,17 +222,17 @@ def _walk(folder: Path) -> Iterator[Source]:
                 folders.clear()
                 continue
             folders[:] = sorted(name for name in folders if not _is_system(name))
-            for name in sorted(files):
-                if not _is_system(name):
-                    yield Source(os.path.join(place, name))  # noqa: PTH118
+            yield place, sorted(name for name in files if not _is_system(name))
     except RecursionError:
         raise SourceError(
-            f"Expected folders of images, found in {shown(str(folder))} hundreds of "
+            f"Expected folders of images, found in {shown(top)} hundreds of "
             "folders one in the other. Name the one that holds the images."
         ) from None
-    for error in refused:
-        reason = f"the folder cannot be listed: {first_line(error)}"
-        yield Source(str(error.filename), problem=reason)
+
+
+def _refusing(error: OSError) -> Source:
+    reason = f"the folder cannot be listed: {first_line(error)}"
+    return Source(str(error.filename), problem=reason)
 
 
 def _is_system(name: str) -> bool:
@@ -223,19 +243,38 @@ def _matching(pattern: str) -> list[Source]:
     """Returns the files that a glob matches, by name."""
     places: dict[str, str] = {}
     found: dict[tuple[str, str], str] = {}
+    refused: list[OSError] = []
     # Links can lead round in circles: the shortest of several ways to a file counts.
-    matches = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Takes absolute ones.
+    matches = _expanded(pattern, refused)
     for path in sorted(matches, key=lambda match: (len(match), match)):
         folder, name = os.path.split(path)
         if folder not in places:
             places[folder] = os.path.realpath(folder)
         if not os.path.isdir(path):  # noqa: PTH112
             found.setdefault((places[folder], name), path)
-    if not found:
+    if not found and not refused:
         raise SourceError(
             f"Expected files that match {shown(pattern)} in `source`, found none."
         )
-    return [Source(path) for path in sorted(found.values())]
+    files = [Source(path) for path in sorted(found.values())]
+    return files + [_refusing(error) for error in refused]
+
+
+def _expanded(pattern: str, refused: list[OSError]) -> Iterator[str]:
+    """Yields what a glob matches, which may be the same several times.
+
+    Python's own `**` goes through two links to their own folder in 2^40 ways. Here it
+    is each folder once.
+    """
+    before, *rest = _ANY_FOLDERS.split(pattern, maxsplit=1)
+    if not rest:
+        yield from glob.glob(pattern)  # noqa: PTH207 - Takes absolute ones.
+        return
+    for top in glob.glob(before) if before else [""]:  # noqa: PTH207
+        for place, _ in _folders(top or os.curdir, refused):
+            folder = place if top else place.removeprefix(os.curdir).lstrip(os.sep)
+            following = os.path.join(glob.escape(folder), rest[0] or "*")  # noqa: PTH118
+            yield from _expanded(following, refused)
 
 
 def _read_list(place: Path | IO[bytes] | None) -> bytes:
@@ -256,7 +295,14 @@ def _read_list(place: Path | IO[bytes] | None) -> bytes:
 def _listed(content: bytes, name: str) -> list[Source]:
     """Returns the files that a list names, one a line, or ended by null characters."""
     separator = b"\0" if b"\0" in content else b"\n"
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(separator)
+    lines = content.removeprefix(b"\xef\xbb\xbf").split(separator, _LIST_LINES)
+    longest = max(map(len, lines))
+    if len(lines) > _LIST_LINES or longest > _LONGEST_PATH:
+        found = "more lines" if len(lines) > _LIST_LINES else f"one of {longest:,}"
+        raise SourceError(
+            f"Expected up to {_LIST_LINES:,} lines of up to {_LONGEST_PATH:,} bytes, a "
+            f"path each, in {shown(name)}, found {found}. Name a list, or split it."
+        )
     # A path may begin or end with blanks, but no one means the end of a line.
     paths = [os.fsdecode(line.rstrip(b"\r")) for line in lines if line.strip()]
     if not paths:

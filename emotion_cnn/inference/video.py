@@ -42,6 +42,7 @@ phones, editors and browsers, of the hundreds that FFmpeg has."""
 
 _MOST_PIXELS = 36_000_000  # 8192x4320, the largest that cameras write.
 _MOST_STRETCHED = 3  # Wider or narrower pixels are an error of the file.
+_MOST_SECONDS = 10_000_000  # Four months: what is later is an error of the file.
 _LEAST_MISSING = 0.5
 """Seconds that may lack at the end: containers round durations, also by a frame."""
 
@@ -128,6 +129,9 @@ class Video:
             )
         with self._opened() as (container, _):
             duration = container.duration
+            if duration and self._container == "matroska":
+                # It counts from zero, whenever the first frame is.
+                duration -= container.start_time or 0
         self.duration = duration / av.time_base if duration else None
 
     def frames(
@@ -153,7 +157,7 @@ class Video:
         """
         check_part(stride, start, end)
         first, number = self._key_frame_before(start) if start else (None, 0)
-        last, damaged, lost = -math.inf, None, 0
+        last, odd, damaged, lost = -math.inf, None, None, 0
         with self._opened() as (container, stream):
             decoder = _Decoder(self._av, container, stream)
             for frame in decoder.frames(first):
@@ -162,13 +166,17 @@ class Video:
                     lost += 1
                     number += 1
                     continue
-                last = decoder.seconds(frame, last)
+                seconds = decoder.seconds(frame, last)
+                if seconds > _MOST_SECONDS:
+                    odd = seconds
+                    break
+                last = seconds
                 if end is not None and last >= end:
                     break
                 if last >= start and number % stride == 0:
                     yield VideoFrame(number, last, decoder.image(frame))
                 number += 1
-        if last == -math.inf:
+        if last == -math.inf and odd is None:
             raise DataError(
                 f"Expected a video with frames, but {self._name} has none that can be "
                 "read."
@@ -180,12 +188,16 @@ class Video:
                 "left out"
             )
         whole = self.duration or 0
-        if (end is None or last < end) and decoder.end < whole - _LEAST_MISSING:
+        if odd is not None:
+            facts.append(
+                f"has a frame at {odd:,.0f} s, where {_MOST_SECONDS:,} are the most"
+            )
+        elif (end is None or last < end) and decoder.end < whole - _LEAST_MISSING:
             facts.append(f"is cut short of its {whole:.2f} s")
         if facts:
             raise DataError(
                 f"Expected a whole video, but {self._name} {' and '.join(facts)}; "
-                f"what could be read was, the last frame is at {last:.2f} s."
+                f"what could be read was, the last frame is at {max(last, 0):.2f} s."
             )
         if last < start:
             raise DataError(
@@ -359,7 +371,7 @@ class _Decoder:
         if frame.pts is None or not frame.time_base:
             rate = self._stream.average_rate or 25
             return max(last, 0) + float(1 / rate)
-        return max(last, float(frame.pts * frame.time_base) - self.origin)
+        return max(last, 0.0, float(frame.pts * frame.time_base) - self.origin)
 
     def image(self, frame: "av.VideoFrame") -> np.ndarray:
         """Returns a frame's pixels as players show them, uint8 RGB."""

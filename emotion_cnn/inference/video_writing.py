@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emotion_cnn.extras import require
-from emotion_cnn.files import replacing
+from emotion_cnn.files import first_line, replacing
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
 
 _TIME_BASE = Fraction(1, 90_000)  # Whole in each common frame rate, and in ms.
+# In that: 50 minutes. MP4 has no room for eight times as much, and the encoder has
+# several frames in hand.
+_LONGEST_GAP = 2**28
 
 
 @contextmanager
@@ -43,6 +46,7 @@ def write_video(path: Path, *, height: int, width: int) -> Iterator["VideoWriter
         replacing(path) as temporary,
         # Not by its name, which FFmpeg could take for an address.
         temporary.open("wb") as file,
+        _as_os_errors(av, path),
         av.open(file, "w", format="mp4") as container,
     ):
         writer = VideoWriter(av, container, height=height, width=width)
@@ -53,6 +57,17 @@ def write_video(path: Path, *, height: int, width: int) -> Iterator["VideoWriter
         writer.finish()
     if interrupted is not None:
         raise interrupted
+
+
+@contextmanager
+def _as_os_errors(av: ModuleType, path: Path) -> Iterator[None]:
+    """Raises what FFmpeg refuses to write as an `OSError`, as others are."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise OSError(None, first_line(error), str(path)) from error
 
 
 class VideoWriter:
@@ -73,12 +88,14 @@ class VideoWriter:
         self._stream.codec_context.time_base = _TIME_BASE
         self._stream.time_base = _TIME_BASE
         self._last = -1
+        self._left_out = 0
 
     def write(self, seconds: float, image: np.ndarray) -> None:
         """Writes the next frame.
 
         Args:
             seconds: When it is shown; a frame of the same time is shown just after.
+                Gaps of more than 50 minutes become as short.
             image: uint8 RGB, `(height, width, 3)`; another size is scaled.
 
         Raises:
@@ -90,7 +107,10 @@ class VideoWriter:
         frame = frame.reformat(
             width=self._stream.width, height=self._stream.height, format="yuv420p"
         )
-        self._last = max(round(seconds / _TIME_BASE), self._last + 1)
+        ticks = max(round(seconds / _TIME_BASE) - self._left_out, self._last + 1)
+        too_many = max(0, ticks - self._last - _LONGEST_GAP)
+        self._left_out += too_many
+        self._last = ticks - too_many
         frame.pts, frame.time_base = self._last, _TIME_BASE
         self._container.mux(self._stream.encode(frame))
 
