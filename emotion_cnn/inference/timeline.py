@@ -50,14 +50,14 @@ class Timeline:
             sums = self._tracks.setdefault(face.track or 0, _Sums(len(self._classes)))
             sums.add(int(seconds / self._bin), face.decisive)
 
-    def figure(self, name: str) -> Figure:
+    def figure(self, source: str) -> Figure:
         """Draws the shares of the classes over time, of all faces and of each track.
 
         The tracks with the most faces are drawn, in the order in which they begin; the
         first row is of all.
 
         Args:
-            name: What the frames are of, for the title.
+            source: What the frames are of, for the title.
 
         Returns:
             A Matplotlib figure.
@@ -107,7 +107,7 @@ class Timeline:
             handles[::-1], labels[::-1], loc="outside right upper", frameon=False
         )
         hidden = len(self._tracks) - len(tracks)
-        title = f"{name}: mean probabilities, blank where there is no face"
+        title = f"{source}: mean probabilities, blank where there is no face"
         if hidden and len(rows) > 1:
             title += f"\n(the {len(tracks)} longest of {len(self._tracks):,} tracks)"
         # A file may be called $x$, which would be a formula.
