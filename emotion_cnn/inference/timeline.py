@@ -100,14 +100,14 @@ class Timeline:
             each.set_yticks([0, 0.5, 1])
             each.spines[["top", "right"]].set_visible(False)
         axes[-1].xaxis.set_major_formatter(FuncFormatter(_clock))
-        axes[-1].set_xlabel("time")
+        axes[-1].set_xlabel("time (blank: no face)")
         handles, labels = axes[0].get_legend_handles_labels()
         # In the order of the colours, from top to bottom.
         figure.legend(
             handles[::-1], labels[::-1], loc="outside right upper", frameon=False
         )
         hidden = len(self._tracks) - len(tracks)
-        title = f"{source}: mean probabilities, blank where there is no face"
+        title = f"{source}: mean probabilities"
         if hidden and len(rows) > 1:
             title += f"\n(the {len(tracks)} longest of {len(self._tracks):,} tracks)"
         # A file may be called $x$, which would be a formula.
