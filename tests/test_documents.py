@@ -188,7 +188,9 @@ def small_data(tmp_path_factory, shared_networks):
     shutil.rmtree(audit)
 
     paths = sorted(faces.glob("t*/*/*.png"))
-    shutil.copy(paths[0], folder / "face.png")
+    (folder / "photos").mkdir()
+    for name in ("face.png", "party.jpg", "photos/face.png"):
+        shutil.copy(paths[0], folder / name)
     (folder / "names.txt").write_text("face.png\n")
     videos.write(folder / "talk.mp4", videos.varying_times(10))
     rows: list[tuple[object, ...]] = [("image", "row")]
@@ -302,6 +304,7 @@ def workplace(small_data, tmp_path, monkeypatch, own_environment):
 def test_commands_of_a_block_run_in_order(block, workplace, request):
     if block.document.name == "datasets.md":
         layouts = request.getfixturevalue("data_sets")
+        shutil.rmtree(workplace / "photos")  # The layouts have another one.
         shutil.copytree(layouts, workplace, dirs_exist_ok=True)
     for words in shell_commands(block):
         argv = arguments(words)
