@@ -304,6 +304,7 @@ def workplace(small_data, tmp_path, monkeypatch, own_environment):
 def test_commands_of_a_block_run_in_order(block, workplace, request):
     if block.document.name == "datasets.md":
         layouts = request.getfixturevalue("data_sets")
+        shutil.rmtree(workplace / "photos")  # The layouts have another one.
         shutil.copytree(layouts, workplace, dirs_exist_ok=True)
     for words in shell_commands(block):
         argv = arguments(words)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from emotion_cnn.inference.annotation import describe
 from emotion_cnn.inference.explanation import heat_map
 
 if TYPE_CHECKING:
@@ -23,10 +24,7 @@ def face_figure(
     axes = list(figure.subplots(1, columns))
     axes[0].imshow(face.image, cmap="gray", vmin=0, vmax=255)
     # A class may be called $x$, which would be a formula.
-    axes[0].set_title(
-        f"{face.emotion}, {face.confidence:.0%}" + (" (unsure)" if face.unsure else ""),
-        parse_math=False,
-    )
+    axes[0].set_title(describe(face), parse_math=False)
     if method is not None:
         explained = face.emotion if emotion is None else emotion
         axes[1].imshow(heat_map(face.image, face.explain(method, explained)))

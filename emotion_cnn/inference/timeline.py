@@ -58,14 +58,14 @@ class Timeline:
         if len(self._tracks) > _MOST_TRACKS_KEPT:
             self._forget({face.track or 0 for face in faces})
 
-    def figure(self, name: str) -> Figure:
+    def figure(self, source: str) -> Figure:
         """Draws the shares of the classes over time, of all faces and of each track.
 
         The tracks with the most faces are drawn, in the order in which they begin; the
         first row is of all.
 
         Args:
-            name: What the frames are of, for the title.
+            source: What the frames are of, for the title.
 
         Returns:
             A Matplotlib figure.
@@ -105,14 +105,14 @@ class Timeline:
             each.set_yticks([0, 0.5, 1])
             each.spines[["top", "right"]].set_visible(False)
         axes[-1].xaxis.set_major_formatter(FuncFormatter(_clock))
-        axes[-1].set_xlabel("time")
+        axes[-1].set_xlabel("time (blank: no face)")
         handles, labels = axes[0].get_legend_handles_labels()
         # In the order of the colours, from top to bottom.
         figure.legend(
             handles[::-1], labels[::-1], loc="outside right upper", frameon=False
         )
         count = len(self._tracks) + self._forgotten
-        title = f"{name}: mean probabilities, blank where there is no face"
+        title = f"{source}: mean probabilities"
         if count > len(tracks) and len(rows) > 1:
             title += f"\n(the {len(tracks)} longest of {count:,} tracks)"
         # A file may be called $x$, which would be a formula.

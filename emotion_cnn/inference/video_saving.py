@@ -14,7 +14,7 @@ from emotion_cnn.inference.video_analysis import AnalyzedFrame
 from emotion_cnn.inference.video_writing import VideoWriter, write_video
 
 _MOST_TRACKS_WAITING = 1000
-_TITLE_LENGTH = 60
+_TITLE_LENGTH = 40
 
 
 @contextmanager
