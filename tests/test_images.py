@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks.faults.images import MUTATIONS, SOUND, TRAPS, png_file
 from emotion_cnn.data import images
 from emotion_cnn.data.drawn_faces import draw_faces
-from emotion_cnn.data.images import decode_image, image_from_array
+from emotion_cnn.data.images import decode_image, decode_photo, image_from_array
 from emotion_cnn.errors import DataError
 
 
@@ -408,3 +408,13 @@ def test_other_arrays_are_refused(array, found):
 def test_floats_are_told_how_to_become_bytes():
     with pytest.raises(DataError, match=r'\(255 \* image\)\.astype\("uint8"\)'):
         image_from_array(np.full((48, 48), 0.5, np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none_are_pixels_all_the_same(value):
+    pixels = np.full((9, 9), 0.5, np.float32)
+    pixels[0, 0] = value
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "TIFF")
+    file.seek(0)
+    assert decode_photo(file).shape == (9, 9, 3)

@@ -1,10 +1,13 @@
 """The files of predictions: what is in them, and what is left when a command is cut."""
 
 import csv
+import errno
 import io
 import json
 import os
 import tracemalloc
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -301,6 +304,27 @@ def test_resuming_writes_through_no_link(tmp_path, name):
     with pytest.raises(RunError, match="is a link, a pipe or a device"):
         opened(out, resume=True)
     assert not elsewhere.is_file() or elsewhere.read_bytes() == before
+
+
+@pytest.mark.parametrize("writes", range(3))
+def test_a_disk_that_is_full_at_once_is_resumed(tmp_path, monkeypatch, writes):
+    replace, left = Path.replace, [None] * writes
+
+    def full(path, target):
+        if not left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left.pop()
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        # All that is replaced is written by then.
+        with pytest.raises(OSError, match="No space") if writes < 2 else nullcontext():
+            opened(tmp_path / "out").__exit__(None, None, None)
+    (tmp_path / "out/.writing-0123456789abcdef-predict.json").touch()
+    with opened(tmp_path / "out", resume=True) as results:
+        results.write("a.jpg", [face(0.9)])
+    assert len(table(tmp_path / "out")) == 2
 
 
 def test_resuming_writes_into_no_file_of_two_names(tmp_path):

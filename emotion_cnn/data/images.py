@@ -356,9 +356,10 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
     Cameras and programs write 8 to 12 bits into numbers of 16, and nothing in the file
     says so. Fractions from 0 to 1 are gray levels too.
     """
-    greatest = float(values.max())
     if values.dtype.kind == "f":
         values = np.nan_to_num(values)
+    greatest = float(values.max())
+    if values.dtype.kind == "f":
         values, greatest = (255 * values, 255) if greatest <= 1 else (values, greatest)
     scale = next((2**bits for bits in (8, 10, 12, 16) if greatest < 2**bits), greatest)
     return np.floor_divide(values.clip(0), scale // 256).clip(0, 255).astype(np.uint8)

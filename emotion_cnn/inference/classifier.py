@@ -310,7 +310,16 @@ def _rgb(photo: Any) -> np.ndarray:
             )
         return found
     if isinstance(photo, Image.Image):
-        return photo_from_image(photo)
+        try:
+            if not photo.width * photo.height:
+                raise ValueError("it has no pixels")
+            return photo_from_image(photo)
+        except Exception as error:
+            # Pillow decodes it now: almost any kind of error on damaged files.
+            raise DataError(
+                "Expected a Pillow image that can be read, but this one cannot: "
+                f"{reason_of(error)}. Leave it out."
+            ) from error
     if not isinstance(photo, np.ndarray):
         raise DataError(
             "Expected a photo as a path, a Pillow image or a NumPy array of uint8, "

@@ -18,6 +18,7 @@ from typing import Any, Self
 from emotion_cnn.errors import RunError
 from emotion_cnn.files import (
     LOCK_NAME,
+    TEMPORARY_PREFIX,
     folder_to_disk,
     open_regular,
     read_json,
@@ -103,8 +104,9 @@ class Predictions:
             self._check_without_links()
             self._check_same(before)
             ends = self._find_done(header, finished=before.get("finished") is True)
-        self._rewrite_errors()
+        # First: without it nothing that is there is known as ours.
         write_json(folder / SETTINGS_NAME, self._record)
+        self._rewrite_errors()
         self._table = _Growing(folder / TABLE_NAME, ends[0])
         if ends[0] == 0:
             self._table.append(header)
@@ -256,7 +258,9 @@ class Predictions:
             if record.get("format") != _FORMAT:
                 raise ValueError("it is of another version of this tool")
         except FileNotFoundError:
-            if any(each.name != LOCK_NAME for each in self.folder.iterdir()):
+            names = {each.name for each in self.folder.iterdir()} - {LOCK_NAME}
+            # A command that is killed at once leaves the one half written.
+            if not all(name.startswith(TEMPORARY_PREFIX) for name in names):
                 raise RunError(
                     f"Expected predictions of this tool in {shown(str(self.folder))}, "
                     f"found files, but no {SETTINGS_NAME}. Choose another `output`."
