@@ -161,7 +161,7 @@ def _judge(
 # --- What a stranger plants among results ---
 
 
-def _replaced(name: str, make: Callable[[Path], None]) -> Callable[[Path], None]:
+def _replaced(name: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
     def plant(folder: Path) -> None:
         path = folder / "out" / name
         if path.exists():
