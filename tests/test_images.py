@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks.faults.images import MUTATIONS, SOUND, TRAPS, png_file
 from emotion_cnn.data import images
 from emotion_cnn.data.drawn_faces import draw_faces
-from emotion_cnn.data.images import decode_image, image_from_array
+from emotion_cnn.data.images import decode_image, decode_photo, image_from_array
 from emotion_cnn.errors import DataError
 
 
