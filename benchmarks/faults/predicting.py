@@ -19,6 +19,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ def _judge(
 # --- What a stranger plants among results ---
 
 
-def _replaced(name: str, make: Callable[[Path], None]) -> Callable[[Path], None]:
+def _replaced(name: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
     def plant(folder: Path) -> None:
         path = folder / "out" / name
         if path.exists():
@@ -183,14 +184,14 @@ def _edited(key: str, value: Any) -> Callable[[Path], None]:
     return edit
 
 
-_THINGS: Mapping[str, Callable[[Path], None]] = {
+_THINGS: Mapping[str, Callable[[Path], object]] = {
     "a link": lambda path: path.symlink_to("../victim"),
     "a link to a folder": lambda path: path.symlink_to("../in"),
     "a hard link": lambda path: path.hardlink_to(path.parents[1] / "victim"),
     "a pipe": lambda path: os.mkfifo(path),
     "a line without end": _sparse,
-    "brackets": lambda path: path.write_bytes(100_000 * b"[" + b"\n") and None,
-    "quotes": lambda path: path.write_bytes(b'a,"' + 100_000 * b'""\n') and None,
+    "brackets": lambda path: path.write_bytes(100_000 * b"[" + b"\n"),
+    "quotes": lambda path: path.write_bytes(b'a,"' + 100_000 * b'""\n'),
     "nothing": lambda path: path.touch(),
 }
 _VALUES = ([1], {"a": 1}, "x", None, float("inf"), float("nan"), 10**400, True)
@@ -312,13 +313,17 @@ _BOMBS: Mapping[str, Callable[[], bytes]] = {
 _SMALL_BOMBS = 4
 
 
+def _make(path: Path, make: Callable[[], bytes]) -> None:
+    path.write_bytes(make())
+
+
 def _bombs(place: Path, cases: int) -> Tally:
     """Decodes photos that are as large as they may be, and looks at the memory."""
     tally = Tally("Photos as large as they may be")
     path = place / "photo"
     for name, make in list(_BOMBS.items())[: max(cases, _SMALL_BOMBS)]:
         # In processes of their own, whose memory is gone then.
-        if exit_code(in_a_process(lambda make=make: path.write_bytes(make()))):
+        if exit_code(in_a_process(partial(_make, path, make))):
             tally.failed(f"{name}: not made")
             continue
 
