@@ -357,7 +357,7 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
     says so. Fractions from 0 to 1 are gray levels too.
     """
     if values.dtype.kind == "f":
-        values = np.nan_to_num(values)
+        values = np.nan_to_num(values).clip(0)
     greatest = float(values.max())
     if values.dtype.kind == "f":
         values, greatest = (255 * values, 255) if greatest <= 1 else (values, greatest)
