@@ -103,7 +103,9 @@ def run(**keywords: Any) -> Path:
                 explain=settings.explain_method if settings.explain else None,
                 emotion=settings.explain_class,
             )
-            job = Job(settings, folder, analyzer, results, saver)
+            # What could not be read to its end is done, and a failure all the same.
+            tally = Tally(failed=results.failed)
+            job = Job(settings, folder, analyzer, results, saver, tally)
             with job.kept_whatever_happens():
                 _predict(job, todo)
                 results.finish()

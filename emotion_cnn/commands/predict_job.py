@@ -75,13 +75,13 @@ class Tally:
             return
         from emotion_cnn.inference.predictions import ERRORS_NAME
 
-        more = self.failed - len(self.failures)
+        reasons = list(self.failures)
+        if more := self.failed - len(reasons):
+            reasons.append(f"and {more:,} more" if reasons else "as was found before")
         raise DataError(
             f"Expected sources that can be read, found {self.failed:,} that cannot: "
-            + "; ".join(self.failures)
-            + (f"; and {more:,} more" if more else "")
-            + f". {shown(str(folder / ERRORS_NAME))} has them all, and the answers of "
-            "the others are kept."
+            f"{'; '.join(reasons)}. {shown(str(folder / ERRORS_NAME))} has them all, "
+            "and the answers of the others are kept."
         )
 
 

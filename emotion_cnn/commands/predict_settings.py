@@ -143,7 +143,8 @@ class PredictSettings:
     )
     unsure_below: float = setting(
         UNSURE_BELOW,
-        "where no emotion is this probable, the answer is unsure",
+        "where no emotion is this probable, the answer is unsure; the default is right "
+        "for the shipped network, by original labels",
         minimum=0,
         maximum=1,
         metavar="PROBABILITY",

@@ -174,7 +174,7 @@ class Video:
                 if end is not None and last >= end:
                     break
                 if last >= start and number % stride == 0:
-                    yield VideoFrame(number, last, decoder.image(frame))
+                    yield VideoFrame(number, last, self._image(decoder, frame, last))
                 number += 1
         if last == -math.inf and odd is None:
             raise DataError(
@@ -204,6 +204,17 @@ class Video:
                 f"Expected frames from {start:g} s on (`start`), but the last one of "
                 f"{self._name} is at {last:.2f} s."
             )
+
+    def _image(
+        self, decoder: "_Decoder", frame: "av.VideoFrame", seconds: float
+    ) -> np.ndarray:
+        try:
+            return decoder.image(frame)
+        except (self._av.FFmpegError, OSError, ValueError, MemoryError) as error:
+            raise DataError(
+                f"Expected frames that can be converted to RGB, but the one of "
+                f"{self._name} at {seconds:.2f} s cannot: {_reason(error)}."
+            ) from error
 
     def _key_frame_before(self, start: float) -> tuple[int | None, int]:
         """Finds where to begin to decode.
