@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.backend import use_backend
-from emotion_cnn.commands.predict_job import Job, counted, showing_progress
+from emotion_cnn.commands.predict_job import Job, Tally, counted, showing_progress
 from emotion_cnn.commands.predict_settings import ANSWERS_DEPEND_ON, PredictSettings
 from emotion_cnn.errors import ConfigError, RunError
 from emotion_cnn.settings import from_keywords
