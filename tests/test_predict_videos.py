@@ -139,6 +139,10 @@ def test_a_video_that_is_not_whole_gives_what_is_there(predict, capsys, kind):
     assert "Traceback" not in error
     with open_video(Path("out", "videos", f"{file_name('x.mp4')}.mp4")) as video:
         assert len(list(video.frames())) == len(rows)
+    arguments = ("--source=x.mp4", "--output=out", "--save=video,timeline")
+    assert predict(*arguments, "--resume") == 2
+    assert "found 1 that cannot: as was found before. " in capsys.readouterr().err
+    assert table() == rows
 
 
 def test_bad_videos_do_not_end_the_others(predict):
