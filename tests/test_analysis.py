@@ -291,11 +291,11 @@ def test_faces_are_a_table_in_one_line(analyzer):
 @pytest.mark.parametrize(
     ("settings", "titles"),
     [
-        ({}, ["bright, 98%", ""]),
-        ({"method": "occlusion"}, ["bright, 98%", "occlusion: bright", ""]),
+        ({}, ["bright 98%", ""]),
+        ({"method": "occlusion"}, ["bright 98%", "occlusion: bright", ""]),
         (
             {"method": "layercam", "emotion": "dark"},
-            ["bright, 98%", "layercam: dark", ""],
+            ["bright 98%", "layercam: dark", ""],
         ),
     ],
 )
