@@ -18,7 +18,7 @@ PARTS = {
     "images": (12_000, 240),
     "importing": (5_000, 150),
     "networks": (10_000, 40),
-    "predicting": (200, 20),
+    "predicting": (200, 10),
     "publishing": (1_000, 40),
     "runs": (120, 6),
 }
