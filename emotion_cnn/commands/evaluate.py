@@ -57,14 +57,8 @@ class EvaluateSettings:
         metavar="FOLDER",
         group="network",
     )
-    class_order: str | None = setting(
-        None, shared.CLASS_ORDER_HELP, metavar="NAMES", is_path=False
-    )
-    input_range: str | None = setting(
-        None,
-        "what pixels such a network was trained on; without it 0-255",
-        choices=tuple(INPUT_RANGES),
-    )
+    class_order: str | None = shared.class_order()
+    input_range: str | None = shared.input_range()
     tta: str = setting(
         "none",
         "test-time augmentation: average the probabilities of each image and its "

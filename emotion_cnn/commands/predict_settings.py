@@ -15,7 +15,6 @@ from emotion_cnn.inference.defaults import (
     UNSURE_BELOW,
 )
 from emotion_cnn.inference.test_time_augmentation import VIEWS
-from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.settings import check_settings, setting
 
 SAVED = ("images", "faces", "sheet", "video", "timeline")
@@ -121,14 +120,8 @@ class PredictSettings:
         metavar="FOLDER",
         group="network",
     )
-    class_order: str | None = setting(
-        None, shared.CLASS_ORDER_HELP, metavar="NAMES", is_path=False
-    )
-    input_range: str | None = setting(
-        None,
-        "what pixels such a network was trained on; without it 0-255",
-        choices=tuple(INPUT_RANGES),
-    )
+    class_order: str | None = shared.class_order()
+    input_range: str | None = shared.input_range()
     labels: str | None = setting(
         None,
         "which label set to answer by, of a network that knows both; without it its "

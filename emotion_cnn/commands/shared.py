@@ -1,6 +1,10 @@
-"""Help texts of the settings that several modes have."""
+"""Settings that several modes have, and help texts of such."""
+
+from typing import Any
 
 from emotion_cnn.data.source import SAMPLE_DATA
+from emotion_cnn.models.input_range import INPUT_RANGES
+from emotion_cnn.settings import setting
 
 DATA_HELP = (
     "folder with train/ and test/, each with a folder per class; "
@@ -15,12 +19,29 @@ BACKEND_HELP = (
     "Keras backend; without it the one that the environment variable KERAS_BACKEND "
     "names, else the first that is installed"
 )
-CLASS_ORDER_HELP = (
-    "the classes in the order of the outputs, such as angry,happy,tired, of a network "
-    "of another tool, whose model.json does not say; without it FER2013's seven"
-)
 RUNS_HELP = "folder that gets a folder per run"
 LABELS_HELP = (
     "which labels: those of the folders, or the majority of FER+'s votes, from the "
     "votes.csv that --mode prepare --ferplus writes"
 )
+
+
+def class_order() -> Any:
+    """Declares the setting `class_order`."""
+    return setting(
+        None,
+        "the classes in the order of the outputs, such as angry,happy,tired, of a "
+        "network of another tool, whose model.json does not say; without it FER2013's "
+        "seven",
+        metavar="NAMES",
+        is_path=False,
+    )
+
+
+def input_range() -> Any:
+    """Declares the setting `input_range`."""
+    return setting(
+        None,
+        "what pixels such a network was trained on; without it 0-255",
+        choices=tuple(INPUT_RANGES),
+    )
