@@ -42,6 +42,7 @@ class TrainingBatches(keras.utils.PyDataset):
         mixup: float = 0.0,
         cutmix: float = 0.0,
         label_smoothing: float = 0.0,
+        one_shape: bool = False,
     ) -> None:
         """Prepares the first epoch.
 
@@ -56,8 +57,11 @@ class TrainingBatches(keras.utils.PyDataset):
             cutmix: Alpha of CutMix; 0 for none. With mixup, one of the two is drawn
                 for each batch.
             label_smoothing: Share of each label that is spread over all classes.
+            one_shape: Whether to fill the last batch with the first images of the
+                epoch, for a device that compiles a program for each shape.
         """
         super().__init__()
+        self._one_shape = one_shape
         self._seed = seed
         self._mixtures = [
             (mix, alpha) for mix, alpha in ((_blend, mixup), (_paste, cutmix)) if alpha
@@ -86,11 +90,14 @@ class TrainingBatches(keras.utils.PyDataset):
         count = self._flow.n
         with self._lock:
             self._epoch = epoch
-            self._flow.index_array = (
+            order = (
                 generator.permutation(count)
                 if self._chances is None
                 else generator.choice(count, count, p=self._chances)
             )
+            if self._one_shape:
+                order = np.resize(order, len(self._flow) * self._flow.batch_size)
+            self._flow.index_array = order
             # The generator adds the batch number: leave room below 2**32.
             self._flow.seed = int(entropy.generate_state(1)[0] >> 1)
 

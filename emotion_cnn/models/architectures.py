@@ -43,6 +43,21 @@ class Architecture:
     bias: bool = True
 
 
+def _residual(*filters: int, dense: int) -> Architecture:
+    """Returns a residual network with these filters in its four blocks."""
+    blocks = zip(filters, (2, 2, 3, 3), strict=True)
+    return Architecture(
+        blocks=tuple(count * (Convolution(each),) for each, count in blocks),
+        dense=(dense, dense),
+        dropout=0.1,
+        dense_dropout=0.3,
+        residual=True,
+        squeeze=8,
+        average=True,
+        bias=False,
+    )
+
+
 ARCHITECTURES: Mapping[str, Architecture] = {
     "baseline": Architecture(
         blocks=(
@@ -57,18 +72,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         blocks=tuple((Convolution(f), Convolution(f)) for f in (16, 32, 64, 128)),
         dense=(256, 128),
     ),
-    "residual": Architecture(
-        blocks=tuple(
-            count * (Convolution(filters),)
-            for filters, count in ((32, 2), (64, 2), (160, 3), (320, 3))
-        ),
-        dense=(256, 256),
-        dropout=0.1,
-        dense_dropout=0.3,
-        residual=True,
-        squeeze=8,
-        average=True,
-        bias=False,
-    ),
+    "residual": _residual(32, 64, 160, 320, dense=256),
+    # A quarter of its weights and multiplications.
+    "residual-narrow": _residual(16, 32, 80, 160, dense=128),
+    # Four times as many.
+    "residual-wide": _residual(64, 128, 320, 640, dense=512),
 }
 """The networks by name."""

@@ -69,7 +69,7 @@ class EpochLog(keras.callbacks.Callback):
         values = " - ".join(
             f"{name}: {value:.4g}" for name, value in (logs or {}).items()
         )
-        _log.info("Epoch %d/%d, %.0f s - %s", epoch + 1, self._epochs, seconds, values)
+        _log.info("Epoch %d/%d, %.1f s - %s", epoch + 1, self._epochs, seconds, values)
 
 
 class LearningRateLog(keras.callbacks.Callback):

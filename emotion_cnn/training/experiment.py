@@ -32,6 +32,7 @@ from emotion_cnn.models.description import Network, NetworkDescription
 from emotion_cnn.models.pair import publish_pair, read_pair, write_pair
 from emotion_cnn.models.weights import divide_logits, start_from
 from emotion_cnn.training.augmentation import with_augmentation
+from emotion_cnn.training.device_loop import steps_per_execution
 from emotion_cnn.training.fitting import (
     compile_model,
     computing_with,
@@ -164,7 +165,12 @@ def fit_and_evaluate(
             model = with_augmentation(
                 network, recipe, image_size=description.input_size
             )
-        compile_model(model, recipe, images=len(data.train))
+        compile_model(
+            model,
+            recipe,
+            images=len(data.train),
+            steps_per_execution=steps_per_execution(),
+        )
         if initial_weights:
             arrays = initial_weights.arrays
             network.set_weights([*arrays, *network.get_weights()[len(arrays) :]])

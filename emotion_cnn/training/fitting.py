@@ -24,6 +24,7 @@ from emotion_cnn.training.callbacks import (
     ProgressiveSizes,
     StopAtNonFiniteLoss,
 )
+from emotion_cnn.training.device_loop import loop_on_device
 from emotion_cnn.training.live_chart import LiveChart
 from emotion_cnn.training.losses import (
     accuracy_of_first_labels,
@@ -72,13 +73,17 @@ def computing_with(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def compile_model(model: keras.Model, recipe: Recipe, *, images: int) -> None:
+def compile_model(
+    model: keras.Model, recipe: Recipe, *, images: int, steps_per_execution: int = 1
+) -> None:
     """Gives a network its loss, its metric and its optimiser.
 
     Args:
         model: A network built for training, with or without augmentation in front.
         recipe: How to train it.
         images: Number of training images, from which schedules derive their steps.
+        steps_per_execution: Training steps in a call of the device; more than one on
+            JAX alone.
     """
     learning_rate: Any = recipe.learning_rate
     if recipe.schedule != "plateau":
@@ -105,11 +110,16 @@ def compile_model(model: keras.Model, recipe: Recipe, *, images: int) -> None:
         metrics=[
             keras.metrics.MeanMetricWrapper(accuracy_of_first_labels, name="accuracy")
         ],
+        steps_per_execution=steps_per_execution,
     )
+    if steps_per_execution > 1:
+        loop_on_device(model)
     model.optimizer.build(model.trainable_variables)
 
 
-def training_batches(split: Split, recipe: Recipe, *, seed: int) -> TrainingBatches:
+def training_batches(
+    split: Split, recipe: Recipe, *, seed: int, one_shape: bool = False
+) -> TrainingBatches:
     """Returns the batches that a recipe trains on."""
     return TrainingBatches(
         split,
@@ -120,6 +130,7 @@ def training_batches(split: Split, recipe: Recipe, *, seed: int) -> TrainingBatc
         mixup=recipe.mixup,
         cutmix=recipe.cutmix,
         label_smoothing=recipe.label_smoothing,
+        one_shape=one_shape,
     )
 
 
@@ -168,7 +179,9 @@ def fit(
         state.restore()
         # An error now is better than one after hours; `fit` restores the rest.
         _load_kept_weights(model, run, state)
-    batches = training_batches(train, recipe, seed=seed)
+    batches = training_batches(
+        train, recipe, seed=seed, one_shape=model.steps_per_execution > 1
+    )
     callbacks = [
         keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: batches.start_epoch(epoch)

@@ -321,4 +321,13 @@ RECIPES: Mapping[str, Recipe] = {
         # The images to fit a temperature on are those to be predicted.
         calibrate=False,
     ),
+    # Learns from the teachers (the setting `soft_labels`) and from the labels.
+    "student": dataclasses.replace(
+        _FOUNDATION,
+        epochs=180,
+        warmup_epochs=15,
+        vote_smoothing=0,
+        sizes=((32, 80 / 180), (40, 60 / 180), (48, 40 / 180)),
+        keep="last",
+    ),
 }

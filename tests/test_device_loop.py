@@ -1,0 +1,75 @@
+"""Training steps in one loop on the device: on JAX, the same as one by one."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from emotion_cnn.data.batches import TrainingBatches
+from emotion_cnn.data.splits import Split
+from emotion_cnn.models.architectures import Architecture, Convolution
+from emotion_cnn.models.builder import build_model
+from emotion_cnn.models.description import NetworkDescription
+from emotion_cnn.training import fitting
+from emotion_cnn.training.augmentation import with_augmentation
+from emotion_cnn.training.device_loop import steps_per_execution
+from emotion_cnn.training.fitting import compile_model, fit, fix_randomness
+from emotion_cnn.training.recipes import RECIPES
+from emotion_cnn.training.run_folder import RunFolder
+
+TINY = Architecture(blocks=((Convolution(2),),), dense=(4,), average=True)
+RECIPE = replace(
+    RECIPES["teacher"],
+    epochs=3,
+    warmup_epochs=1,
+    batch_size=8,
+    average_weights=0.9,
+    precision="float32",
+    sizes=((32, 2 / 3), (48, 1 / 3)),
+)
+
+
+def noise(count: int, seed: int) -> Split:
+    images = np.random.default_rng(seed).integers(0, 256, (count, 48, 48, 1), np.uint8)
+    labels = np.arange(count, dtype=np.int64) % 7
+    return Split(images, labels, tuple(f"train/{place}" for place in range(count)))
+
+
+def history_of(folder, monkeypatch, *, steps: int) -> dict:
+    monkeypatch.setattr(fitting, "LiveChart", lambda *_: keras.callbacks.Callback())
+    folder.mkdir()
+    fix_randomness(1)
+    network = build_model(TINY, NetworkDescription(), for_training=True)
+    model = with_augmentation(network, RECIPE, image_size=48)
+    compile_model(model, RECIPE, images=40, steps_per_execution=steps)
+    # 40 images are five batches: the last execution has fewer steps than the first.
+    options = {"recipe": RECIPE, "seed": 1, "tensorboard": False}
+    return fit(model, noise(40, 0), noise(14, 1), run=RunFolder(folder), **options)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="for JAX alone")
+def test_steps_in_a_loop_train_as_one_by_one(tmp_path, monkeypatch):
+    looped = history_of(tmp_path / "looped", monkeypatch, steps=3)
+    single = history_of(tmp_path / "single", monkeypatch, steps=1)
+    assert looped.keys() == single.keys()
+    for name, values in single.items():
+        np.testing.assert_allclose(looped[name], values, rtol=1e-4, err_msg=name)
+
+
+def test_a_cpu_runs_one_step_at_a_time():
+    assert steps_per_execution() == 1
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(20, 8), (16, 8), (3, 8)])
+def test_batches_of_one_shape_hold_every_image(images, batch_size):
+    split = noise(images, 0)
+    batches = TrainingBatches(
+        split, batch_size=batch_size, seed=1, flip=False, one_shape=True
+    )
+    found = [batches[index] for index in range(len(batches))]
+    assert {len(pixels) for pixels, _ in found} == {batch_size}
+    assert len(found) == -(-images // batch_size)
+    seen = {pixels.astype("uint8").tobytes() for each, _ in found for pixels in each}
+    assert seen == {image.tobytes() for image in split.images}
