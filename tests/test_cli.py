@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 from emotion_cnn import __version__, cli
-from emotion_cnn.commands import MODES, audit, evaluate, predict, prepare, train
+from emotion_cnn.commands import (
+    MODES,
+    audit,
+    evaluate,
+    predict,
+    prepare,
+    train,
+)
 from emotion_cnn.ctrl_c import noticing_ctrl_c
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.errors import (
@@ -26,7 +33,8 @@ from emotion_cnn.settings import settings_of
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {
-    **{"train": train, "evaluate": evaluate, "predict": predict},
+    **{"train": train, "average": average},
+    **{"evaluate": evaluate, "predict": predict},
     **{"prepare": prepare, "audit": audit},
 }
 HEAVY = {"keras", "tensorflow", "jax", "torch", "numpy", "matplotlib", "sklearn"}
@@ -256,7 +264,7 @@ def test_arguments_that_cannot_be_read(run, capsys, arguments, words):
         (["--recipe=best"], "with --weights."),
         (
             ["--recipe=foundation", "--model=compact"],
-            "found --model compact. Choose residual, or --no-progressive-sizes.",
+            "found --model compact. Choose residual, residual-narrow, or --no-",
         ),
         (
             ["--resume=a-run", "--epochs=3", "--no-flip", "--seed=1"],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_network
 from PIL import Image
 
 import emotion_cnn
@@ -16,6 +17,7 @@ from emotion_cnn.cli import main
 from emotion_cnn.commands.train_settings import TrainSettings
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.errors import ResumableError, RunInterruptedError
+from emotion_cnn.models.pair import read_pair
 from emotion_cnn.training.recipes import Recipe
 
 
@@ -569,3 +571,43 @@ def test_a_network_that_knows_nothing_is_not_doubted(
     flags = ("--data", faces, "--weights", network, "--output", tmp_path / "output")
     assert main(["evaluate", *map(str, flags)]) == 0
     assert "says neither" not in capsys.readouterr().out
+
+
+# --- Averages ---
+
+
+def finished_runs(folder: Path, *, dense: tuple[tuple[int, ...], ...]) -> Path:
+    for seed, units in enumerate(dense):
+        run = make_run(folder / str(seed))
+        write_network(run, seed=seed, dense=units)
+        (run / "metrics.json").write_text("{}")
+    make_run(folder / "interrupted")
+    return folder
+
+
+def test_finished_runs_are_averaged(capsys, tmp_path, faces):
+    runs = finished_runs(tmp_path / "branches", dense=((4, 4), (4, 4)))
+    (tmp_path / "mean").mkdir()
+    flags = ["--data", str(faces), "--publish", str(tmp_path / "mean")]
+    assert main(["--mode", "average", "--weights", str(runs), *flags]) == 0
+    assert "Published" in capsys.readouterr().out
+    kernels, means = (
+        [read_pair(folder).model.get_weights()[0] for folder in folders]
+        for folders in ((runs / "0", runs / "1"), (tmp_path / "mean",))
+    )
+    np.testing.assert_allclose(means[0], np.mean(kernels, axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dense", "words"),
+    [
+        (((4, 4),), "two or more finished runs"),
+        (((4, 4), (4, 5)), "Expected networks of one architecture"),
+    ],
+)
+def test_what_cannot_be_averaged(fails, tmp_path, faces, dense, words):
+    runs = finished_runs(tmp_path / "branches", dense=dense)
+    (tmp_path / "mean").mkdir()
+    flags = ("--weights", runs, "--data", faces, "--publish", tmp_path / "mean")
+    assert words in fails("--mode", "average", *flags)
+    assert contents(tmp_path / "mean") == []

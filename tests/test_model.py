@@ -15,7 +15,7 @@ from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import Network, NetworkDescription
 from emotion_cnn.models.layers import FusedBatchNormalization
 from emotion_cnn.models.untrusted.architecture import build_from_json
-from emotion_cnn.models.weights import divide_logits, start_from
+from emotion_cnn.models.weights import average_weights, divide_logits, start_from
 
 UNIT = ["BatchNormalization", "ReLU"]
 BLOCK_END = ["MaxPooling2D", "Dropout"]
@@ -57,7 +57,12 @@ def layers_of(model, kind: str) -> list:
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("baseline", 4_478_727), ("compact", 625_655), ("residual", 3_114_031)],
+    [
+        ("baseline", 4_478_727),
+        ("compact", 625_655),
+        ("residual", 3_114_031),
+        ("residual-narrow", 781_467),
+    ],
 )
 def test_parameter_count(models, name, count):
     assert models[name].count_params() == count
@@ -367,3 +372,23 @@ def test_a_strangers_last_weight_may_be_a_single_number():
     stranger = keras.Model(stranger.inputs, Scale()(stranger.outputs[0]))
     with pytest.raises(ModelError, match="found those of another one"):
         start_from(untrained(), Network(stranger, BOTH))
+
+
+def test_averaged_weights_are_the_mean_of_logits_without_temperatures():
+    networks = [untrained(BOTH) for _ in range(3)]
+    expected = np.mean([each.model.get_weights()[-2] for each in networks], axis=0)
+    first = np.mean([each.model.get_weights()[0] for each in networks], axis=0)
+    calibrated = [
+        divide_logits(each, {"original": place + 0.5, "ferplus": 2.0})
+        for place, each in enumerate(networks)
+    ]
+    mean = average_weights(calibrated)
+    assert set(mean.description.temperatures.values()) == {1.0}
+    found = mean.model.get_weights()
+    np.testing.assert_allclose(found[-2], expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(found[0], first, rtol=1e-5)
+
+
+def test_different_networks_are_not_averaged():
+    with pytest.raises(ModelError, match="one architecture"):
+        average_weights([trained_like(ONE), trained_like(BOTH)])

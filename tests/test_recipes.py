@@ -17,15 +17,15 @@ from emotion_cnn.data.splits import Split
 from emotion_cnn.models.architectures import Architecture, Convolution
 from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import NetworkDescription
-from emotion_cnn.training import fitting, resuming
+from emotion_cnn.training import finishing, resuming
 from emotion_cnn.training.augmentation import Resolution, with_augmentation
 from emotion_cnn.training.callbacks import StopAtNonFiniteLoss
+from emotion_cnn.training.finishing import re_estimate_statistics
 from emotion_cnn.training.fitting import (
     compile_model,
     computing_with,
     fit,
     fix_randomness,
-    re_estimate_statistics,
 )
 from emotion_cnn.training.losses import (
     accuracy_of_first_labels,
@@ -236,13 +236,15 @@ def test_averaged_weights_are_evaluated_and_kept(monkeypatch, run):
 @pytest.mark.parametrize("most", [28, 22])
 def test_statistics_are_re_estimated_from_unchanged_images(monkeypatch, most):
     """From every batch that is used, weighted by its images."""
-    monkeypatch.setattr(fitting, "STATISTICS_BATCH_SIZE", 8)
-    monkeypatch.setattr(fitting, "STATISTICS_IMAGES", most)
+    monkeypatch.setattr(finishing, "STATISTICS_BATCH_SIZE", 8)
+    monkeypatch.setattr(finishing, "STATISTICS_IMAGES", most)
     fix_randomness(1)
-    network = build_model(TINY_WITHOUT_DROPOUT, ONE)
-    layers = [each for each in network.layers if "batch_norm" in each.name]
-    before = network.get_weights()
-    inputs = keras.Model(network.inputs, [layer.input for layer in layers])
+    without_dropout = build_model(TINY_WITHOUT_DROPOUT, ONE)
+    before = without_dropout.get_weights()
+    inputs = keras.Model(
+        without_dropout.inputs,
+        [each.input for each in without_dropout.layers if "batch_norm" in each.name],
+    )
     order = np.random.default_rng(3).permutation(28)[:most]
     batches = np.array_split(order, math.ceil(most / 8))
     # In training mode the layers before it normalise by the batch, too.
@@ -253,9 +255,13 @@ def test_statistics_are_re_estimated_from_unchanged_images(monkeypatch, most):
         ]
         for places in batches
     ]
+    network = build_model(TINY, ONE)
     network.set_weights(before)
+    layers = [each for each in network.layers if "batch_norm" in each.name]
     layers[0].moving_mean.assign([1e3, -1e3])
+    as_built = network.to_json()
     re_estimate_statistics(network, TRAIN.images, seed=3)
+    assert network.to_json() == as_built
     sizes = [len(places) for places in batches]
     for place, layer in enumerate(layers):
         found = [batch[place].reshape(-1, batch[place].shape[-1]) for batch in seen]
@@ -296,6 +302,7 @@ def test_sizes_of_the_named_recipes():
         "foundation": {32: 33, 48: 27},
         "best": {32: 24, 48: 47},
         "teacher": {32: 20, 40: 14, 48: 2},
+        "student": {32: 67, 40: 50, 48: 33},
     }
 
 

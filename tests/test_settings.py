@@ -75,7 +75,12 @@ def test_a_number_may_reach_its_bounds_and_no_further(owner):
         (TrainSettings, "recipe", "x", "one of default, sample, quick"),
         (TrainSettings, "backend", "x", "one of tensorflow, jax, torch; found 'x'"),
         (EvaluateSettings, "tta", "x", "one of none, flip, ten-crop; found 'x'"),
-        (Recipe, "model", "huge", "one of baseline, compact, residual; found 'huge'"),
+        (
+            Recipe,
+            "model",
+            "huge",
+            "one of baseline, compact, residual, residual-narrow; ",
+        ),
     ],
 )
 def test_a_value_that_a_setting_does_not_allow(owner, name, value, words):

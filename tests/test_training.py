@@ -248,7 +248,7 @@ def test_training_batches_are_made_as_the_recipe_says(monkeypatch, run):
     }
     with pytest.raises(KeyboardInterrupt):
         train(run, Recipe(**settings), seed=5)
-    assert made == [settings | {"seed": 5}]
+    assert made == [settings | {"seed": 5, "one_shape": False}]
 
 
 def test_every_batch_is_trained_on_once_in_its_own_epoch(monkeypatch, run):
@@ -371,7 +371,8 @@ def drawn(monkeypatch):
     return charts
 
 
-def test_live_chart_is_redrawn_after_every_epoch(run, drawn):
+def test_live_chart_is_redrawn_as_epochs_end(run, drawn, monkeypatch):
+    monkeypatch.setattr(live_chart, "_DRAWING_SHARE", 1e9)
     chart = LiveChart(run.live_chart, {name: [] for name in HISTORY_COLUMNS})
     images = []
     for epoch in range(3):
@@ -383,6 +384,17 @@ def test_live_chart_is_redrawn_after_every_epoch(run, drawn):
     assert all(each.startswith(b"\x89PNG") for each in images)
     for epochs, curves in zip(([1], [1, 2], [1, 2, 3]), drawn, strict=True):
         assert len(curves) == 5
+        assert all(drawn_epochs == epochs for drawn_epochs in curves.values())
+
+
+def test_live_chart_takes_little_of_the_time_of_short_epochs(run, drawn):
+    chart = LiveChart(run.live_chart, {name: [] for name in HISTORY_COLUMNS})
+    for epoch in range(3):
+        chart.on_epoch_end(epoch, dict.fromkeys(HISTORY_COLUMNS[1:], 1.0))
+    assert len(drawn) == 1
+    chart.on_train_end()
+    chart.on_train_end()
+    for epochs, curves in zip(([1], [1, 2, 3]), drawn, strict=True):
         assert all(drawn_epochs == epochs for drawn_epochs in curves.values())
 
 

@@ -7,6 +7,7 @@ is heavy inside its functions, so that `--help` answers at once.
 
 MODES = {
     "train": "train a network on train/, and evaluate it on test/",
+    "average": "average the weights of several runs",
     "evaluate": "evaluate a network on test/",
     "predict": "find faces in photos and videos, and what they show",
     "prepare": "import fer2013.csv, archives, class folders or Parquet",

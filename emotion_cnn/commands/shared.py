@@ -45,3 +45,19 @@ def input_range() -> Any:
         "what pixels such a network was trained on; without it 0-255",
         choices=tuple(INPUT_RANGES),
     )
+
+
+def validation_share() -> Any:
+    """Declares the setting `validation_share`."""
+    return setting(
+        0.1,
+        "share of train/ held out for validation where there is no validation/ and "
+        "the file names do not carry FER2013's PublicTest",
+        minimum=0.01,
+        maximum=0.5,
+    )
+
+
+def seed() -> Any:
+    """Declares the setting `seed`."""
+    return setting(42, "fixes every random choice", minimum=0, maximum=2**31 - 1)

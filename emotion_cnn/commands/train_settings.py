@@ -59,13 +59,7 @@ class TrainSettings:
         "test/",
         metavar="FILE",
     )
-    validation_share: float = setting(
-        0.1,
-        "share of train/ held out for validation where there is no validation/ and "
-        "the file names do not carry FER2013's PublicTest",
-        minimum=0.01,
-        maximum=0.5,
-    )
+    validation_share: float = shared.validation_share()
     fold: str | None = setting(
         None,
         "with --leave-out: train on the other N-1 of N folds of train/, which keep "
@@ -95,7 +89,7 @@ class TrainSettings:
         "instead of from random weights",
         metavar="FOLDER",
     )
-    seed: int = setting(42, "fixes every random choice", minimum=0, maximum=2**31 - 1)
+    seed: int = shared.seed()
     backend: str | None = setting(None, shared.BACKEND_HELP, choices=BACKENDS)
     runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
     publish: str = setting(".", _PUBLISH_HELP, metavar="FOLDER")

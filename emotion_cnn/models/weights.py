@@ -1,6 +1,6 @@
-"""Weights: calibrated in place, and taken over from another network."""
+"""Weights: calibrated in place, taken over from another network, averaged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -78,3 +78,43 @@ def start_from(network: Network, trained: Network) -> None:
             "the network of `weights` was trained with, or leave `weights` out."
         )
     network.model.set_weights(weights)
+
+
+def average_weights(networks: Sequence[Network]) -> Network:
+    """Gives the first of several networks the mean of the weights of all.
+
+    Source: M. Wortsman et al., "Model soups", ICML 2022 (arXiv 2203.05482). It needs
+    networks that went on from the same weights.
+
+    Args:
+        networks: Networks that `build_model` built and training has changed, one or
+            more; all of them are changed.
+
+    Returns:
+        The first one, its logits divided by no temperature. The statistics of its batch
+        normalisation are means too, and belong to no network.
+
+    Raises:
+        ModelError: They are not of one architecture, or not for the same thing.
+    """
+    described = {
+        (each.classes, each.label_sets, each.input_size, each.input_range)
+        for each in (network.description for network in networks)
+    }
+    shapes = {
+        tuple(array.shape for array in network.model.weights) for network in networks
+    }
+    if len(described) > 1 or len(shapes) > 1:
+        raise ModelError(
+            "Expected networks of one architecture, with the same classes and label "
+            "sets, to average; found different ones. Name runs that went on from the "
+            "same weights."
+        )
+    for network in networks:
+        temperatures = network.description.temperatures
+        divide_logits(network, {name: 1 / temperatures[name] for name in temperatures})
+    arrays = [network.model.get_weights() for network in networks]
+    means = [np.mean(each, axis=0) for each in zip(*arrays, strict=True)]
+    first = networks[0]
+    first.model.set_weights(means)
+    return Network(first.model, replace(first.description, temperatures={}))

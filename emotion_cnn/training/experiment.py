@@ -12,8 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from emotion_cnn.data.annotations import Annotations
-from emotion_cnn.data.classes import LABEL_NAMES
-from emotion_cnn.data.splits import Dataset, Split, targets
+from emotion_cnn.data.splits import Dataset
 from emotion_cnn.errors import (
     FolderError,
     ResumableError,
@@ -21,24 +20,22 @@ from emotion_cnn.errors import (
     RunInterruptedError,
     TrainingError,
 )
-from emotion_cnn.evaluation.calibration import TEMPERATURES, fit_temperature
 from emotion_cnn.evaluation.evaluator import Evaluation, evaluate_network
 from emotion_cnn.evaluation.plotting import loss_curves_figure
 from emotion_cnn.files import first_line, shown, write_figure
-from emotion_cnn.inference.prediction import predict
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import Network, NetworkDescription
 from emotion_cnn.models.pair import publish_pair, read_pair, write_pair
-from emotion_cnn.models.weights import divide_logits, start_from
+from emotion_cnn.models.weights import start_from
 from emotion_cnn.training.augmentation import with_augmentation
 from emotion_cnn.training.device_loop import steps_per_execution
+from emotion_cnn.training.finishing import calibrate, re_estimate_statistics
 from emotion_cnn.training.fitting import (
     compile_model,
     computing_with,
     fit,
     fix_randomness,
-    re_estimate_statistics,
 )
 from emotion_cnn.training.out_of_fold import predict_out_of_fold, write_out_of_fold
 from emotion_cnn.training.recipes import Recipe
@@ -194,9 +191,9 @@ def fit_and_evaluate(
         write_figure(run.loss_curves, loss_curves_figure(history))
         finished.model.set_weights(network.get_weights())
         if recipe.average_weights:
-            _re_estimate_statistics(finished, recipe, data.train.images, seed)
+            re_estimate_statistics(finished.model, data.train.images, seed=seed)
         if recipe.calibrate:
-            finished = _calibrate(finished, data.validation)
+            finished = calibrate(finished, data.validation)
         write_pair(run.path, finished)
         if fold:
             predictions = predict_out_of_fold(finished, data, fold=fold, seed=seed)
@@ -254,51 +251,6 @@ def _resumable(run: RunFolder) -> Iterator[None]:
 def _untrained(recipe: Recipe, description: NetworkDescription) -> Network:
     """Returns the network as it will be saved, untrained."""
     return Network(build_model(ARCHITECTURES[recipe.model], description), description)
-
-
-def _re_estimate_statistics(
-    network: Network, recipe: Recipe, images: np.ndarray, seed: int
-) -> None:
-    """Gives batch normalisation statistics of the weights as they are now."""
-    # Statistics are estimated in training mode alone, in which dropout would drop.
-    architecture = dataclasses.replace(
-        ARCHITECTURES[recipe.model], dropout=0.0, dense_dropout=0.0
-    )
-    without_dropout = build_model(architecture, network.description)
-    without_dropout.set_weights(network.model.get_weights())
-    re_estimate_statistics(without_dropout, images, seed=seed)
-    network.model.set_weights(without_dropout.get_weights())
-    _log.info("Batch normalisation: statistics re-estimated from training images")
-
-
-def _calibrate(network: Network, validation: Split) -> Network:
-    """Fits a temperature for each label set on validation, and builds it in."""
-    y_true = targets(validation)
-    temperatures = {}
-    for head, labels in enumerate(network.description.label_sets):
-        # An image has a label where one class has more than half of it.
-        labelled = np.flatnonzero(y_true[:, head].max(axis=1) > 0.5)
-        if not len(labelled):
-            _log.info(
-                "Not calibrated for %s: validation has none.", LABEL_NAMES[labels]
-            )
-            temperatures[labels] = 1.0
-            continue
-        probabilities = predict(network, validation.images[labelled], labels=labels)
-        temperatures[labels] = fit_temperature(
-            y_true[labelled, head].argmax(axis=1), probabilities
-        )
-        _log.info(
-            "Temperature for %s: %.3f, fitted on %s validation images",
-            LABEL_NAMES[labels],
-            temperatures[labels],
-            f"{len(labelled):,}",
-        )
-        if not 1.01 * TEMPERATURES[0] < temperatures[labels] < 0.99 * TEMPERATURES[1]:
-            _log.warning(
-                "  That is the end of its range: the network may have learned nothing."
-            )
-    return divide_logits(network, temperatures)
 
 
 def _check_one_batch(model: keras.Model, images: np.ndarray) -> None:

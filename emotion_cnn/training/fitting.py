@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from emotion_cnn.ctrl_c import noticing_ctrl_c
 from emotion_cnn.data.batches import TrainingBatches
@@ -38,8 +37,6 @@ from emotion_cnn.training.schedules import WarmUpAndDecay
 _log = logging.getLogger(__name__)
 
 VALIDATION_BATCH_SIZE = 256
-STATISTICS_IMAGES = 8192
-STATISTICS_BATCH_SIZE = 128
 
 
 def fix_randomness(seed: int) -> None:
@@ -227,40 +224,6 @@ def fit(
             )
     _load_kept_weights(model, run, state)
     return state.history
-
-
-def re_estimate_statistics(
-    network: keras.Model, images: np.ndarray, *, seed: int
-) -> None:
-    """Re-estimates the statistics of batch normalisation from unchanged images.
-
-    Those after training belong to its last weights, not to their average
-    (Izmailov et al. 2018, arXiv 1803.05407, section 3.2), and to images that
-    augmentation and dropout have changed (Li et al. 2018, arXiv 1801.05134).
-
-    Args:
-        network: As `build_model` returns it, but without dropout. The means and
-            variances of its batch normalisation become the mean of those of the
-            batches, weighted by their images; its momentum is changed.
-        images: Training images, uint8 (n, size, size, 1), n > 1.
-        seed: Seed of the order of the images, and of the choice of
-            `STATISTICS_IMAGES` where there are more.
-    """
-    order = np.random.default_rng(seed).permutation(len(images))
-    order = order[:STATISTICS_IMAGES]
-    normalisations = [
-        layer
-        for layer in network.layers
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-    seen = 0
-    # Even batches: one of a single image would have no variance.
-    for places in np.array_split(order, math.ceil(len(order) / STATISTICS_BATCH_SIZE)):
-        for layer in normalisations:
-            # With this momentum a moving average is the mean over all images.
-            layer.momentum = seen / (seen + len(places))
-        network(images[places], training=True)
-        seen += len(places)
 
 
 def _stop_where(pressed: threading.Event) -> keras.callbacks.Callback:

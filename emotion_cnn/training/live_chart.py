@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from emotion_cnn.files import write_figure
 from emotion_cnn.training.run_folder import HISTORY_COLUMNS, History
 
-
 _DRAWING_SHARE = 0.1
 """Of the time, at most, is spent on drawing: on a GPU an epoch can take less."""
 
