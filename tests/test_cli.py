@@ -16,6 +16,7 @@ from emotion_cnn import __version__, cli
 from emotion_cnn.commands import (
     MODES,
     audit,
+    average,
     evaluate,
     predict,
     prepare,

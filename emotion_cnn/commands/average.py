@@ -1,4 +1,4 @@
-"""Average the weights of several runs that went on from the same network.
+"""Average the weights of runs that went on from the same network.
 
 Runs with other seeds end in weights around a better middle. Its batch-normalisation
 statistics are re-estimated on the images to train on, its temperatures fitted on those
