@@ -1,8 +1,8 @@
 """Average the weights of runs that went on from the same network.
 
-Runs with other seeds end in weights around a better middle. Its batch-normalisation
-statistics are re-estimated on the images to train on, its temperatures fitted on those
-for validation; give the data as the runs were given them.
+Runs with other seeds end in weights around a better middle. Its statistics of
+batch normalisation are re-estimated on the images to train on, its temperatures
+fitted on those for validation; give the data as the runs were given them.
 
 Examples of settings:
   --weights branches --data FOLDER --leave-out audit.json --publish averaged
