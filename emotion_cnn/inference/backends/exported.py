@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -93,6 +93,13 @@ class Format(Protocol):
 
         Raises:
             ModelError: It is damaged, or made of other than is let through.
+        """
+
+    def runtime(self) -> Any:
+        """Imports the runtime, which then reports nothing.
+
+        Raises:
+            MissingPackageError: It is not installed.
         """
 
     def load(self, files: Files) -> Runner:

@@ -1,5 +1,6 @@
 """LiteRT files (formerly TensorFlow Lite), run by ai-edge-litert."""
 
+import importlib
 import math
 import threading
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from emotion_cnn.errors import ModelError
+from emotion_cnn.extras import require
 from emotion_cnn.files import first_line, shown
 from emotion_cnn.inference.backends.exported import Files, Tensor
 from emotion_cnn.inference.backends.flatbuffer import Table, root
@@ -59,12 +61,21 @@ def described(files: Files) -> str | bytes | None:
         ) from error
 
 
+def runtime() -> Any:
+    """Imports LiteRT's interpreter.
+
+    Raises:
+        MissingPackageError: It is not installed.
+    """
+    require(PACKAGE, extra="export")
+    return importlib.import_module(f"{PACKAGE}.interpreter")
+
+
 def load(files: Files) -> "LiteRTRunner":
     """Loads the network in LiteRT."""
-    from ai_edge_litert.interpreter import Interpreter
-
     (content,) = files.values()
-    return LiteRTRunner(Interpreter(model_content=content, num_threads=cores()))
+    interpreter = runtime().Interpreter(model_content=content, num_threads=cores())
+    return LiteRTRunner(interpreter)
 
 
 class LiteRTRunner:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from emotion_cnn.errors import ModelError
+from emotion_cnn.extras import require
 from emotion_cnn.files import first_line, shown
 from emotion_cnn.inference.backends.exported import Files, Tensor
 from emotion_cnn.inference.backends.protobuf import (
@@ -78,12 +79,20 @@ def described(files: Files) -> str | bytes | None:
         ) from error
 
 
-def load(files: Files) -> "OnnxRunner":
-    """Loads the network in ONNX Runtime."""
+def runtime() -> Any:
+    """Imports ONNX Runtime.
+
+    Raises:
+        MissingPackageError: It is not installed.
+    """
     # From 1.29 on it reports its use unless told not to.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
+    return require(PACKAGE, extra="predict")
 
+
+def load(files: Files) -> "OnnxRunner":
+    """Loads the network in ONNX Runtime."""
+    onnxruntime = runtime()
     (content,) = files.values()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores()

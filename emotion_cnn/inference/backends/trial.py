@@ -16,15 +16,14 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from emotion_cnn.errors import ModelError
-from emotion_cnn.extras import require
 from emotion_cnn.files import first_line, shown
 from emotion_cnn.models.description import NetworkDescription
 
 if TYPE_CHECKING:
     from emotion_cnn.inference.backends.exported import Files, Format
 
-SECONDS = 120
-"""The longest trial; importing TensorFlow can take ten on a busy machine."""
+SECONDS = 300
+"""The longest trial; importing TensorFlow can take a minute on a busy machine."""
 _MEMORY = 4 << 30
 """The most memory, in bytes, on top of what the runtime takes by itself."""
 
@@ -71,7 +70,7 @@ def pass_trial(
             "label_sets": description.label_sets,
         }
         # While the child does so.
-        require(module.PACKAGE, extra="export")
+        module.runtime()
         sent = json.dumps(header).encode() + b"\n" + b"".join(files.values())
         try:
             _, errors = child.communicate(sent, timeout=SECONDS)
@@ -108,7 +107,7 @@ def undergo(name: str) -> int:
     from emotion_cnn.inference.backends import exported
 
     module = importlib.import_module(f"emotion_cnn.inference.backends.{name}")
-    require(module.PACKAGE, extra="export")
+    module.runtime()
     stream: IO[bytes] = sys.stdin.buffer
     header = json.loads(stream.readline())
     files = {name: stream.read(size) for name, size in header["sizes"].items()}
