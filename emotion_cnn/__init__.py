@@ -37,7 +37,7 @@ _MODULES = {
     "load": "inference.classifier",
     "train": "commands.train",
 }
-_NEED_KERAS = {"Classifier", "Evaluation", "TrainingRun", "load"}
+_NEED_KERAS = {"TrainingRun"}
 
 
 def __getattr__(name: str) -> Any:

@@ -79,6 +79,13 @@ def _hidden(packages: Sequence[str]) -> Iterator[None]:
             del sys.modules[name]
 
 
+def can_run_keras() -> bool:
+    """Returns whether Keras and one of its backends are installed."""
+    return bool(importlib.util.find_spec("keras")) and any(
+        importlib.util.find_spec(name) for name in BACKENDS
+    )
+
+
 def _running_backend() -> str | None:
     if "keras" not in sys.modules:
         return None
