@@ -16,7 +16,7 @@ from emotion_cnn.commands import shared
 from emotion_cnn.data.classes import EMOTIONS, parse_classes
 from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
 from emotion_cnn.errors import ConfigError, ModelError
-from emotion_cnn.models.exported import FORMATS, QUANTIZATIONS
+from emotion_cnn.models.exported import FORMATS, LONGEST_TEXT, QUANTIZATIONS
 from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.settings import (
     check_settings,
@@ -88,6 +88,12 @@ class ExportSettings:
         check_settings(self)
         if self.class_order is not None:
             parse_classes(self.class_order, setting="class_order")
+        license = self.license or ""
+        if not license.isprintable() or len(license) > LONGEST_TEXT:
+            raise ConfigError(
+                f"`license` is a text of at most {LONGEST_TEXT} characters on one line; "
+                f"found {license[:100]!a}."
+            )
         unknown = [name for name in self.formats if name not in (*FORMATS, ALL)]
         if unknown or (ALL in self.formats and len(self.formats) > 1):
             raise ConfigError(
