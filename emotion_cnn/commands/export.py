@@ -91,8 +91,8 @@ class ExportSettings:
         license = self.license or ""
         if not license.isprintable() or len(license) > LONGEST_TEXT:
             raise ConfigError(
-                f"`license` is a text of at most {LONGEST_TEXT} characters on one line; "
-                f"found {license[:100]!a}."
+                f"`license` is a text of at most {LONGEST_TEXT} characters on one "
+                f"line; found {license[:100]!a}."
             )
         unknown = [name for name in self.formats if name not in (*FORMATS, ALL)]
         if unknown or (ALL in self.formats and len(self.formats) > 1):

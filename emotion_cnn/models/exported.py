@@ -131,8 +131,8 @@ def _check_text(name: str, value: Any) -> None:
         isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_TEXT
     ):
         raise ModelError(
-            f"Expected `{name}` to be a text of at most {LONGEST_TEXT} characters on one "
-            f"line, found {shortened(value)}."
+            f"Expected `{name}` to be a text of at most {LONGEST_TEXT} characters on "
+            f"one line, found {shortened(value)}."
         )
 
 
