@@ -18,6 +18,7 @@ from emotion_cnn.commands import (
     audit,
     average,
     evaluate,
+    export,
     predict,
     prepare,
     train,
@@ -36,7 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {
     **{"train": train, "average": average},
     **{"evaluate": evaluate, "predict": predict},
-    **{"prepare": prepare, "audit": audit},
+    **{"export": export, "prepare": prepare, "audit": audit},
 }
 HEAVY = {"keras", "tensorflow", "jax", "torch", "numpy", "matplotlib", "sklearn"}
 

@@ -1,8 +1,10 @@
 """Settings that several modes have, and help texts of such."""
 
+from pathlib import Path
 from typing import Any
 
 from emotion_cnn.data.source import SAMPLE_DATA
+from emotion_cnn.errors import ConfigError
 from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.settings import setting
 
@@ -18,6 +20,11 @@ SKIP_BAD_HELP = "leave damaged images out instead of stopping at them"
 BACKEND_HELP = (
     "Keras backend; without it the one that the environment variable KERAS_BACKEND "
     "names, else the first that is installed"
+)
+NETWORK_HELP = (
+    "folder with model.json and model_weights.h5 (a run, or a name below --runs), or "
+    "an exported network: a .onnx or .tflite file, the folder of an OpenVINO network "
+    "or of a saved model"
 )
 RUNS_HELP = "folder that gets a folder per run"
 LABELS_HELP = (
@@ -61,3 +68,49 @@ def validation_share() -> Any:
 def seed() -> Any:
     """Declares the setting `seed`."""
     return setting(42, "fixes every random choice", minimum=0, maximum=2**31 - 1)
+
+
+def find_network(reference: str, runs: str) -> Path:
+    """Returns where the network is that `weights` names.
+
+    Args:
+        reference: A run, by its folder or its name below `runs`; another folder; or an
+            exported file.
+        runs: Folder of the runs.
+
+    Raises:
+        RunError: There is no such run or folder.
+    """
+    from emotion_cnn.inference.backends import KERAS, kind_of
+    from emotion_cnn.training.run_folder import run_or_folder
+
+    path = Path(reference)
+    if kind_of(path) != KERAS:
+        return path
+    return run_or_folder(reference, Path(runs))
+
+
+def choose_backend(path: Path, backend: str | None, *, lean: bool = False) -> None:
+    """Makes Keras run on a backend, if it runs the network; else imports no Keras.
+
+    Args:
+        path: Where the network is.
+        backend: The setting `backend`.
+        lean: As for `use_backend`.
+
+    Raises:
+        ConfigError: A backend is given, and Keras does not run the network; or as for
+            `use_backend`.
+        MissingPackageError: As for `use_backend`.
+    """
+    from emotion_cnn.backend import use_backend
+    from emotion_cnn.inference.backends import KERAS, kind_of
+
+    if kind_of(path) == KERAS:
+        use_backend(backend, lean=lean)
+    elif backend is not None:
+        raise ConfigError(
+            "`backend` is for networks that Keras runs, of model.json and "
+            f"model_weights.h5; found `backend={backend}` for an exported one, which "
+            "its own runtime runs. Leave it out."
+        )

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from emotion_cnn.models.pair_files import MODEL_NAME
 
+EXPORTED_NAMES = ("model.onnx",)
+"""Exported networks that may lie beside the shipped pair, made of the same weights."""
+
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 

@@ -23,6 +23,7 @@ from emotion_cnn.errors import (
 from emotion_cnn.evaluation.evaluator import Evaluation, evaluate_network
 from emotion_cnn.evaluation.plotting import loss_curves_figure
 from emotion_cnn.files import first_line, shown, write_figure
+from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import Network, NetworkDescription
@@ -199,7 +200,7 @@ def fit_and_evaluate(
             predictions = predict_out_of_fold(finished, data, fold=fold, seed=seed)
             write_out_of_fold(run.out_of_fold, predictions)
         evaluation = evaluate_network(
-            finished,
+            KerasNetwork(finished),
             # Test waits for the network that the teachers of all folds lead to.
             data.validation if fold else data.test,
             part=f"held-out fold {fold}" if fold else "test",

@@ -9,6 +9,7 @@ import numpy as np
 from emotion_cnn.data.classes import LABEL_NAMES
 from emotion_cnn.data.splits import Split, targets
 from emotion_cnn.evaluation.calibration import TEMPERATURES, fit_temperature
+from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.models.description import Network
 from emotion_cnn.models.weights import divide_logits
@@ -87,7 +88,9 @@ def calibrate(network: Network, validation: Split) -> Network:
             )
             temperatures[labels] = 1.0
             continue
-        probabilities = predict(network, validation.images[labelled], labels=labels)
+        probabilities = predict(
+            KerasNetwork(network), validation.images[labelled], labels=labels
+        )
         temperatures[labels] = fit_temperature(
             y_true[labelled, head].argmax(axis=1), probabilities
         )
