@@ -33,9 +33,10 @@ OUTPUT_NAME = "probabilities"
 
 MOST_CHARACTERS = 100_000
 """The longest text that is parsed."""
+LONGEST_TEXT = 200
+"""The longest text in it, such as the licence."""
 _MOST_FACTS = 20
 _DIGEST = re.compile("[0-9a-f]{64}")
-_LONGEST = 200
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,12 @@ def parse_exported(text: str | bytes) -> ExportedDescription:
 
 
 def _check_text(name: str, value: Any) -> None:
-    if not (isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST):
+    if not (
+        isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_TEXT
+    ):
         raise ModelError(
-            f"Expected `{name}` to be a text of at most {_LONGEST} characters on one "
-            f"line, found {shortened(value)}."
+            f"Expected `{name}` to be a text of at most {LONGEST_TEXT} characters on "
+            f"one line, found {shortened(value)}."
         )
 
 

@@ -1,20 +1,22 @@
 """ONNX: one `.onnx` file, for ONNX Runtime and much else.
 
-float16 and int8 weights are widened to float32 when a file is loaded: it is smaller, and
-computes as before. What is int8 throughout is in the form of pairs of QuantizeLinear
-and DequantizeLinear, which ONNX Runtime and OpenVINO turn into integer arithmetic.
+Weights of float16 or int8 are widened to float32 when a file is loaded: it is smaller,
+and computes as before. What is int8 throughout has pairs of QuantizeLinear and
+DequantizeLinear, of which ONNX Runtime and OpenVINO make integer arithmetic.
 """
 
 import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from emotion_cnn.models.exported import INPUT_NAME, KEY, OUTPUT_NAME
+
+if TYPE_CHECKING:
+    import keras
 
 QUANTIZATIONS = ("none", "float16", "int8-weights", "int8")
 PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
@@ -24,10 +26,11 @@ _BATCH = "batch"
 _LEAST_VALUES = 1_000
 """Smaller weights, such as biases, stay float32: there is nothing to gain."""
 _CALIBRATION_BATCH = 16
+_EXACT = ("Softmax",)
 
 
 def write(
-    model: keras.Model,
+    model: "keras.Model",
     path: Path,
     *,
     quantize: str,
@@ -99,22 +102,25 @@ def _keep_as_float16(graph: Any) -> None:
 
 def _keep_as_int8(graph: Any) -> None:
     """Keeps weights as integers with a scale for each output channel."""
-    from onnx import helper, numpy_helper
+    from onnx import TensorProto, helper, numpy_helper
 
     kernels = {node.input[1] for node in graph.node if node.op_type == "Conv"}
     widening, scales = [], []
     for tensor, values in _weights(graph):
         # Convolutions have their output channels first, products of matrices last.
-        axis = 0 if tensor.name in kernels else values.ndim - 1
-        others = tuple(each for each in range(values.ndim) if each != axis)
-        scale = np.maximum(np.abs(values).max(axis=others), 1e-12) / 127
-        shape = [-1 if each == axis else 1 for each in range(values.ndim)]
-        integers = np.rint(values / scale.reshape(shape)).astype(np.int8)
-        kept, by = f"{tensor.name}:int8", f"{tensor.name}:scale"
-        scales.append(numpy_helper.from_array(scale.astype(np.float32), by))
-        widening.append(
-            helper.make_node("DequantizeLinear", [kept, by], [tensor.name], axis=axis)
-        )
+        output = 0 if tensor.name in kernels else values.ndim - 1
+        others = tuple(axis for axis in range(values.ndim) if axis != output)
+        scale = abs(values).max(axis=others, keepdims=True) / 127
+        # Weights that are all zero can have any scale.
+        scale = np.where(scale > 0, scale, 1).astype(np.float32)
+        kept, wide, by = (f"{tensor.name}:{each}" for each in ("int8", "wide", "scale"))
+        scales.append(numpy_helper.from_array(scale, by))
+        # Not DequantizeLinear, which ONNX Runtime computes anew for every batch.
+        widening += [
+            helper.make_node("Cast", [kept], [wide], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [wide, by], [tensor.name]),
+        ]
+        integers = np.rint(values / scale).astype(np.int8)
         tensor.CopyFrom(numpy_helper.from_array(integers, kept))
     graph.initializer.extend(scales)
     _prepend(graph, widening)
@@ -129,23 +135,21 @@ def _prepend(graph: Any, nodes: list[Any]) -> None:
 def _quantized(path: Path, images: np.ndarray | None) -> Any:
     """Returns a network with integers throughout, measured on images."""
     # From 1.29 on it reports its use unless told not to.
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnx
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     if images is None:
         raise ValueError("Expected images to measure ranges on. Received: none.")
+    batches = (
+        {INPUT_NAME: images[start : start + _CALIBRATION_BATCH]}
+        for start in range(0, len(images), _CALIBRATION_BATCH)
+    )
 
     class Reader(quantization.CalibrationDataReader):
-        def __init__(self) -> None:
-            self._starts = iter(range(0, len(images), _CALIBRATION_BATCH))
-
         def get_next(self) -> dict[str, np.ndarray] | None:
-            start = next(self._starts, None)
-            if start is None:
-                return None
-            return {INPUT_NAME: images[start : start + _CALIBRATION_BATCH]}
+            return next(batches, None)
 
     prepared = path.with_suffix(".prepared.onnx")
     quantized = path.with_suffix(".quantized.onnx")
@@ -161,6 +165,12 @@ def _quantized(path: Path, images: np.ndarray | None) -> Any:
         # Signed ones are no faster than float32 on x86.
         activation_type=quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,
+        # Probabilities in steps of 1/255 would not sum to 1.
+        nodes_to_exclude=[
+            node.name
+            for node in onnx.load(prepared).graph.node
+            if node.op_type in _EXACT
+        ],
     )
     graph = onnx.load(quantized)
     prepared.unlink()

@@ -1,12 +1,15 @@
 """TensorFlow's saved model: a folder, for TensorFlow and TensorFlow Serving."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
 from emotion_cnn.files import write_text
 from emotion_cnn.models.exported import FILE_NAME
+
+if TYPE_CHECKING:
+    import keras
 
 QUANTIZATIONS = ("none",)
 PACKAGES = ("tensorflow",)
@@ -14,7 +17,7 @@ NAME = "model_saved"
 
 
 def write(
-    model: keras.Model,
+    model: "keras.Model",
     path: Path,
     *,
     quantize: str,

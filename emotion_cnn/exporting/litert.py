@@ -5,11 +5,14 @@ Made of LiteRT's own operations alone, so that every LiteRT runs it.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
 from emotion_cnn.models.exported import INPUT_NAME, KEY, OUTPUT_NAME
+
+if TYPE_CHECKING:
+    import keras
 
 QUANTIZATIONS = ("none", "float16", "int8-weights", "int8")
 PACKAGES = ("tensorflow", "ai_edge_litert", "flatbuffers")
@@ -17,7 +20,7 @@ NAME = "model.tflite"
 
 
 def write(
-    model: keras.Model,
+    model: "keras.Model",
     path: Path,
     *,
     quantize: str,

@@ -1,13 +1,17 @@
 """OpenVINO: a folder with `model.xml` and `model.bin`, made from the ONNX file."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
-from emotion_cnn.export import onnx
+from emotion_cnn.exporting import onnx
 from emotion_cnn.files import write_text
+from emotion_cnn.inference.backends.openvino import runtime
 from emotion_cnn.models.exported import FILE_NAME
+
+if TYPE_CHECKING:
+    import keras
 
 QUANTIZATIONS = onnx.QUANTIZATIONS
 PACKAGES = (*onnx.PACKAGES, "openvino")
@@ -15,7 +19,7 @@ NAME = "model_openvino"
 
 
 def write(
-    model: keras.Model,
+    model: "keras.Model",
     path: Path,
     *,
     quantize: str,
@@ -31,8 +35,7 @@ def write(
         text: What the folder says of itself.
         images: uint8 (n, size, size, 1), to measure ranges on; only for `int8`.
     """
-    import openvino
-
+    openvino = runtime()
     path.mkdir()
     source = path / onnx.NAME
     onnx.write(model, source, quantize=quantize, text=text, images=images)
