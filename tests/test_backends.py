@@ -41,7 +41,7 @@ def description(pair, format: str, quantize: str = "none") -> ExportedDescriptio
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """A folder with the pair of a small network and its exports; not to be changed."""
-    from emotion_cnn.export.network import exportable
+    from emotion_cnn.exporting.network import exportable
     from emotion_cnn.models.architectures import Architecture, Convolution
     from emotion_cnn.models.builder import build_model
     from emotion_cnn.models.description import Network, NetworkDescription
@@ -62,14 +62,14 @@ def folder(tmp_path_factory):
     pair = read_pair(folder)
     whole = exportable(pair)
     for format, (module, name) in FORMATS.items():
-        import_module(f"emotion_cnn.export.{module}").write(
+        import_module(f"emotion_cnn.exporting.{module}").write(
             whole,
             folder / name,
             quantize="none",
             text=description(pair, format).to_json(),
             images=None,
         )
-    import_module("emotion_cnn.export.litert").write(
+    import_module("emotion_cnn.exporting.litert").write(
         whole,
         folder / "model-int8.tflite",
         quantize="int8",

@@ -2,8 +2,10 @@
 
 import importlib
 import math
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,27 @@ def load(files: Files) -> "LiteRTRunner":
     """Loads the network in LiteRT."""
     (content,) = files.values()
     interpreter = runtime().Interpreter(model_content=content, num_threads=cores())
+    with _silence():
+        interpreter.allocate_tensors()
     return LiteRTRunner(interpreter)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps from the terminal which of its parts LiteRT takes; errors are raised."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # There is no standard error.
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class LiteRTRunner:
