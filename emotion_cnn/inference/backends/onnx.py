@@ -43,7 +43,8 @@ _OPERATIONS = frozenset(
             "Slice",
             "Split",
         ),
-        *("Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten", "Pad"),
+        *("Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten", "Pad", "Tile"),
+        *("Resize", "Where", "Greater", "Less", "Equal"),
         *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
         *("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"),
     )
