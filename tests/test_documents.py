@@ -55,6 +55,7 @@ FIRST_STEPS = {
     ),
     "evaluate": ("emotion_cnn.commands.evaluate.find_source",),
     "predict": ("emotion_cnn.inference.sources.find_sources",),
+    "export": ("emotion_cnn.commands.export.find_source",),
     "prepare": ("emotion_cnn.importing.containers.open_container",),
     "audit": ("emotion_cnn.commands.audit.find_source",),
 }
