@@ -72,7 +72,7 @@ def runtime() -> Any:
     Raises:
         MissingPackageError: It is not installed.
     """
-    require(PACKAGE, extra="export")
+    require(PACKAGE, extra="predict")
     return importlib.import_module(f"{PACKAGE}.interpreter")
 
 

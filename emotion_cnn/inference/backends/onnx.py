@@ -88,7 +88,7 @@ def runtime() -> Any:
     """
     # From 1.29 on it reports its use unless told not to.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    return require(PACKAGE, extra="predict")
+    return require(PACKAGE, extra="export")
 
 
 def load(files: Files) -> "OnnxRunner":
