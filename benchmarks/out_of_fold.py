@@ -52,6 +52,15 @@ def paired(first: Mapping[str, bool], second: Mapping[str, bool]) -> PairedDiffe
     )
 
 
+def difference_line(difference: PairedDifference) -> str:
+    """Returns a paired difference with its interval and its p-value, as text."""
+    low, high = difference.interval
+    return (
+        f"second minus first: {difference.mean:+.2%}, 95% interval {low:+.2%} to "
+        f"{high:+.2%}, p = {difference.p_value:.3g} (McNemar), n = {difference.n:,}"
+    )
+
+
 def accuracy_row(name: str, correct: Mapping[str, bool]) -> str:
     """Returns a line of the table."""
     n, accuracy = len(correct), float(np.mean(list(correct.values())))
@@ -93,13 +102,7 @@ def main() -> None:
             if len(of_set) > 1:
                 print(accuracy_row(f"mean of {len(of_set)} seeds", whole[-1]))
         if len(whole) == 2:
-            difference = paired(*whole)
-            low, high = difference.interval
-            print(
-                f" second minus first: {difference.mean:+.2%}, 95% interval "
-                f"{low:+.2%} to {high:+.2%}, "
-                f"p = {difference.p_value:.3g} (McNemar), n = {difference.n:,}"
-            )
+            print(f" {difference_line(paired(*whole))}")
 
 
 if __name__ == "__main__":
