@@ -249,7 +249,7 @@ def _checked_sizes(sizes: Any) -> tuple[tuple[int, float], ...]:
     return checked
 
 
-# The first of two runs; `best` is the second.
+# The first of the two runs behind the shipped weights.
 _FOUNDATION = Recipe(
     model="residual",
     epochs=60,
@@ -312,7 +312,7 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "foundation": _FOUNDATION,
     # Starts from the foundation's weights (the setting `weights`) and leads to the
-    # ones that were shipped before; docs/experiments.md says why.
+    # shipped ones; docs/experiments.md says why.
     "best": dataclasses.replace(
         _FOUNDATION,
         epochs=71,
@@ -332,6 +332,7 @@ RECIPES: Mapping[str, Recipe] = {
         # The images to fit a temperature on are those to be predicted.
         calibrate=False,
     ),
-    # Leads to the shipped weights: learns from the labels and from the teachers.
+    # Learns from the labels and from the teachers: better by original labels than what
+    # is shipped, worse by FER+'s; docs/experiments.md has the figures.
     "student": _STUDENT,
 }
