@@ -214,7 +214,12 @@ def small_data(tmp_path_factory, shared_networks):
     (finished / "config.json").write_text('{"data": "faces"}')
     other = folder / "other"
     other.mkdir()
-    for place in (folder, finished, other):
+    branches = [folder / "branches" / name for name in ("51", "52")]
+    for branch in branches:
+        branch.mkdir(parents=True)
+        (branch / "config.json").write_text("{}")
+        (branch / "metrics.json").write_text("{}")
+    for place in (folder, finished, other, *branches):
         for name in ("model.json", "model_weights.h5"):
             shutil.copy(shared_networks[0] / name, place)
     # As another tool writes it.
