@@ -161,10 +161,11 @@ def measure_photos(folder: Path, cores: int) -> dict[str, float]:
     from emotion_cnn.data.images import decode_photo
     from emotion_cnn.inference.analysis import Analyzer
     from emotion_cnn.inference.detection import YuNet
+    from emotion_cnn.inference.memory import Reserve
 
-    def read(path: Path) -> np.ndarray | str:
+    def read(path: Path, reserve: Reserve | None = None) -> np.ndarray | str:
         with path.open("rb") as file:
-            return decode_photo(file)
+            return decode_photo(file, reserve=reserve)
 
     classifier = emotion_cnn.load()
     detector = YuNet()

@@ -167,6 +167,21 @@ def test_a_photo_file_that_is_too_large(monkeypatch):
     assert decode_photo(io.BytesIO(bytes(1001))) == "larger than 1,000 bytes"
 
 
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF"])
+def test_what_a_photo_takes_is_said_before_it_is_decoded(file_format):
+    image = Image.new("RGB", (400, 300))
+    file = encoded(image, file_format)
+    asked = []
+
+    def refuse(size):
+        asked.append(size)
+        raise ValueError("no room")
+
+    assert decode_photo(file, reserve=refuse) == "no room"
+    # All that is in memory at the same time: the file, and more than the pixels.
+    assert asked[0] > 7 * 400 * 300 + len(file.getvalue())
+
+
 @pytest.mark.parametrize("kept", [20, 200, -10])
 def test_photos_cut_short_are_damaged(kept):
     content = encoded(Image.fromarray(COLOURS[..., :3]), "JPEG").getvalue()

@@ -12,6 +12,7 @@ Examples of settings:
 """
 
 import contextlib
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from emotion_cnn.inference.analysis import Face
     from emotion_cnn.inference.classifier import Classifier
     from emotion_cnn.inference.detection import Detector
+    from emotion_cnn.inference.memory import Reserve
     from emotion_cnn.inference.sources import Source
 
 LIMITS = "What a face shows is not what a person feels. Not for decisions about people."
@@ -164,14 +166,15 @@ def _answer(name: str, faces: Sequence["Face"]) -> str:
     return f"{shown(name)}: {counted(len(faces), 'face')}: {decisions}"
 
 
-def _read_photo(source: "Source") -> "np.ndarray | str":
-    from emotion_cnn.data.images import decode_photo
+def _read_photo(source: "Source", reserve: "Reserve") -> "np.ndarray | str":
+    from emotion_cnn.data.images import PHOTO_FILE_LIMIT, decode_photo
     from emotion_cnn.files import open_regular
 
     if source.problem is not None:
         return source.problem
     with open_regular(source.path) as file:
-        return decode_photo(file)
+        reserve(min(os.fstat(file.fileno()).st_size, PHOTO_FILE_LIMIT))
+        return decode_photo(file, reserve=reserve)
 
 
 def _find_sources(settings: PredictSettings) -> "tuple[list[Source], list[Source]]":
