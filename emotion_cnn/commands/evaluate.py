@@ -107,7 +107,7 @@ def evaluate(**keywords: Any) -> "Evaluation":
     """
     settings = EvaluateSettings(**from_keywords(SETTINGS, keywords))
     source = find_source(settings.data)
-    use_backend(settings.backend)
+    use_backend(settings.backend, quiet=True)
     from emotion_cnn.data.loading import load_test_data
     from emotion_cnn.evaluation.assumptions import doubt_assumptions
     from emotion_cnn.evaluation.evaluator import evaluate_network

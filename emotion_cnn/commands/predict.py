@@ -67,7 +67,7 @@ def run(**keywords: Any) -> Path:
         check_installed("av", extra="predict")
     with removed_if_empty(_output_folder(settings)) as folder:
         # The command needs none of what is left out so.
-        use_backend(settings.backend, lean=True)
+        use_backend(settings.backend, lean=True, quiet=True)
         from emotion_cnn.inference.analysis import Analyzer
         from emotion_cnn.inference.predictions import Predictions, written
         from emotion_cnn.inference.saving import Saver
