@@ -105,7 +105,7 @@ def test_the_faces_of_a_photo_from_left_to_right(analyzer, classifier):
     assert classifier.batches[0] == (2, "original", "none")
 
 
-def test_no_face_is_an_answer_and_runs_no_network(analyzer, classifier):
+def test_no_face_is_a_result_and_runs_no_network(analyzer, classifier):
     assert analyzer.analyze(photo()) == []
     assert classifier.batches == []
 
@@ -158,7 +158,7 @@ def test_settings_that_the_classifier_refuses_are_refused_at_once(classifier):
 # --- Many photos ---
 
 
-def test_many_photos_are_answered_as_one_by_one(analyzer):
+def test_many_photos_are_analyzed_as_one_by_one(analyzer):
     photos = [
         photo(*((15 + 20 * place, 30, 60 * place + count) for place in range(count)))
         for count in (1, 0, 3, 2, 4, 0, 1)
@@ -207,14 +207,14 @@ def refuse(error):
         (refuse(MemoryError()), "too large for the memory"),
     ],
 )
-def test_what_cannot_be_read_is_an_answer_between_the_others(analyzer, read, reason):
+def test_what_cannot_be_read_is_a_result_between_the_others(analyzer, read, reason):
     good = photo((20, 30, 200))
     found = many(analyzer, "abc", lambda item, _: read(item) if item == "b" else good)
     assert [each.error for each in found] == [None, reason, None]
     assert [len(each.faces) for each in found] == [1, 0, 1]
 
 
-def test_mistakes_of_the_program_are_no_answers(analyzer):
+def test_mistakes_of_the_program_are_no_results(analyzer):
     with pytest.raises(KeyError):
         many(analyzer, "abc", lambda item, _: {}[item])
 
@@ -236,9 +236,9 @@ def test_few_photos_are_in_memory_whatever_their_number(analyzer):
             read.append(item)
             yield item
 
-    answers = analyzer.analyze_many(items(), lambda *_: photo(), threads=2)
-    for answered, _ in enumerate(answers):
-        ahead.append(len(read) - answered)
+    analyses = analyzer.analyze_many(items(), lambda *_: photo(), threads=2)
+    for done, _ in enumerate(analyses):
+        ahead.append(len(read) - done)
     assert max(ahead) <= 16 + 2 * 2 + 1
 
 
@@ -256,11 +256,11 @@ def test_large_photos_are_not_kept_in_memory_by_the_batch(classifier):
 
 def test_who_stops_half_way_stops_the_reading(analyzer):
     read = []
-    answers = analyzer.analyze_many(
+    analyses = analyzer.analyze_many(
         range(1000), lambda item, _: read.append(item) or photo(), threads=2
     )
-    assert next(answers).item == 0
-    answers.close()
+    assert next(analyses).item == 0
+    analyses.close()
     assert len(read) < 40
     assert threading.active_count() < 10
 
@@ -299,12 +299,12 @@ class Alive:
 @pytest.mark.parametrize("keep_photos", [False, True])
 def test_memory_does_not_grow_with_the_number_of_threads(classifier, keep_photos):
     photos = Alive()
-    answers = Analyzer(classifier, NoFace()).analyze_many(
+    analyses = Analyzer(classifier, NoFace()).analyze_many(
         range(40), photos.read, keep_photos=keep_photos, threads=32
     )
-    assert [each.item for each in answers] == list(range(40))
+    assert [each.item for each in analyses] == list(range(40))
     # 2 GB hold two while they are decoded, or six afterwards; one may come on top, and
-    # two are answered, and not yet another's.
+    # two are analysed, and not yet another's.
     assert photos.most_decoded <= 3
     assert photos.most <= 6 + 1 + 2
 
@@ -317,8 +317,8 @@ def test_small_photos_are_read_by_all_threads_at_once(classifier):
         together.wait(timeout=30)
         return photo()
 
-    answers = Analyzer(classifier, NoFace()).analyze_many(range(32), read, threads=16)
-    assert [each.error for each in answers] == [None] * 32
+    analyses = Analyzer(classifier, NoFace()).analyze_many(range(32), read, threads=16)
+    assert [each.error for each in analyses] == [None] * 32
 
 
 def test_a_photo_larger_than_what_is_read_ahead_is_read_all_the_same(analyzer):
@@ -338,9 +338,9 @@ def test_who_stops_half_way_ends_those_that_wait_for_memory(analyzer):
         read.append(item)
         return photo()
 
-    answers = analyzer.analyze_many(range(100), wait_and_read, threads=8)
-    assert next(answers).item == 0
-    answers.close()
+    analyses = analyzer.analyze_many(range(100), wait_and_read, threads=8)
+    assert next(analyses).item == 0
+    analyses.close()
     assert len(read) < 40
     assert threading.active_count() < 20
 
@@ -368,6 +368,14 @@ def test_faces_are_a_table_in_one_line(analyzer):
     np.testing.assert_array_equal(
         table[list(CLASSES)], [face.probabilities for face in faces]
     )
+
+
+def test_a_class_that_is_called_as_a_column_is_another_column(analyzer):
+    (face,) = analyzer.analyze(photo((20, 30, 250)))
+    face = dataclasses.replace(face, classes=("score", "emotion", "bright"))
+    row = face.as_dict()
+    assert (row["score"], row["emotion"]) == (face.score, "bright")
+    assert row["class_score"] == face.probabilities[0]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Explanations, of networks whose answers are known to come from one quarter."""
+"""Explanations, of networks whose predictions are known to come from one quarter."""
 
 import dataclasses
 

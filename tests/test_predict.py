@@ -92,7 +92,7 @@ def photos():
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    """A folder with a small network whose answers differ from face to face."""
+    """A folder with a small network whose predictions differ from face to face."""
     import keras
 
     from emotion_cnn.models.architectures import Architecture, Convolution
@@ -186,7 +186,7 @@ def test_no_face_is_no_failure(predict, capsys):
     assert files(str(folder)) == TABLES
 
 
-def test_settings_reach_the_answers(predict, photos):
+def test_settings_reach_the_predictions(predict, photos):
     flags = ("--source=photos", "--save=none")
     assert predict(*flags, "--output=sure", "--unsure-below=0") == 0
     assert predict(*flags, "--output=unsure", "--unsure-below=1") == 0
@@ -257,7 +257,7 @@ def write_many(count: int) -> None:
         write(f"many/{number:02}.png", scene((30 + number, 40), seed=number))
 
 
-def answers(folder: str) -> tuple[bytes, bytes]:
+def written(folder: str) -> tuple[bytes, bytes]:
     names = ("predictions.csv", "predictions.jsonl")
     csv_text, lines = (Path(folder, name).read_bytes() for name in names)
     return csv_text, lines
@@ -288,12 +288,12 @@ def test_ctrl_c_keeps_what_is_done_and_resuming_does_the_rest(
     assert error.endswith("--output out --resume\n\nStopped.\n")
     assert predict(*flags, "--resume") == 0
     assert f"{done - 1} of 24 sources are done already." in capsys.readouterr().out
-    assert answers("out") == answers("whole")
+    assert written("out") == written("whole")
     assert len(list(Path("out/images").iterdir())) == 24
     assert len(list(Path("out").glob("contact-sheet-*.png"))) == 2
     assert predict(*flags, "--resume") == 0
     assert "24 of 24 sources are done already." in capsys.readouterr().out
-    assert answers("out") == answers("whole")
+    assert written("out") == written("whole")
 
 
 def test_resuming_tries_again_what_could_not_be_read(predict, photos):
@@ -306,7 +306,7 @@ def test_resuming_tries_again_what_could_not_be_read(predict, photos):
     assert table()[-1]["source"] == str(Path("photos/c.png"))
 
 
-def test_resuming_with_other_answers(predict, photos, fails, network):
+def test_resuming_with_other_predictions(predict, photos, fails, network):
     assert predict("--source=photos", "--output=out") == 0
     flags = ("predict", "--weights", network, "--source=photos", "--output=out")
     message = fails(*flags, "--resume", "--tta=flip")
@@ -509,7 +509,7 @@ assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 
 @pytest.mark.slow
 def test_nothing_is_asked_of_a_network_or_imported_in_vain(photos, workplace):
-    """The shipped network and the real detector, from their import to the answers."""
+    """The shipped network and the real detector, from the import on."""
     ours = ("ORT_DISABLE_TELEMETRY", "TF_CPP_MIN_LOG_LEVEL")
     environment = {name: os.environ[name] for name in os.environ if name not in ours}
     done = subprocess.run(

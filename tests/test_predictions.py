@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from emotion_cnn.errors import RunError
-from emotion_cnn.inference.predictions import Predictions, written
+from emotion_cnn.inference.predictions import Predictions, class_columns, written
 
 CLASSES = ("happy", "sad")
 SETTINGS = {"labels": "original", "tta": "none"}
@@ -48,6 +48,39 @@ def table(folder) -> list[str]:
 def lines(folder) -> list[dict]:
     text = (folder / "predictions.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("classes", "columns"),
+    [
+        (("happy", "sad"), ("happy", "sad")),
+        (("score", "sad"), ("class_score", "sad")),
+        (("score", "class_score"), ("class_class_score", "class_score")),
+        (("class_score", "score"), ("class_score", "class_class_score")),
+        (("happy", "smoothed_happy"), ("happy", "class_smoothed_happy")),
+    ],
+)
+def test_a_class_that_is_called_as_another_column(classes, columns):
+    assert class_columns(classes) == columns
+
+
+def test_no_column_of_a_class_takes_the_place_of_another(tmp_path):
+    classes = ("source", "score", "class_score", "unsure", "emotion", "smoothed_score")
+    values = [0.01, 0.02, 0.03, 0.04, 0.4, 0.5]
+    given = dict(zip(class_columns(classes), values, strict=True))
+    others = {"left": 1.0, "top": 2.0, "right": 3.0, "bottom": 4.0, "score": 0.9}
+    found = {"track": None, "emotion": "score", "confidence": 0.5, "unsure": True}
+    with Predictions(tmp_path, classes, SETTINGS, smoothed=True) as results:
+        results.write("a.jpg", [given | others | found], smoothed=[values[::-1]])
+    (row,) = csv.DictReader(table(tmp_path))
+    assert len(row) == len(set(results.columns)) == len(results.columns)
+    assert [row["source"], row["score"], row["emotion"]] == ["a.jpg", "0.9", "score"]
+    assert row["class_source"] == "0.01"
+    assert row["smoothed_class_source"] == "0.5"
+    (entry,) = lines(tmp_path)[0]["faces"]
+    assert entry["score"] == 0.9
+    assert entry["probabilities"] == dict(zip(classes, values, strict=True))
+    assert entry["smoothed"] == dict(zip(classes, values[::-1], strict=True))
 
 
 def test_the_exact_files(tmp_path):

@@ -143,7 +143,7 @@ def test_few_frames_are_read_ahead(analyzer):
     frames.close()
 
 
-def test_a_camera_frame_is_answered_before_the_next_is_read(analyzer):
+def test_a_camera_frame_is_predicted_before_the_next_is_read(analyzer):
     read = 0
 
     def live():

@@ -6,8 +6,8 @@ machine, and none is written to.
 
 Examples of settings:
   --source photo.jpg --save images
-  --source photos --output answers
-  --source @list.txt --shard 3/16 --output answers-3 --resume
+  --source photos --output predictions
+  --source @list.txt --shard 3/16 --output predictions-3 --resume
   --source photo.jpg --save images --explain
 """
 
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.backend import use_backend
 from emotion_cnn.commands.predict_job import Job, Tally, counted, showing_progress
-from emotion_cnn.commands.predict_settings import ANSWERS_DEPEND_ON, PredictSettings
+from emotion_cnn.commands.predict_settings import PREDICTIONS_DEPEND_ON, PredictSettings
 from emotion_cnn.errors import ConfigError, RunError
 from emotion_cnn.settings import from_keywords
 
@@ -53,7 +53,7 @@ def run(**keywords: Any) -> Path:
 
     Raises:
         EmotionCnnError: The source, the network or the output cannot be used; or, at
-            the end, an image could not be read: the others' answers are there then.
+            the end, an image could not be read: the others' predictions are there then.
     """
     settings = PredictSettings(**from_keywords(SETTINGS, keywords))
     from emotion_cnn.extras import check_installed
@@ -82,13 +82,13 @@ def run(**keywords: Any) -> Path:
             tta=settings.tta,
             unsure_below=settings.unsure_below,
         )
-        answers = {name: getattr(settings, name) for name in ANSWERS_DEPEND_ON}
+        depends_on = {name: getattr(settings, name) for name in PREDICTIONS_DEPEND_ON}
         with (
             locked(folder, "predictions"),
             Predictions(
                 folder,
                 classifier.classes,
-                answers | {"weights": classifier.weights_sha256},
+                depends_on | {"weights": classifier.weights_sha256},
                 smoothed=settings.smoothing > 0
                 # Of all shards, so that their tables have the same columns.
                 and kinds != {Kind.IMAGE},
@@ -147,11 +147,11 @@ def _predict_images(job: Job, sources: Iterable["Source"], advance: Any) -> None
             job.saver.save(found.item.name, found.faces, found.photo)
             job.results.write(found.item.name, [f.as_dict() for f in found.faces])
             job.tally.count(found.faces)
-            job.say(_answer(found.item.name, found.faces))
+            job.say(_summary(found.item.name, found.faces))
         advance()
 
 
-def _answer(name: str, faces: Sequence["Face"]) -> str:
+def _summary(name: str, faces: Sequence["Face"]) -> str:
     """Returns what a photo shows, on one line."""
     from emotion_cnn.files import shown
     from emotion_cnn.inference.annotation import describe

@@ -81,7 +81,7 @@ class Tally:
         raise DataError(
             f"Expected sources that can be read, found {self.failed:,} that cannot: "
             f"{'; '.join(reasons)}. {shown(str(folder / ERRORS_NAME))} has them all, "
-            "and the answers of the others are kept."
+            "and the predictions of the others are kept."
         )
 
 

@@ -19,6 +19,7 @@ from emotion_cnn.inference.cropping import crop_face
 from emotion_cnn.inference.defaults import UNSURE_BELOW
 from emotion_cnn.inference.detection import Detector
 from emotion_cnn.inference.memory import PhotoMemory, Reserve
+from emotion_cnn.inference.predictions import class_columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,11 +131,12 @@ class Face:
 
         `pandas.DataFrame(face.as_dict() for face in faces)` is a table of faces.
         """
+        columns = class_columns(self.classes)
         return {
             **dict(zip(("left", "top", "right", "bottom"), self._edges, strict=True)),
             "score": self.score,
             "track": self.track,
-            **dict(zip(self.classes, self.probabilities.tolist(), strict=True)),
+            **dict(zip(columns, self.probabilities.tolist(), strict=True)),
             "emotion": self.emotion,
             "confidence": self.confidence,
             "unsure": self.unsure,
@@ -191,7 +193,7 @@ class Analysis(Generic[Item]):
     Attributes:
         item: What was given in the photo's place.
         faces: The faces in it, from left to right; empty where there is none.
-        error: Why there is no answer, in a few words; None where there is one.
+        error: Why there is no prediction, in a few words; None where there is one.
         photo: The photo, uint8 RGB `(height, width, 3)`, if it was asked for and could
             be read.
     """
@@ -282,7 +284,7 @@ class Analyzer:
 
         Photos are read, and their faces found, in threads, ahead of the network, which
         sees the faces of several photos at a time. Batches depend on the photos alone,
-        so that an answer does not depend on timing. Whatever their number, those that
+        so that no prediction depends on timing. Whatever their number, those that
         are read ahead take 2 GB of memory together, and one of them what it needs; with
         `keep_photos` there are those of a batch too: 16, or fewer that have 50
         megapixels together.

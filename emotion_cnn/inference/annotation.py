@@ -1,4 +1,4 @@
-"""Answers for people to look at: photos with their faces marked, and contact sheets.
+"""What is drawn of predictions: photos with their faces marked, and contact sheets.
 
 A face is a card: what the network saw, an explanation if there is one, and a bar for
 the probability of each class. Cards stand beside a photo or below it, so that they

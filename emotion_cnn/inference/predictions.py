@@ -41,13 +41,36 @@ _KIND = "emotion-cnn predictions"
 _FORMAT = 1
 _PLACE_COLUMNS = ("source", "frame", "seconds", "face")
 _BOX_COLUMNS = ("left", "top", "right", "bottom")
+_DETECTOR_COLUMNS = ("score", "track")
 _DECISION_COLUMNS = ("emotion", "confidence", "unsure")
 _ERROR_COLUMNS = ("source", "reason")
 _SMOOTHED = "smoothed_"
+_CLASS = "class_"
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 """What spreadsheet programs take the rest of for a formula to be computed."""
 _LONGEST_LINE = 2**24
 """In bytes, when read again: a photo of 30,000 faces."""
+
+
+def class_columns(classes: Sequence[str]) -> tuple[str, ...]:
+    """Returns the columns of the probabilities: the names of the classes.
+
+    One that is called as another column, such as a class `score`, begins with `class_`.
+    """
+    others = {*_PLACE_COLUMNS, *_BOX_COLUMNS, *_DETECTOR_COLUMNS, *_DECISION_COLUMNS}
+
+    def is_free(name: str) -> bool:
+        return name not in others and not name.startswith(_SMOOTHED)
+
+    others.update(taken := {name for name in classes if is_free(name)})
+    columns: list[str] = []
+    for name in classes:
+        column = name
+        while name not in taken and not is_free(column):
+            column = _CLASS + column
+        columns.append(column)
+        others.add(column)
+    return tuple(columns)
 
 
 class Predictions:
@@ -75,7 +98,7 @@ class Predictions:
         Args:
             folder: An existing folder, empty but for a lock unless `resume`.
             classes: Names of the classes, which are columns.
-            settings: What the answers depend on; `resume` goes on with the same only.
+            settings: What predictions depend on; `resume` goes on with the same only.
             smoothed: Whether there are columns for probabilities smoothed over time.
             resume: Whether to go on with what is there, if anything is.
 
@@ -87,6 +110,7 @@ class Predictions:
         self.done: set[str] = set()
         self.failed = 0
         self.classes = tuple(classes)
+        self._class_columns = class_columns(classes)
         self._smoothed = smoothed
         self._record: dict[str, Any] = {
             "kind": _KIND,
@@ -158,13 +182,12 @@ class Predictions:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the table."""
-        smoothed = [_SMOOTHED + name for name in self.classes if self._smoothed]
+        smoothed = [_SMOOTHED + name for name in self._class_columns if self._smoothed]
         return (
             *_PLACE_COLUMNS,
             *_BOX_COLUMNS,
-            "score",
-            "track",
-            *self.classes,
+            *_DETECTOR_COLUMNS,
+            *self._class_columns,
             *_DECISION_COLUMNS,
             *smoothed,
         )
@@ -203,8 +226,9 @@ class Predictions:
                 name: _rounded(name, value) for name, value in face.items()
             }
             if smoothed is not None:
-                for name, value in zip(self.classes, smoothed[index], strict=True):
-                    values[_SMOOTHED + name] = round(float(value), 6)
+                names = [_SMOOTHED + name for name in self._class_columns]
+                each = [round(float(value), 6) for value in smoothed[index]]
+                values |= zip(names, each, strict=True)
             rows.append(place | values)
             entries.append(self._entry(values))
         table = rows or [place | {"emotion": NO_FACE}]
@@ -240,13 +264,15 @@ class Predictions:
             "box": None if box[0] is None else box,
             "score": values["score"],
             "track": values["track"],
-            "probabilities": {name: values[name] for name in self.classes},
+            "probabilities": self._by_class(values),
         }
         if self._smoothed:
-            entry["smoothed"] = {
-                name: values.get(_SMOOTHED + name) for name in self.classes
-            }
+            entry["smoothed"] = self._by_class(values, _SMOOTHED)
         return entry | {name: values[name] for name in _DECISION_COLUMNS}
+
+    def _by_class(self, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        columns = zip(self.classes, self._class_columns, strict=True)
+        return {name: values.get(prefix + column) for name, column in columns}
 
     def _read_record(self) -> dict[str, Any] | None:
         """Returns what an earlier command wrote down; None if there was none."""
@@ -274,7 +300,7 @@ class Predictions:
         return record
 
     def _check_same(self, before: Mapping[str, Any]) -> None:
-        """Checks that the answers that are there are as those to come will be.
+        """Checks that predictions that are there are as those to come will be.
 
         Raises:
             RunError: They are not; names the settings.

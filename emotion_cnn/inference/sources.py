@@ -1,7 +1,7 @@
 """What a user names to predict: an image, a folder, a glob, a list, a video, a camera.
 
 A name is looked up here and nothing is opened but lists: what a file holds is found out
-when its turn comes, so that a bad one is one error among many answers.
+when its turn comes, so that a bad one is one error among many predictions.
 """
 
 import glob

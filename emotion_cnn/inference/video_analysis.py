@@ -48,7 +48,7 @@ def analyze_frames(
         frames: The frames, in the order of time.
         smoothing: Time constant of the smoothing of probabilities, in seconds; 0 for
             none.
-        live: Whether an answer must come before the next frame is read. Otherwise
+        live: Whether a prediction must come before the next frame is read. Otherwise
             frames are read ahead, to find and classify the faces of several at once.
 
     Yields:
