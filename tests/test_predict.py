@@ -249,6 +249,30 @@ def test_explanations_are_drawn(predict, photos):
     assert (one != other).any()
 
 
+def test_a_network_that_cannot_be_explained_is_said_before_a_source_is_read(
+    photos, capsys, tmp_path
+):
+    import keras
+
+    from emotion_cnn.models.description import Network, NetworkDescription
+    from emotion_cnn.models.pair import write_pair
+
+    inputs = keras.Input((48, 48, 1))
+    maps = keras.layers.Conv2D(2, 4, strides=4)(keras.layers.Rescaling(1 / 255)(inputs))
+    flat = keras.layers.Flatten()(maps)
+    outputs = keras.layers.Dense(7, activation="softmax")(flat)
+    model = keras.Model(inputs, outputs)
+    write_pair(tmp_path, Network(model, NetworkDescription()))
+    flags = ["predict", "--source=photos", "--output=out", "--explain"]
+    assert main([*flags, "--weights", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert "found none. Explain it with --explain-method occlusion." in said.err
+    assert LIMITS not in said.out
+    assert not Path("out").exists()
+    flags.append("--explain-method=occlusion")
+    assert main([*flags, "--weights", str(tmp_path)]) == 0
+
+
 # --- Stopped and resumed ---
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from emotion_cnn.backend import use_backend
 from emotion_cnn.commands.predict_job import Job, Tally, counted, showing_progress
 from emotion_cnn.commands.predict_settings import PREDICTIONS_DEPEND_ON, PredictSettings
-from emotion_cnn.errors import ConfigError, RunError
+from emotion_cnn.errors import ConfigError, ModelError, RunError
 from emotion_cnn.settings import from_keywords
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def run(**keywords: Any) -> Path:
             tta=settings.tta,
             unsure_below=settings.unsure_below,
         )
+        if settings.explain:
+            _check_explained(classifier, settings)
         depends_on = {name: getattr(settings, name) for name in PREDICTIONS_DEPEND_ON}
         with (
             locked(folder, "predictions"),
@@ -235,6 +237,24 @@ def _load_classifier(settings: PredictSettings) -> "Classifier":
             f"{name[:50]!a}."
         )
     return classifier
+
+
+def _check_explained(classifier: "Classifier", settings: PredictSettings) -> None:
+    """Raises a `ModelError` where a network cannot be explained, before any face."""
+    import numpy as np
+
+    size = classifier.input_size
+    try:
+        classifier.explain(
+            np.full((size, size), 128, np.uint8),
+            method=settings.explain_method,
+            emotion=settings.explain_class,
+            labels=settings.labels,
+        )
+    except ModelError as error:
+        # The library has another name for the setting.
+        text = str(error).replace("`method=", "`explain_method=")
+        raise ModelError(text) from error
 
 
 def _make_detector(settings: PredictSettings) -> "Detector | None":
