@@ -155,8 +155,9 @@ def test_a_folder_of_photos(predict, photos, capsys):
     assert errors() == {bad: reason}
     said = capsys.readouterr()
     assert (
-        f"error: Expected sources that can be read, found 1 that cannot: {bad}: "
-        in (said.err)
+        f"error: Expected sources that can be read, found 1 that cannot:\n  {bad}: "
+        f"{reason}\n{Path('out/errors.csv')} has them all; the predictions of the "
+        "others are kept.\n" in said.err
     )
     assert LIMITS in said.out
     assert f"{wall}: no face\n" in said.out
@@ -425,7 +426,10 @@ def test_a_list_with_all_that_cannot_be_read(predict, photos, capsys):
     for name, (content, reason) in NOT_READ.items():
         Path(f"{name}.jpg").write_bytes(content)
         expected[f"{name}.jpg"] = reason
-    expected |= {"missing.jpg": "No such file", "photos": "not a regular file"}
+    expected |= {
+        "missing.jpg": "No such file",
+        "photos": "a folder: list the files in it",
+    }
     expected |= {"photos/wall.png/x": "Not a directory", "https://a.b/c": "network"}
     if hasattr(os, "mkfifo"):
         os.mkfifo("pipe.jpg")
@@ -442,7 +446,7 @@ def test_a_list_with_all_that_cannot_be_read(predict, photos, capsys):
         assert "\n" not in found[name]
     assert [row["source"] for row in table()] == ["photos/wall.png"]
     error = capsys.readouterr().err
-    assert f"found {len(expected)} that cannot: text.jpg: not a JPEG" in error
+    assert f"found {len(expected)} that cannot:\n  text.jpg: not a JPEG" in error
     assert f"; and {len(expected) - 3} more. out" in error
     assert "Traceback" not in error
 

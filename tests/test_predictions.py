@@ -64,6 +64,21 @@ def test_a_class_that_is_called_as_another_column(classes, columns):
     assert class_columns(classes) == columns
 
 
+def test_what_a_killed_command_left_half_written_is_removed(tmp_path):
+    folder = tmp_path / "out"
+    with opened(folder) as results:
+        results.write("a.jpg", [face(0.75)])
+    half = ".writing-0123456789abcdef-"
+    (folder / "images").mkdir()
+    left = [f"{half}errors.csv", f"{half}contact-sheet-001.png", f"images/{half}a.jpg"]
+    others = [".writing-mine.png", f"{half}notes.txt", "images/a.jpg"]
+    for name in left + others:
+        (folder / name).touch()
+    opened(folder, resume=True).__exit__(None, None, None)
+    assert not [name for name in left if (folder / name).exists()]
+    assert all((folder / name).exists() for name in others)
+
+
 def test_no_column_of_a_class_takes_the_place_of_another(tmp_path):
     classes = ("source", "score", "class_score", "unsure", "emotion", "smoothed_score")
     values = [0.01, 0.02, 0.03, 0.04, 0.4, 0.5]

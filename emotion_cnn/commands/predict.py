@@ -98,6 +98,8 @@ def run(**keywords: Any) -> Path:
             ) as results,
         ):
             print(LIMITS)
+            if "video" in settings.saved and kinds != {Kind.IMAGE}:
+                print("The annotated videos are without sound.")
             todo = [each for each in sources if written(each.name) not in results.done]
             if done := len(sources) - len(todo):
                 print(f"{done:,} of {len(sources):,} sources are done already.")
@@ -172,8 +174,8 @@ def _read_photo(source: "Source", reserve: "Reserve") -> "np.ndarray | str":
     from emotion_cnn.data.images import PHOTO_FILE_LIMIT, decode_photo
     from emotion_cnn.files import open_regular
 
-    if source.problem is not None:
-        return source.problem
+    if problem := source.find_problem():
+        return problem
     with open_regular(source.path) as file:
         reserve(min(os.fstat(file.fileno()).st_size, PHOTO_FILE_LIMIT))
         return decode_photo(file, reserve=reserve)

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from emotion_cnn.files import (
     folder_to_disk,
     open_regular,
     read_json,
+    remove_half_written,
     shown,
     write_csv,
     write_json,
@@ -33,6 +35,9 @@ ERRORS_NAME = "errors.csv"
 SETTINGS_NAME = "predict.json"
 RESULT_FILES = (TABLE_NAME, SETTINGS_NAME)
 """What a folder holds that has results of predictions."""
+
+SAVED_FOLDERS = ("images", "faces", "videos")
+"""The folders beside them with what is saved to be looked at."""
 
 NO_FACE = "no face"
 """What stands for the emotion where there is no face."""
@@ -128,6 +133,8 @@ class Predictions:
             self._check_without_links()
             self._check_same(before)
             ends = self._find_done(header, finished=before.get("finished") is True)
+        if resume:
+            self._tidy()
         # First: without it nothing that is there is known as ours.
         write_json(folder / SETTINGS_NAME, self._record)
         self._rewrite_errors()
@@ -151,6 +158,11 @@ class Predictions:
                     f"{shown(path.name)}, which is a link, a pipe or a device. Remove "
                     "it, or choose another `output`."
                 )
+
+    def _tidy(self) -> None:
+        """Removes what a killed command has left half written."""
+        for folder in (self.folder, *(self.folder / name for name in SAVED_FOLDERS)):
+            remove_half_written(folder, re.compile(r".+\.(csv|json|png|jpg|mp4)"))
 
     def _check_empty(self) -> None:
         """Raises a `RunError` where there is something.
