@@ -70,7 +70,7 @@ class Source:
         """What it is read as: the name of a file decides what is a video."""
         if self.camera is not None:
             return Kind.CAMERA
-        is_video = self.name.lower().endswith(VIDEO_SUFFIXES)
+        is_video = self.name.lower().rstrip(os.sep).endswith(VIDEO_SUFFIXES)
         return Kind.VIDEO if is_video else Kind.IMAGE
 
     @property
