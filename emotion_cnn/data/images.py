@@ -154,7 +154,9 @@ def decode_image(
         return reason_of(error)
 
 
-def decode_photo(file: IO[bytes]) -> np.ndarray | str:
+def decode_photo(
+    file: IO[bytes], *, megapixels: int | None = None
+) -> np.ndarray | str:
     """Decodes a photo in which faces are to be found.
 
     It is turned as its EXIF data says, blended with white where transparent, scaled
@@ -163,6 +165,7 @@ def decode_photo(file: IO[bytes]) -> np.ndarray | str:
 
     Args:
         file: An image in one of `FORMATS`, at its start.
+        megapixels: The most that it may have; None for what a photo may have.
 
     Returns:
         Either the photo, uint8 `(height, width, 3)`; or why it cannot be read, in a
@@ -172,9 +175,10 @@ def decode_photo(file: IO[bytes]) -> np.ndarray | str:
     if len(content) > PHOTO_FILE_LIMIT:
         return f"larger than {PHOTO_FILE_LIMIT:,} bytes"
     is_jpeg = content.startswith(_JPEG_SIGNATURE)
-    most = JPEG_MEGAPIXEL_LIMIT if is_jpeg else PHOTO_MEGAPIXEL_LIMIT
+    if megapixels is None:
+        megapixels = JPEG_MEGAPIXEL_LIMIT if is_jpeg else PHOTO_MEGAPIXEL_LIMIT
     try:
-        if damage := find_damage(content, megapixels=most):
+        if damage := find_damage(content, megapixels=megapixels):
             return shown(damage)[:100]
         return photo_from_image(_loaded(_opened(content), content))
     except UnidentifiedImageError:
