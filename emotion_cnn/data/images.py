@@ -154,9 +154,7 @@ def decode_image(
         return reason_of(error)
 
 
-def decode_photo(
-    file: IO[bytes], *, megapixels: int | None = None
-) -> np.ndarray | str:
+def decode_photo(file: IO[bytes], *, megapixels: int | None = None) -> np.ndarray | str:
     """Decodes a photo in which faces are to be found.
 
     It is turned as its EXIF data says, blended with white where transparent, scaled

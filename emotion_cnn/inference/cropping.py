@@ -15,6 +15,18 @@ where originals give 70.4%.
 """
 
 
+def crop_box(box: Box) -> Box:
+    """Returns the square that is cut out: on the middle of a detector's box.
+
+    Args:
+        box: As a detector finds it.
+    """
+    side = _side(box)
+    left = (box[0] + box[2] - side) / 2
+    top = (box[1] + box[3] - side) / 2
+    return left, top, left + side, top + side
+
+
 def crop_face(photo: np.ndarray, box: Box, size: int) -> np.ndarray:
     """Cuts a face out of a photo, in gray.
 
@@ -29,9 +41,8 @@ def crop_face(photo: np.ndarray, box: Box, size: int) -> np.ndarray:
     Returns:
         uint8 `(size, size)`.
     """
-    side = max(1.0, _SIDE * (box[3] - box[1]))
-    left = (box[0] + box[2] - side) / 2
-    top = (box[1] + box[3] - side) / 2
+    side = _side(box)
+    left, top, *_ = crop_box(box)
     # Whole pixels that hold the square, and those that its edges are blended with.
     margin = 2 + math.ceil(2 * side / size)
     first_row, first_column = math.floor(top) - margin, math.floor(left) - margin
@@ -47,3 +58,7 @@ def crop_face(photo: np.ndarray, box: Box, size: int) -> np.ndarray:
         (size, size), Image.Resampling.BICUBIC, box=(x, y, x + side, y + side)
     )
     return np.array(resized)
+
+
+def _side(box: Box) -> float:
+    return max(1.0, _SIDE * (box[3] - box[1]))
