@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from emotion_cnn.errors import EmotionCnnError
 from emotion_cnn.serving.frames import answer_frames
@@ -129,13 +129,15 @@ class _Parts:
         return Response(answer, media_type="application/octet-stream")
 
     async def frames(self, websocket: WebSocket) -> None:
-        await websocket.accept()
-        if self._connections >= MOST_CONNECTIONS:
-            await websocket.close(_TRY_AGAIN_LATER, "too many pages are open")
-            return
         self._connections += 1
         try:
-            await answer_frames(websocket, self._service, self._workers)
+            await websocket.accept()
+            if self._connections > MOST_CONNECTIONS:
+                await websocket.close(_TRY_AGAIN_LATER, "too many pages are open")
+            else:
+                await answer_frames(websocket, self._service, self._workers)
+        except WebSocketDisconnect:
+            pass  # It has gone in the meantime.
         except Exception as error:
             _log_failure(error)
             raise

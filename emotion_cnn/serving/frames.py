@@ -7,6 +7,7 @@ not such a message ends the connection.
 """
 
 import asyncio
+import contextlib
 import json
 import struct
 import time
@@ -27,6 +28,7 @@ from emotion_cnn.serving.workers import Workers
 HEADER = struct.Struct(">Id")
 """The number of a frame, and its time in seconds."""
 
+_SECONDS_TO_CLOSE = 1
 _BAD_MESSAGE, _REFUSED, _FAILED = 1007, 1008, 1011
 
 
@@ -94,7 +96,10 @@ async def answer_frames(
         ends = await asyncio.gather(*tasks, return_exceptions=True)
     for end in ends:
         if isinstance(end, _EndError):
-            await websocket.close(end.code, end.reason)
+            # Whoever does not read is not told either.
+            with contextlib.suppress(TimeoutError, WebSocketDisconnect):
+                async with asyncio.timeout(_SECONDS_TO_CLOSE):
+                    await websocket.close(end.code, end.reason)
             return
     for end in ends:
         if isinstance(end, Exception) and not isinstance(end, WebSocketDisconnect):
