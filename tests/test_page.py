@@ -232,7 +232,7 @@ def test_images_can_be_dropped_and_pasted(open_page, server, kind):
 
 def test_the_camera_is_followed_over_time(open_page, server):
     page = open_page(server)
-    before = server.service.counts["frames"]
+    before = server.service.counts["frame"]
     page.get_by_role("button", name="Use the camera").click()
     card = page.locator("#live .card").first
     playwright.expect(card.locator("h3")).to_contain_text("sad")
@@ -263,9 +263,9 @@ def test_the_camera_is_followed_over_time(open_page, server):
     )
     page.locator("#live-stop").click()
     page.wait_for_timeout(500)
-    stopped = server.service.counts["frames"]
+    stopped = server.service.counts["frame"]
     page.wait_for_timeout(500)
-    assert server.service.counts["frames"] == stopped > before
+    assert server.service.counts["frame"] == stopped > before
     assert (
         page.evaluate(
             "document.getElementById('video').srcObject.getTracks()[0].readyState"
@@ -348,7 +348,7 @@ def test_a_server_that_goes_is_noticed_and_found_again(open_page):
         playwright.expect(page.locator(".photo .verdict")).to_contain_text("3 faces")
         # The camera goes on by itself.
         page.wait_for_timeout(1000)
-        assert server.service.counts["frames"] > 0
+        assert server.service.counts["frame"] > 0
 
 
 def test_two_pages_are_answered_side_by_side(open_page, server):

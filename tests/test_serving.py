@@ -630,7 +630,7 @@ def test_nothing_is_logged_but_counts(caplog, capfd):
             answered(connection, 1)
             connection.send("secret")
             time.sleep(0.1)
-        assert server.service.counts == {"photos": 1, "frames": 1, "faces": 6}
+        assert server.service.counts == {"photo": 1, "frame": 1, "face": 6}
     ours = [
         r for r in caplog.records if not r.name.startswith(("websockets", "asyncio"))
     ]

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.backend import BACKENDS, use_backend
 from emotion_cnn.commands import shared
+from emotion_cnn.commands.predict_job import counted
 from emotion_cnn.commands.predict_settings import FACES
 from emotion_cnn.data.classes import parse_classes
 from emotion_cnn.errors import ConfigError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from emotion_cnn.serving.service import Service
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - Only with `share`.
 SWITCHES = ("browser",)
 _SECONDS_TO_END = 1
 _STOPPED = 130
@@ -55,7 +57,7 @@ class ServeSettings:
     host: str = setting(
         LOOPBACK[0],
         "address or name of this machine under which the page is reached; one that "
-        "other machines can connect to needs --share",
+        "other machines can connect to needs `share`",
         metavar="ADDRESS",
         is_path=False,
     )
@@ -185,6 +187,8 @@ def _announce(settings: ServeSettings, address: str) -> None:
             "Other machines can connect: whoever has this address can use the page, "
             "and images cross the network unencrypted."
         )
+    if settings.host in ANY_ADDRESS:
+        print(f"Elsewhere, an address of this machine stands for {settings.host}.")
     print(f"The page is at {address}\nCtrl-C ends it.", flush=True)
     if settings.browser and _has_display():
         # A browser may be waited for until it ends; the page must be there before.
@@ -210,9 +214,9 @@ def _in_address(host: str) -> str:
 
 def _counted(service: "Service") -> str:
     counts = service.counts
-    parts = ("photos", "frames", "faces", "heat_maps")
-    found = ", ".join(f"{counts[each]:,} {each.replace('_', ' ')}" for each in parts)
-    return f"\n{found} were analysed; nothing was kept."
+    parts = ("photo", "frame", "face", "heat map")
+    found = ", ".join(counted(counts[each], each) for each in parts)
+    return f"\n{found}: analysed, and not kept."
 
 
 def _end_at_once() -> None:

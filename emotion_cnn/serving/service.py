@@ -5,7 +5,7 @@ import io
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ class Service:
     """Finds faces and says what they show; several threads may ask at a time.
 
     Attributes:
-        counts: How many photos, frames, faces and heat maps there were.
+        counts: How many of each `photo`, `frame`, `face` and `heat map` there were.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Service:
             raise DataError(
                 f"Expected {size}x{size} gray levels, found {len(pixels):,} bytes."
             )
-        self.counts.add(heat_maps=1)
+        self.counts.add({"heat map": 1})
         face = np.frombuffer(pixels, np.uint8).reshape(size, size)
         relevance = self._classifier.explain(face, emotion=emotion, labels=labels)
         return _heat_map(face, relevance).tobytes()
@@ -182,7 +182,7 @@ class Service:
         analyzer = self._analyzer(labels)
         photo = _decoded(content, megapixels=None)
         faces = analyzer.analyze(photo)
-        self.counts.add(photos=1, faces=len(faces))
+        self.counts.add({"photo": 1, "face": len(faces)})
         return photo, faces
 
     def _analyzer(self, labels: str) -> Analyzer:
@@ -256,7 +256,7 @@ class LiveSession:
             seconds=frame.seconds,
             smoothed=[face.decisive.tolist() for face in frame.faces],
         )
-        self._counts.add(frames=1, faces=len(frame.faces))
+        self._counts.add({"frame": 1, "face": len(frame.faces)})
         return {
             "number": number,
             "width": image.shape[1],
@@ -272,7 +272,7 @@ class _Counts(Counter[str]):
         super().__init__()
         self._lock = threading.Lock()
 
-    def add(self, **amounts: int) -> None:
+    def add(self, amounts: Mapping[str, int]) -> None:
         with self._lock:
             self.update(amounts)
 
