@@ -22,7 +22,10 @@ from emotion_cnn.inference.video_writing import write_video
 
 playwright = pytest.importorskip("playwright.sync_api")
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
+    None,
+)
 AXE_CORE = os.environ.get("AXE_CORE")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 
