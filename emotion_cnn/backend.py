@@ -8,11 +8,9 @@ other work cannot break a run.
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 from emotion_cnn.errors import ConfigError
-from emotion_cnn.extras import check_installed
+from emotion_cnn.extras import check_installed, hidden
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -61,22 +59,16 @@ def use_backend(name: str | None = None, *, lean: bool = False) -> str:
     # TensorFlow prints its build options at every start unless told not to.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     others = _FOR_TENSORFLOW_ALONE if name == "tensorflow" else ()
-    with _hidden([*_FOR_KERAS_ALONE, *others] if lean else []):
+    with hidden([*_FOR_KERAS_ALONE, *others] if lean else []):
         _set_defaults()
     return name
 
 
-@contextmanager
-def _hidden(packages: Sequence[str]) -> Iterator[None]:
-    """Makes packages that are not imported yet seem not to be installed."""
-    names = [name for name in packages if name not in sys.modules]
-    # An import of what is None there fails as if nothing were found.
-    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        for name in names:
-            del sys.modules[name]
+def can_run_keras() -> bool:
+    """Returns whether Keras and one of its backends are installed."""
+    return bool(importlib.util.find_spec("keras")) and any(
+        importlib.util.find_spec(name) for name in BACKENDS
+    )
 
 
 def _running_backend() -> str | None:

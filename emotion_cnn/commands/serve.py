@@ -1,9 +1,10 @@
-"""Open a page in the browser that says what faces show: photos, videos, the camera.
+"""Open a page that says what faces show: in photos, videos, before the camera.
 
-The page is on this machine, for its browser alone, and its address holds a secret. What
-is dropped on it is analysed by this command, in memory; nothing is kept, and nothing
-leaves the machine. What a face shows is not what a person feels. Not for decisions
-about people. Ctrl-C ends it.
+What a face shows is not what a person feels. Not for decisions about people.
+(docs/model-card.md says what else this is not meant for.) The page is on this
+machine, for its browsers alone, and its address holds a secret. Images are
+analysed in memory: nothing is kept, and nothing leaves the machine. Ctrl-C ends
+it.
 
 Examples of settings:
   --no-browser
@@ -18,10 +19,9 @@ import sys
 import threading
 import webbrowser
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emotion_cnn.backend import BACKENDS, use_backend
+from emotion_cnn.backend import BACKENDS
 from emotion_cnn.commands import shared
 from emotion_cnn.commands.predict_job import counted
 from emotion_cnn.commands.predict_settings import FACES
@@ -68,9 +68,9 @@ class ServeSettings:
     )
     weights: str | None = setting(
         None,
-        "folder with model.json and model_weights.h5 (a run, or a name below --runs); "
-        "without it those in the working folder, else the shipped ones",
-        metavar="FOLDER",
+        f"{shared.NETWORK_HELP}; without it the pair in the working folder, else the "
+        "shipped one, or an exported file beside it of the same weights",
+        metavar="PATH",
         group="network",
     )
     class_order: str | None = shared.class_order()
@@ -127,6 +127,7 @@ def run(**keywords: Any) -> None:
     """
     settings = ServeSettings(**from_keywords(SETTINGS, keywords))
     from emotion_cnn.extras import check_installed
+    from emotion_cnn.inference.cores import cores
 
     for package in ("starlette", "uvicorn", "websockets"):
         check_installed(package, extra="serve")
@@ -140,7 +141,7 @@ def run(**keywords: Any) -> None:
         port = listener.getsockname()[1]
         token = secrets.token_urlsafe(24)
         # One for a photo, which may take seconds, and at least one for frames.
-        workers = Workers(max(2, os.cpu_count() or 1))
+        workers = Workers(max(2, cores()))
         server = make_server(
             make_application(
                 service,
@@ -160,22 +161,19 @@ def run(**keywords: Any) -> None:
 
 
 def _make_service(settings: ServeSettings) -> "Service":
-    use_backend(settings.backend, lean=True)
-    from emotion_cnn.inference.classifier import load
     from emotion_cnn.inference.detection import YuNet
-    from emotion_cnn.models.shipped import default_folder
     from emotion_cnn.serving.service import Service
-    from emotion_cnn.training.run_folder import run_or_folder
 
-    # First: a package may be missing, and a network takes seconds to load.
+    # First: a package may be missing, and a network can take seconds to load.
     detector = YuNet() if settings.faces == "detect" else None
-    folder = (
-        default_folder()
-        if settings.weights is None
-        else run_or_folder(settings.weights, Path(settings.runs))
-    )
-    classifier = load(
-        folder, class_order=settings.class_order, input_range=settings.input_range
+    classifier = shared.load_classifier(
+        weights=settings.weights,
+        runs=settings.runs,
+        backend=settings.backend,
+        class_order=settings.class_order,
+        input_range=settings.input_range,
+        # Where Keras need not be loaded for the answers, heat maps do without it too.
+        explains=False,
     )
     return Service(classifier, detector, unsure_below=settings.unsure_below)
 

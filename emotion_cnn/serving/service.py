@@ -301,7 +301,7 @@ class _OneAtATime:
         self,
         face: Any,
         *,
-        method: str = "layercam",
+        method: str | None = None,
         emotion: str | None = None,
         labels: str | None = None,
     ) -> np.ndarray:
