@@ -7,8 +7,7 @@ analysed in memory: nothing is kept, and nothing leaves the machine. Ctrl-C ends
 it.
 
 Examples of settings:
-  --no-browser
-  --port 8080
+  --port 8080 --no-browser
   --weights runs/20261125-120000-default
 """
 

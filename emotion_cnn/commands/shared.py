@@ -94,7 +94,7 @@ def choose_backend(path: Path, backend: str | None, *, lean: bool = False) -> No
     from emotion_cnn.inference.backends import KERAS, kind_of
 
     if kind_of(path) == KERAS:
-        use_backend(backend, lean=lean)
+        use_backend(backend, lean=lean, quiet=True)
     elif backend is not None:
         raise ConfigError(
             "`backend` is for networks that Keras runs, of model.json and "

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from emotion_cnn.files import (
     folder_to_disk,
     open_regular,
     read_json,
+    remove_half_written,
     shown,
     write_csv,
     write_json,
@@ -35,6 +37,9 @@ SETTINGS_NAME = "predict.json"
 RESULT_FILES = (TABLE_NAME, SETTINGS_NAME)
 """What a folder holds that has results of predictions."""
 
+SAVED_FOLDERS = ("images", "faces", "videos")
+"""The folders beside them with what is saved to be looked at."""
+
 NO_FACE = "no face"
 """What stands for the emotion where there is no face."""
 
@@ -42,13 +47,36 @@ _KIND = "emotion-cnn predictions"
 _FORMAT = 1
 _PLACE_COLUMNS = ("source", "frame", "seconds", "face")
 _BOX_COLUMNS = ("left", "top", "right", "bottom")
+_DETECTOR_COLUMNS = ("score", "track")
 _DECISION_COLUMNS = ("emotion", "confidence", "unsure")
 _ERROR_COLUMNS = ("source", "reason")
 _SMOOTHED = "smoothed_"
+_CLASS = "class_"
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 """What spreadsheet programs take the rest of for a formula to be computed."""
 _LONGEST_LINE = 2**24
 """In bytes, when read again: a photo of 30,000 faces."""
+
+
+def class_columns(classes: Sequence[str]) -> tuple[str, ...]:
+    """Returns the columns of the probabilities: the names of the classes.
+
+    One that is called as another column, such as a class `score`, begins with `class_`.
+    """
+    others = {*_PLACE_COLUMNS, *_BOX_COLUMNS, *_DETECTOR_COLUMNS, *_DECISION_COLUMNS}
+
+    def is_free(name: str) -> bool:
+        return name not in others and not name.startswith(_SMOOTHED)
+
+    others.update(taken := {name for name in classes if is_free(name)})
+    columns: list[str] = []
+    for name in classes:
+        column = name
+        while name not in taken and not is_free(column):
+            column = _CLASS + column
+        columns.append(column)
+        others.add(column)
+    return tuple(columns)
 
 
 @dataclass(frozen=True)
@@ -66,13 +94,13 @@ class Layout:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the table."""
-        smoothed = [_SMOOTHED + name for name in self.classes if self.smoothed]
+        classes = class_columns(self.classes)
+        smoothed = [_SMOOTHED + name for name in classes if self.smoothed]
         return (
             *_PLACE_COLUMNS,
             *_BOX_COLUMNS,
-            "score",
-            "track",
-            *self.classes,
+            *_DETECTOR_COLUMNS,
+            *classes,
             *_DECISION_COLUMNS,
             *smoothed,
         )
@@ -114,8 +142,9 @@ class Layout:
                 name: _rounded(name, value) for name, value in face.items()
             }
             if smoothed is not None:
-                for name, value in zip(self.classes, smoothed[index], strict=True):
-                    values[_SMOOTHED + name] = round(float(value), 6)
+                names = [_SMOOTHED + name for name in class_columns(self.classes)]
+                each = [round(float(value), 6) for value in smoothed[index]]
+                values |= zip(names, each, strict=True)
             rows.append(place | values)
             entries.append(self._entry(values))
         table = rows or [place | {"emotion": NO_FACE}]
@@ -130,13 +159,15 @@ class Layout:
             "box": None if box[0] is None else box,
             "score": values["score"],
             "track": values["track"],
-            "probabilities": {name: values[name] for name in self.classes},
+            "probabilities": self._by_class(values),
         }
         if self.smoothed:
-            entry["smoothed"] = {
-                name: values.get(_SMOOTHED + name) for name in self.classes
-            }
+            entry["smoothed"] = self._by_class(values, _SMOOTHED)
         return entry | {name: values[name] for name in _DECISION_COLUMNS}
+
+    def _by_class(self, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        columns = zip(self.classes, class_columns(self.classes), strict=True)
+        return {name: values.get(prefix + column) for name, column in columns}
 
 
 class Predictions:
@@ -164,7 +195,7 @@ class Predictions:
         Args:
             folder: An existing folder, empty but for a lock unless `resume`.
             classes: Names of the classes, which are columns.
-            settings: What the answers depend on; `resume` goes on with the same only.
+            settings: What predictions depend on; `resume` goes on with the same only.
             smoothed: Whether there are columns for probabilities smoothed over time.
             resume: Whether to go on with what is there, if anything is.
 
@@ -193,6 +224,8 @@ class Predictions:
             self._check_without_links()
             self._check_same(before)
             ends = self._find_done(header, finished=before.get("finished") is True)
+        if resume:
+            self._tidy()
         # First: without it nothing that is there is known as ours.
         write_json(folder / SETTINGS_NAME, self._record)
         self._rewrite_errors()
@@ -216,6 +249,11 @@ class Predictions:
                     f"{shown(path.name)}, which is a link, a pipe or a device. Remove "
                     "it, or choose another `output`."
                 )
+
+    def _tidy(self) -> None:
+        """Removes what a killed command has left half written."""
+        for folder in (self.folder, *(self.folder / name for name in SAVED_FOLDERS)):
+            remove_half_written(folder, re.compile(r".+\.(csv|json|png|jpg|mp4)"))
 
     def _check_empty(self) -> None:
         """Raises a `RunError` where there is something.
@@ -318,7 +356,7 @@ class Predictions:
         return record
 
     def _check_same(self, before: Mapping[str, Any]) -> None:
-        """Checks that the answers that are there are as those to come will be.
+        """Checks that predictions that are there are as those to come will be.
 
         Raises:
             RunError: They are not; names the settings.

@@ -1,1 +1,1 @@
-"""The page on one's own machine: what `--mode serve` opens."""
+"""The page on one's own machine, and its server."""
