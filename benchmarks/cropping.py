@@ -32,6 +32,7 @@ from benchmarks.report import Row, argument_parser, show
 from emotion_cnn.data.images import Box, decode_photo
 from emotion_cnn.data.loading import load_test_data
 from emotion_cnn.data.splits import Split, official_parts
+from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.inference.boxes import intersection_over_union
 from emotion_cnn.inference.cropping import SIDE, crop_face
 from emotion_cnn.inference.detection import YuNet
@@ -205,7 +206,7 @@ def measure(
     places = random.permutation(official_parts(test)[arguments.part])
     places = places[: arguments.faces]
     faces, labels = test.images[places], test.labels[places]
-    network = read_pair(shipped_folder())
+    network = KerasNetwork(read_pair(shipped_folder()))
 
     def is_right(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         found = predict(network, images, labels="original").argmax(axis=1)

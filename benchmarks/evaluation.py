@@ -19,7 +19,7 @@ from emotion_cnn.data.folders import read_test
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.data.splits import Split
 from emotion_cnn.evaluation.evaluator import evaluate_network
-from emotion_cnn.inference.prediction import BATCH_SIZE
+from emotion_cnn.inference.backends.keras_network import BATCH_SIZE, KerasNetwork
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import Network, NetworkDescription
@@ -33,7 +33,7 @@ def seconds_of_predict(model: keras.Model, test: Split) -> float:
 
 
 def seconds_of_evaluating(
-    network: Network, test: Split, data: str
+    network: KerasNetwork, test: Split, data: str
 ) -> tuple[float, float]:
     """Evaluates as `--mode evaluate` does once images and network are loaded.
 
@@ -84,7 +84,7 @@ def measure(test: Split, arguments: argparse.Namespace) -> None:
     """
     description = NetworkDescription(classes=test.classes)
     model = build_model(ARCHITECTURES[arguments.model], description)
-    network = Network(model, description)
+    network = KerasNetwork(Network(model, description))
     # As many images as make one whole batch and one as short as the last will be.
     batch = BATCH_SIZE
     warm_up = test.select(np.arange(min(len(test), batch + len(test) % batch)))

@@ -15,6 +15,7 @@ from benchmarks.images import DATA_HELP, data_folder
 from benchmarks.report import Row, argument_parser, show
 from emotion_cnn.data.folders import read_test
 from emotion_cnn.data.source import SAMPLE_DATA
+from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.inference.classifier import Classifier
 from emotion_cnn.inference.defaults import EXPLANATION_METHODS as METHODS
 from emotion_cnn.models.pair import read_pair
@@ -75,7 +76,7 @@ def with_shuffled_weights(layers: int) -> Classifier:
     for layer in with_weights[-layers:]:
         shuffled = [generator.permuted(each, axis=None) for each in layer.get_weights()]
         layer.set_weights(shuffled)
-    return Classifier(network)
+    return Classifier(KerasNetwork(network))
 
 
 def main() -> None:
@@ -121,7 +122,7 @@ def measure(images: np.ndarray, arguments: argparse.Namespace) -> None:
         images: uint8 `(n, size, size)`.
         arguments: What the command line says.
     """
-    classifier = Classifier(read_pair(shipped_folder()))
+    classifier = Classifier(KerasNetwork(read_pair(shipped_folder())))
     order = classifier.predict(images).argsort(axis=1)
     first, second = (
         [classifier.classes[each] for each in order[:, -n]] for n in (1, 2)

@@ -7,52 +7,15 @@ are there. Several seeds are compared by the mean of their predictions.
 import argparse
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binomtest
 
 from emotion_cnn.data.classes import LABEL_NAMES
 from emotion_cnn.data.soft_labels import OutOfFold
 from emotion_cnn.errors import EmotionCnnError
+from emotion_cnn.evaluation.paired import PairedDifference
 from emotion_cnn.training.out_of_fold import read_teachers
-
-_INTERVAL = 1.96
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much more often the second of two is right, on the same images.
-
-    Attributes:
-        n: Number of images.
-        first_only: Images that only the first predicts rightly.
-        second_only: Images that only the second does.
-    """
-
-    n: int
-    first_only: int
-    second_only: int
-
-    @property
-    def mean(self) -> float:
-        """The difference of the accuracies, second minus first."""
-        return (self.second_only - self.first_only) / self.n
-
-    @property
-    def standard_error(self) -> float:
-        """Its standard error, of paired proportions."""
-        differing = self.first_only + self.second_only
-        return math.sqrt(differing / self.n - self.mean**2) / math.sqrt(self.n)
-
-    @property
-    def p_value(self) -> float:
-        """McNemar's exact test, two-sided."""
-        differing = self.first_only + self.second_only
-        if not differing:
-            return 1.0
-        return float(binomtest(self.first_only, differing).pvalue)
 
 
 def correct_by_image(
@@ -81,10 +44,12 @@ def correct_by_image(
     }
 
 
-def paired(first: Mapping[str, bool], second: Mapping[str, bool]) -> Difference:
+def paired(first: Mapping[str, bool], second: Mapping[str, bool]) -> PairedDifference:
     """Compares two on the images that both have."""
     both = [(first[name], second[name]) for name in first.keys() & second.keys()]
-    return Difference(len(both), both.count((True, False)), both.count((False, True)))
+    return PairedDifference(
+        len(both), both.count((True, False)), both.count((False, True))
+    )
 
 
 def accuracy_row(name: str, correct: Mapping[str, bool]) -> str:
@@ -129,10 +94,10 @@ def main() -> None:
                 print(accuracy_row(f"mean of {len(of_set)} seeds", whole[-1]))
         if len(whole) == 2:
             difference = paired(*whole)
-            margin = _INTERVAL * difference.standard_error
+            low, high = difference.interval
             print(
                 f" second minus first: {difference.mean:+.2%}, 95% interval "
-                f"{difference.mean - margin:+.2%} to {difference.mean + margin:+.2%}, "
+                f"{low:+.2%} to {high:+.2%}, "
                 f"p = {difference.p_value:.3g} (McNemar), n = {difference.n:,}"
             )
 

@@ -15,6 +15,7 @@ from benchmarks.report import Row, argument_parser, show
 from emotion_cnn.data.classes import LABEL_NAMES, LABELS
 from emotion_cnn.data.loading import load_test_data
 from emotion_cnn.data.splits import official_parts
+from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.models.pair import read_pair
 from emotion_cnn.models.shipped import shipped_folder
@@ -47,7 +48,7 @@ class Decided:
 
 def decide(data: str, labels: str) -> dict[str, Decided]:
     """Predicts both parts of FER2013's test images, by the name of the part."""
-    network = read_pair(shipped_folder())
+    network = KerasNetwork(read_pair(shipped_folder()))
     test, _ = load_test_data(data, labels=labels, audit=None, skip_bad=False)
     probabilities = predict(network, test.images, labels=labels)
     is_right = probabilities.argmax(axis=1) == test.labels

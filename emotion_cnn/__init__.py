@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emotion_cnn.commands.evaluate import evaluate
+    from emotion_cnn.commands.export import export
     from emotion_cnn.commands.train import train
     from emotion_cnn.errors import EmotionCnnError
     from emotion_cnn.evaluation.evaluator import Evaluation
@@ -24,6 +25,7 @@ __all__ = [
     "TrainingRun",
     "__version__",
     "evaluate",
+    "export",
     "load",
     "train",
 ]
@@ -34,10 +36,11 @@ _MODULES = {
     "Evaluation": "evaluation.evaluator",
     "TrainingRun": "training.experiment",
     "evaluate": "commands.evaluate",
+    "export": "commands.export",
     "load": "inference.classifier",
     "train": "commands.train",
 }
-_NEED_KERAS = {"Classifier", "Evaluation", "TrainingRun", "load"}
+_NEED_KERAS = {"TrainingRun"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,11 +8,10 @@ other work cannot break a run.
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 from emotion_cnn.errors import ConfigError
-from emotion_cnn.extras import check_installed
+from emotion_cnn.extras import check_installed, hidden
 from emotion_cnn.quiet import quiet_start
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -71,7 +70,7 @@ def use_backend(
             stack.enter_context(quiet_start())
         # TensorFlow prints its build options at every start unless told not to.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        stack.enter_context(_hidden([*_FOR_KERAS_ALONE, *others] if lean else []))
+        stack.enter_context(hidden([*_FOR_KERAS_ALONE, *others] if lean else []))
         _set_defaults()
         if is_tensorflow and quiet:
             import tensorflow as tf
@@ -81,17 +80,11 @@ def use_backend(
     return name
 
 
-@contextmanager
-def _hidden(packages: Sequence[str]) -> Iterator[None]:
-    """Makes packages that are not imported yet seem not to be installed."""
-    names = [name for name in packages if name not in sys.modules]
-    # An import of what is None there fails as if nothing were found.
-    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        for name in names:
-            del sys.modules[name]
+def can_run_keras() -> bool:
+    """Returns whether Keras and one of its backends are installed."""
+    return bool(importlib.util.find_spec("keras")) and any(
+        importlib.util.find_spec(name) for name in BACKENDS
+    )
 
 
 def _running_backend() -> str | None:

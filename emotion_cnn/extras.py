@@ -2,12 +2,15 @@
 
 import importlib
 import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 
 from emotion_cnn.errors import MissingPackageError
 from emotion_cnn.files import first_line
 
-_INSTALLED_AS = {"cv2": "opencv-python-headless"}
+_INSTALLED_AS = {"cv2": "opencv-python-headless", "ai_edge_litert": "ai-edge-litert"}
 """What to install for a package of another name."""
 
 
@@ -40,6 +43,23 @@ def check_installed(package: str, *, extra: str) -> None:
     """
     if importlib.util.find_spec(package) is None:
         raise _missing(package, extra, "no such package")
+
+
+@contextmanager
+def hidden(packages: Sequence[str]) -> Iterator[None]:
+    """Makes packages that are not imported yet seem not to be installed.
+
+    Args:
+        packages: Their names, as in import statements.
+    """
+    names = [name for name in packages if name not in sys.modules]
+    # An import of what is None there fails as if nothing were found.
+    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
 
 
 def _missing(package: str, extra: str, reason: str) -> MissingPackageError:

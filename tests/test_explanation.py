@@ -12,11 +12,14 @@ import emotion_cnn
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.drawn_faces import sample_test
 from emotion_cnn.errors import ConfigError, DataError, MissingPackageError, ModelError
+from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.inference.classifier import Classifier
 from emotion_cnn.inference.defaults import EXPLANATION_METHODS as METHODS
 from emotion_cnn.inference.detection import Detection
 from emotion_cnn.inference.explanation import heat_map
 from emotion_cnn.models.description import Network, NetworkDescription
+from emotion_cnn.models.pair import read_pair
+from emotion_cnn.models.shipped import shipped_folder
 
 QUARTERS = {
     "top left": (slice(0, 24), slice(0, 24)),
@@ -54,7 +57,7 @@ def by_quarters(*, heads: int = 1, strength: float = 1.0, size: int = 48) -> Net
 
 @pytest.fixture(scope="module")
 def classifier():
-    return Classifier(by_quarters(heads=2))
+    return Classifier(KerasNetwork(by_quarters(heads=2)))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +104,7 @@ def test_the_class_explained_is_the_most_probable_unless_named(
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("strength", [0.0, -1.0])
 def test_where_nothing_speaks_for_a_class_the_map_is_zero(method, strength):
-    classifier = Classifier(by_quarters(strength=strength))
+    classifier = Classifier(KerasNetwork(by_quarters(strength=strength)))
     uniform = np.full((48, 48), 128, np.uint8)
     found = classifier.explain(uniform, method=method, emotion="top left")
     if method == "layercam" and strength < 0:
@@ -114,7 +117,7 @@ def test_where_nothing_speaks_for_a_class_the_map_is_zero(method, strength):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", [24, 60])
 def test_maps_have_the_size_of_the_network(method, size):
-    classifier = Classifier(by_quarters(size=size))
+    classifier = Classifier(KerasNetwork(by_quarters(size=size)))
     face = np.full((80, 80, 3), 100, np.uint8)
     face[:40, :40] = 200
     found = classifier.explain(face, method=method, emotion="top left")
@@ -134,11 +137,12 @@ def test_explaining_changes_nothing(classifier, image, method):
 
 
 def test_the_shipped_network_is_explained_by_all_of_its_weights():
-    classifier = emotion_cnn.load()
+    network = read_pair(shipped_folder())
+    classifier = Classifier(KerasNetwork(network))
     face = sample_test().images[0, :, :, 0]
     happy, sad = (classifier.explain(face, emotion=each) for each in ("happy", "sad"))
     assert np.corrcoef(happy.ravel(), sad.ravel())[0, 1] < 0.9
-    last = classifier._network.model.get_layer("emotions")
+    last = network.model.get_layer("emotions")
     last.set_weights([np.roll(each, 1, axis=-1) for each in last.get_weights()])
     shuffled = classifier.explain(face, emotion="happy")
     assert np.corrcoef(happy.ravel(), shuffled.ravel())[0, 1] < 0.9
@@ -146,7 +150,8 @@ def test_the_shipped_network_is_explained_by_all_of_its_weights():
 
 def test_gradients_are_left_where_the_network_is_certain(image):
     certain, unsure = (
-        Classifier(by_quarters(strength=strength)) for strength in (20.0, 1.0)
+        Classifier(KerasNetwork(by_quarters(strength=strength)))
+        for strength in (20.0, 1.0)
     )
     image = image // 4
     image[QUARTERS["bottom right"]] = 255
@@ -164,10 +169,14 @@ def test_the_pixels_are_scaled_as_the_network_takes_them(image):
     network = by_quarters(strength=3.0)
     layer = network.model.layers[1]
     layer.scale = 1.0
-    scaled = Classifier(dataclasses.replace(network, description=description))
+    scaled = Classifier(
+        KerasNetwork(dataclasses.replace(network, description=description))
+    )
     np.testing.assert_allclose(
         scaled.explain(image, emotion="top left"),
-        Classifier(by_quarters(strength=3.0)).explain(image, emotion="top left"),
+        Classifier(KerasNetwork(by_quarters(strength=3.0))).explain(
+            image, emotion="top left"
+        ),
         atol=1e-5,
     )
 
@@ -194,7 +203,7 @@ def bypassed() -> keras.Model:
     ],
 )
 def test_a_network_without_the_layer_is_explained_by_occlusion(build, words, image):
-    classifier = Classifier(Network(build(), NetworkDescription()))
+    classifier = Classifier(KerasNetwork(Network(build(), NetworkDescription())))
     with pytest.raises(ModelError, match=words) as caught:
         classifier.explain(image)
     assert "`method=occlusion`" in str(caught.value)

@@ -28,6 +28,7 @@ from emotion_cnn.data.votes import (
     write_votes,
 )
 from emotion_cnn.errors import DataError
+from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convolution
 from emotion_cnn.models.description import Network, NetworkDescription
@@ -270,7 +271,7 @@ def test_the_fitted_temperature_is_built_into_the_network(folder, monkeypatch):
     validation = test.select(official_parts(test)["PublicTest"])
     [(labels, before)] = given
     assert labels == validation.labels.tolist()
-    after = predict(read_pair(path), validation.images, labels="original")
+    after = predict(KerasNetwork(read_pair(path)), validation.images, labels="original")
     powers = before ** (1 / 2.5)
     expected = powers / powers.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(after, expected, atol=1e-5)

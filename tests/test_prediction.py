@@ -8,13 +8,14 @@ from PIL import Image
 
 from emotion_cnn.data.classes import LABELS
 from emotion_cnn.errors import ModelError
-from emotion_cnn.inference import prediction
+from emotion_cnn.inference.backends import keras_network
+from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.inference.test_time_augmentation import VIEWS
 from emotion_cnn.models.description import Network, NetworkDescription
 
 
-def network(*, heads: int = 1, size: int = 48) -> Network:
+def network(*, heads: int = 1, size: int = 48) -> KerasNetwork:
     """A network whose weights are random and depend on the number of heads."""
     description = NetworkDescription(label_sets=LABELS[:heads], input_size=size)
     top = [
@@ -26,7 +27,7 @@ def network(*, heads: int = 1, size: int = 48) -> Network:
     model = keras.Sequential([*pixels, *top, layers.Softmax()])
     generator = np.random.default_rng(heads)
     model.set_weights([generator.normal(0, 0.1, w.shape) for w in model.get_weights()])
-    return Network(model, description)
+    return KerasNetwork(Network(model, description))
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +46,8 @@ def images():
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
-def outputs(network: Network, images: np.ndarray) -> np.ndarray:
-    return network.model.predict(images.astype("float32"), verbose=0)
+def outputs(network: KerasNetwork, images: np.ndarray) -> np.ndarray:
+    return network.network.model.predict(images.astype("float32"), verbose=0)
 
 
 def flipped(images: np.ndarray) -> np.ndarray:
@@ -129,16 +130,18 @@ def test_a_flipped_image_is_evaluated_the_same(one_head, images, tta):
 def test_batches_are_bounded_and_do_not_show(one_head, images, tta, monkeypatch):
     many = np.concatenate([images] * 11)
     whole = predict(one_head, many, labels="original", tta=tta)
+    # Another one, which has not yet said how many images it predicts at a time.
+    again = KerasNetwork(one_head.network)
     sizes = []
-    predict_on_batch = one_head.model.predict_on_batch
+    predict_on_batch = again.network.model.predict_on_batch
 
     def noting_the_size(views):
         sizes.append(len(views))
         return predict_on_batch(views)
 
-    monkeypatch.setattr(prediction, "BATCH_SIZE", 20)
-    monkeypatch.setattr(one_head.model, "predict_on_batch", noting_the_size)
-    in_batches = predict(one_head, many, labels="original", tta=tta)
+    monkeypatch.setattr(keras_network, "BATCH_SIZE", 20)
+    monkeypatch.setattr(again.network.model, "predict_on_batch", noting_the_size)
+    in_batches = predict(again, many, labels="original", tta=tta)
     assert len(sizes) > 1
     assert max(sizes) == 20
     np.testing.assert_allclose(in_batches, whole, atol=1e-6)

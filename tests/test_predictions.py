@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 
 from emotion_cnn.errors import RunError
-from emotion_cnn.inference.predictions import Predictions, class_columns, written
+from emotion_cnn.inference.predictions import (
+    Layout,
+    Predictions,
+    class_columns,
+    written,
+)
 
 CLASSES = ("happy", "sad")
 SETTINGS = {"labels": "original", "tta": "none"}
@@ -88,7 +93,8 @@ def test_no_column_of_a_class_takes_the_place_of_another(tmp_path):
     with Predictions(tmp_path, classes, SETTINGS, smoothed=True) as results:
         results.write("a.jpg", [given | others | found], smoothed=[values[::-1]])
     (row,) = csv.DictReader(table(tmp_path))
-    assert len(row) == len(set(results.columns)) == len(results.columns)
+    columns = Layout(classes, smoothed=True).columns
+    assert len(row) == len(set(columns)) == len(columns)
     assert [row["source"], row["score"], row["emotion"]] == ["a.jpg", "0.9", "score"]
     assert row["class_source"] == "0.01"
     assert row["smoothed_class_source"] == "0.5"

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emotion_cnn.backend import BACKENDS, use_backend
+from emotion_cnn.backend import BACKENDS
 from emotion_cnn.commands import shared
 from emotion_cnn.data.classes import LABELS, parse_classes
 from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
@@ -30,7 +30,7 @@ from emotion_cnn.settings import (
 
 if TYPE_CHECKING:
     from emotion_cnn.evaluation.evaluator import Evaluation
-    from emotion_cnn.models.description import Network
+    from emotion_cnn.inference.backends import Backend
 
 _log = logging.getLogger(__name__)
 
@@ -51,10 +51,9 @@ class EvaluateSettings:
     skip_bad: bool = setting(False, shared.SKIP_BAD_HELP)
     weights: str | None = setting(
         None,
-        "folder with the model.json and model_weights.h5 to evaluate (a run, or a "
-        "name below --runs); without it those in the working folder, else the shipped "
-        "ones; on drawn faces those of the last run on them",
-        metavar="FOLDER",
+        f"{shared.NETWORK_HELP}; without it the pair in the working folder, else the "
+        "shipped one; on drawn faces that of the last run on them",
+        metavar="PATH",
         group="network",
     )
     class_order: str | None = shared.class_order()
@@ -107,14 +106,15 @@ def evaluate(**keywords: Any) -> "Evaluation":
     """
     settings = EvaluateSettings(**from_keywords(SETTINGS, keywords))
     source = find_source(settings.data)
-    use_backend(settings.backend, quiet=True)
+    path, is_run = _find_network(settings, drawn_faces=source == SAMPLE_DATA)
+    shared.choose_backend(path, settings.backend)
     from emotion_cnn.data.loading import load_test_data
     from emotion_cnn.evaluation.assumptions import doubt_assumptions
     from emotion_cnn.evaluation.evaluator import evaluate_network
     from emotion_cnn.files import removed_if_empty
+    from emotion_cnn.inference.backends.keras_network import KerasNetwork
 
-    folder, is_run = _find_network(settings, drawn_faces=source == SAMPLE_DATA)
-    network = _read_network(folder, settings)
+    network = _read_network(path, settings)
     test, annotations = load_test_data(
         source,
         labels=settings.labels,
@@ -123,16 +123,14 @@ def evaluate(**keywords: Any) -> "Evaluation":
         classes=network.description.classes,
         size=network.description.input_size,
     )
-    if not network.is_described:
-        doubt = doubt_assumptions(network, test, labels=settings.labels)
+    if isinstance(network, KerasNetwork) and not network.is_described:
+        doubt = doubt_assumptions(network.network, test, labels=settings.labels)
         if doubt:
             _log.warning("%s", doubt)
-    with removed_if_empty(
-        _output_folder(settings, folder if is_run else None)
-    ) as output:
+    with removed_if_empty(_output_folder(settings, path if is_run else None)) as output:
         _log.info(
             "Evaluating %s on %s images (%s), test-time augmentation: %s.",
-            folder,
+            path,
             f"{len(test):,}",
             source_name(source),
             settings.tta,
@@ -143,7 +141,7 @@ def evaluate(**keywords: Any) -> "Evaluation":
             labels=settings.labels,
             tta=settings.tta,
             data=source,
-            weights=str(folder),
+            weights=str(path),
             folder=output,
             annotations=annotations,
         )
@@ -151,12 +149,12 @@ def evaluate(**keywords: Any) -> "Evaluation":
     return evaluation
 
 
-def _read_network(folder: Path, settings: EvaluateSettings) -> "Network":
-    from emotion_cnn.models.pair import read_pair
+def _read_network(path: Path, settings: EvaluateSettings) -> "Backend":
+    from emotion_cnn.inference.backends import read_network
 
     order, name = settings.class_order, settings.input_range
-    return read_pair(
-        folder,
+    return read_network(
+        path,
         classes=None if order is None else parse_classes(order, setting="class_order"),
         input_range=None if name is None else INPUT_RANGES[name],
     )
@@ -165,9 +163,10 @@ def _read_network(folder: Path, settings: EvaluateSettings) -> "Network":
 def _find_network(
     settings: EvaluateSettings, *, drawn_faces: bool
 ) -> tuple[Path, bool]:
-    """Returns the folder of the network to evaluate, and whether that is a run."""
+    """Returns where the network to evaluate is, and whether that is a run."""
+    from emotion_cnn.inference.backends import KERAS, kind_of
     from emotion_cnn.models.shipped import default_folder
-    from emotion_cnn.training.run_folder import RunFolder, find_runs, run_or_folder
+    from emotion_cnn.training.run_folder import RunFolder, find_runs
 
     runs = Path(settings.runs)
     if settings.weights is None:
@@ -182,7 +181,15 @@ def _find_network(
                 "say nothing.)"
             )
         return finished[-1].path, True
-    run = RunFolder(run_or_folder(settings.weights, runs))
+    path = shared.find_network(settings.weights, settings.runs)
+    if kind_of(path) != KERAS:
+        if drawn_faces:
+            _log.warning(
+                "Whether this network was trained on drawn faces, an exported file "
+                "does not say."
+            )
+        return path, False
+    run = RunFolder(path)
     is_run = run.config.is_file()
     if drawn_faces and not _is_drawn(run):
         raise ModelError(

@@ -21,7 +21,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emotion_cnn.backend import use_backend
+from emotion_cnn.commands import shared
 from emotion_cnn.commands.predict_job import Job, Tally, counted, showing_progress
 from emotion_cnn.commands.predict_settings import PREDICTIONS_DEPEND_ON, PredictSettings
 from emotion_cnn.errors import ConfigError, ModelError, RunError
@@ -66,8 +66,6 @@ def run(**keywords: Any) -> Path:
     if Kind.VIDEO in kinds:
         check_installed("av", extra="predict")
     with removed_if_empty(_output_folder(settings)) as folder:
-        # The command needs none of what is left out so.
-        use_backend(settings.backend, lean=True, quiet=True)
         from emotion_cnn.inference.analysis import Analyzer
         from emotion_cnn.inference.predictions import Predictions, written
         from emotion_cnn.inference.saving import Saver
@@ -75,6 +73,7 @@ def run(**keywords: Any) -> Path:
         # First: a package may be missing, and a network takes seconds to load.
         detector = _make_detector(settings)
         classifier = _load_classifier(settings)
+        explain = _explain_method(settings, classifier)
         analyzer = Analyzer(
             classifier,
             detector,
@@ -106,7 +105,7 @@ def run(**keywords: Any) -> Path:
             saver = Saver(
                 folder,
                 settings.saved,
-                explain=settings.explain_method if settings.explain else None,
+                explain=explain,
                 emotion=settings.explain_class,
             )
             # What could not be read to its end is done, and a failure all the same.
@@ -220,17 +219,13 @@ def _output_folder(settings: PredictSettings) -> Path:
 
 
 def _load_classifier(settings: PredictSettings) -> "Classifier":
-    from emotion_cnn.inference.classifier import load
-    from emotion_cnn.models.shipped import default_folder
-    from emotion_cnn.training.run_folder import run_or_folder
-
-    folder = (
-        default_folder()
-        if settings.weights is None
-        else run_or_folder(settings.weights, Path(settings.runs))
-    )
-    classifier = load(
-        folder, class_order=settings.class_order, input_range=settings.input_range
+    classifier = shared.load_classifier(
+        weights=settings.weights,
+        runs=settings.runs,
+        backend=settings.backend,
+        class_order=settings.class_order,
+        input_range=settings.input_range,
+        explains=settings.explain and settings.explain_method in (None, "layercam"),
     )
     name = settings.explain_class
     if name is not None and name not in classifier.classes:
@@ -239,6 +234,21 @@ def _load_classifier(settings: PredictSettings) -> "Classifier":
             f"{name[:50]!a}."
         )
     return classifier
+
+
+def _explain_method(settings: PredictSettings, classifier: "Classifier") -> str | None:
+    """Returns how to explain faces; None for not."""
+    if not settings.explain:
+        return None
+    methods = classifier.explanation_methods
+    method = settings.explain_method or methods[0]
+    if method not in methods:
+        raise ModelError(
+            f"Expected `explain_method` to be {' or '.join(methods)}, as an exported "
+            f"network has no gradients; found {method}. Choose it, or a network of "
+            "Keras with `weights`."
+        )
+    return method
 
 
 def _check_explained(classifier: "Classifier", settings: PredictSettings) -> None:

@@ -115,9 +115,9 @@ class PredictSettings:
     )
     weights: str | None = setting(
         None,
-        "folder with model.json and model_weights.h5 (a run, or a name below --runs); "
-        "without it those in the working folder, else the shipped ones",
-        metavar="FOLDER",
+        f"{shared.NETWORK_HELP}; without it the pair in the working folder, else the "
+        "shipped one, or an exported file beside it of the same weights",
+        metavar="PATH",
         group="network",
     )
     class_order: str | None = shared.class_order()
@@ -161,9 +161,10 @@ class PredictSettings:
         metavar="NAME",
         is_path=False,
     )
-    explain_method: str = setting(
-        EXPLANATION_METHODS[0],
-        "how to explain; occlusion takes longer, and works with every network",
+    explain_method: str | None = setting(
+        None,
+        "how to explain; occlusion takes longer, and works with every network; without "
+        "it layercam, where Keras can run the network, else occlusion",
         choices=EXPLANATION_METHODS,
     )
     strict: bool = setting(False, "stop at the first source that cannot be read")

@@ -1,10 +1,15 @@
 """Settings that several modes have, and help texts of such."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.data.source import SAMPLE_DATA
+from emotion_cnn.errors import ConfigError
 from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.settings import setting
+
+if TYPE_CHECKING:
+    from emotion_cnn.inference.classifier import Classifier
 
 DATA_HELP = (
     "folder with train/ and test/, each with a folder per class; "
@@ -18,6 +23,11 @@ SKIP_BAD_HELP = "leave damaged images out instead of stopping at them"
 BACKEND_HELP = (
     "Keras backend; without it the one that the environment variable KERAS_BACKEND "
     "names, else the first that is installed"
+)
+NETWORK_HELP = (
+    "folder with model.json and model_weights.h5 (a run, or a name below --runs), or "
+    "an exported network: a .onnx or .tflite file, the folder of an OpenVINO network "
+    "or of a saved model"
 )
 RUNS_HELP = "folder that gets a folder per run"
 LABELS_HELP = (
@@ -45,3 +55,93 @@ def input_range() -> Any:
         "what pixels such a network was trained on; without it 0-255",
         choices=tuple(INPUT_RANGES),
     )
+
+
+def find_network(reference: str, runs: str) -> Path:
+    """Returns where the network is that `weights` names.
+
+    Args:
+        reference: A run, by its folder or its name below `runs`; another folder; or an
+            exported file.
+        runs: Folder of the runs.
+
+    Raises:
+        RunError: There is no such run or folder.
+    """
+    from emotion_cnn.inference.backends import KERAS, kind_of
+    from emotion_cnn.training.run_folder import run_or_folder
+
+    path = Path(reference)
+    if kind_of(path) != KERAS:
+        return path
+    return run_or_folder(reference, Path(runs))
+
+
+def choose_backend(path: Path, backend: str | None, *, lean: bool = False) -> None:
+    """Makes Keras run on a backend, if it runs the network; else imports no Keras.
+
+    Args:
+        path: Where the network is.
+        backend: The setting `backend`.
+        lean: As for `use_backend`.
+
+    Raises:
+        ConfigError: A backend is given, and Keras does not run the network; or as for
+            `use_backend`.
+        MissingPackageError: As for `use_backend`.
+    """
+    from emotion_cnn.backend import use_backend
+    from emotion_cnn.inference.backends import KERAS, kind_of
+
+    if kind_of(path) == KERAS:
+        use_backend(backend, lean=lean, quiet=True)
+    elif backend is not None:
+        raise ConfigError(
+            "`backend` is for networks that Keras runs, of model.json and "
+            f"model_weights.h5; found `backend={backend}` for an exported one, which "
+            "its own runtime runs. Leave it out."
+        )
+
+
+def load_classifier(
+    *,
+    weights: str | None,
+    runs: str,
+    backend: str | None,
+    class_order: str | None,
+    input_range: str | None,
+    explains: bool,
+) -> "Classifier":
+    """Returns what classifies, by the settings of these names.
+
+    Args:
+        weights: A network; None for the one in the working folder, else the shipped
+            one. An exported one beside it is taken, which starts soonest, unless one
+            of the next three is given.
+        runs: Folder of the runs.
+        backend: Of Keras.
+        class_order: The classes of another tool's network.
+        input_range: What such a network expects.
+        explains: Whether LayerCAM is needed, for which an exported network needs the
+            pair beside it, and Keras.
+
+    Raises:
+        EmotionCnnError: The network cannot be used.
+    """
+    from emotion_cnn.inference.backends.beside_pair import read_beside_pair
+    from emotion_cnn.inference.classifier import Classifier, load
+    from emotion_cnn.models.shipped import default_folder
+
+    path, light = default_folder(), None
+    if weights is not None:
+        path = find_network(weights, runs)
+    elif backend is None and class_order is None and input_range is None:
+        light = read_beside_pair(path)
+    if light is None:
+        # No command needs what is left out so.
+        choose_backend(path, backend, lean=True)
+        return load(path, class_order=class_order, input_range=input_range)
+    classifier = Classifier(light, pair=path if explains else None)
+    if "layercam" in classifier.explanation_methods:
+        choose_backend(path, None, lean=True)
+    return classifier

@@ -156,7 +156,10 @@ def decode_image(
 
 
 def decode_photo(
-    file: IO[bytes], *, reserve: Callable[[int], None] | None = None
+    file: IO[bytes],
+    *,
+    megapixels: int | None = None,
+    reserve: Callable[[int], None] | None = None,
 ) -> np.ndarray | str:
     """Decodes a photo in which faces are to be found.
 
@@ -166,6 +169,7 @@ def decode_photo(
 
     Args:
         file: An image in one of `FORMATS`, at its start.
+        megapixels: The most that it may have; None for what a photo may have.
         reserve: Called with the bytes that the photo takes while it is decoded, before
             it is; None for no call.
 
@@ -177,9 +181,10 @@ def decode_photo(
     if len(content) > PHOTO_FILE_LIMIT:
         return f"larger than {PHOTO_FILE_LIMIT:,} bytes"
     is_jpeg = content.startswith(_JPEG_SIGNATURE)
-    most = JPEG_MEGAPIXEL_LIMIT if is_jpeg else PHOTO_MEGAPIXEL_LIMIT
+    if megapixels is None:
+        megapixels = JPEG_MEGAPIXEL_LIMIT if is_jpeg else PHOTO_MEGAPIXEL_LIMIT
     try:
-        if damage := find_damage(content, megapixels=most):
+        if damage := find_damage(content, megapixels=megapixels):
             return shown(damage)[:100]
         image = _opened(content)
         if reserve is not None:

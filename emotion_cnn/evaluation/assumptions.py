@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from emotion_cnn.data.splits import Split, official_parts
+from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.models.description import Network
 from emotion_cnn.models.input_range import INPUT_RANGES
@@ -39,7 +40,9 @@ def doubt_assumptions(network: Network, test: Split, *, labels: str) -> str | No
     for name, input_range in INPUT_RANGES.items():
         description = replace(network.description, input_range=input_range)
         y_pred = predict(
-            replace(network, description=description), images.images, labels=labels
+            KerasNetwork(replace(network, description=description)),
+            images.images,
+            labels=labels,
         ).argmax(axis=1)
         as_assumed = np.arange(len(classes))
         best = _best_order(y_true[fitted], y_pred[fitted], len(classes))

@@ -23,8 +23,8 @@ from emotion_cnn.evaluation.plotting import (
 )
 from emotion_cnn.evaluation.report import format_report
 from emotion_cnn.files import write_csv, write_figure, write_json, write_text
-from emotion_cnn.inference.prediction import BATCH_SIZE, predict
-from emotion_cnn.models.description import Network
+from emotion_cnn.inference.backends import Backend
+from emotion_cnn.inference.prediction import predict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,7 +125,7 @@ class Evaluation:
 
 
 def evaluate_network(
-    network: Network,
+    network: Backend,
     test: Split,
     *,
     labels: str,
@@ -169,8 +169,8 @@ def evaluate_network(
     record: dict[str, Any] = {"data": data, **options, "weights": weights}
     if any(each != 1 for each in description.temperatures.values()):
         record["temperatures"] = dict(description.temperatures)
-    # The first batch is when Keras builds its function, which is no speed.
-    predict(network, test.images[:BATCH_SIZE], **options)
+    # With the first batch a network prepares itself, which is no speed.
+    predict(network, test.images[: network.batch_size], **options)
     start = time.perf_counter()
     probabilities = predict(network, test.images, **options)
     rate = len(test) / (time.perf_counter() - start)

@@ -4,7 +4,6 @@ Imports no Keras: whatever predicts as a `Classifier` does will do.
 """
 
 import functools
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 
 from emotion_cnn.data.images import Box, image_from_array, reason_of
 from emotion_cnn.errors import ConfigError, EmotionCnnError
+from emotion_cnn.inference.cores import cores
 from emotion_cnn.inference.cropping import crop_face
 from emotion_cnn.inference.defaults import UNSURE_BELOW
 from emotion_cnn.inference.detection import Detector
@@ -61,7 +61,7 @@ class FaceClassifier(Protocol):
         self,
         face: Any,
         *,
-        method: str = "layercam",
+        method: str | None = None,
         emotion: str | None = None,
         labels: str | None = None,
     ) -> np.ndarray:
@@ -143,14 +143,15 @@ class Face:
         }
 
     def explain(
-        self, method: str = "layercam", emotion: str | None = None
+        self, method: str | None = None, emotion: str | None = None
     ) -> np.ndarray:
         """Returns which parts of the face speak for an emotion.
 
         Test-time augmentation has no part in it: it is about the image as it is.
 
         Args:
-            method: `layercam`, or `occlusion`, which takes longer.
+            method: `layercam`, or `occlusion`, which takes longer; None for the first
+                that works with the network.
             emotion: One of `classes`; None for the most probable.
 
         Returns:
@@ -158,7 +159,8 @@ class Face:
 
         Raises:
             ConfigError: The method or the emotion is none of those.
-            ModelError: The network has no layer that the method needs.
+            ModelError: The network has no layer that the method needs, or is none of
+                Keras.
         """
         return self.classifier.explain(
             self.image,
@@ -411,10 +413,3 @@ class Analyzer:
             ]
             for crops in photos
         ]
-
-
-def cores() -> int:
-    """Returns how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux, and no other system.
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from emotion_cnn.backend import can_run_keras
 from emotion_cnn.data.classes import parse_classes
 from emotion_cnn.data.images import (
     decode_photo,
@@ -16,17 +17,18 @@ from emotion_cnn.data.images import (
     photo_from_image,
     reason_of,
 )
-from emotion_cnn.errors import ConfigError, DataError
+from emotion_cnn.errors import ConfigError, DataError, ModelError
 from emotion_cnn.files import open_regular, shown
 from emotion_cnn.inference.analysis import Analyzer, Face
+from emotion_cnn.inference.backends import Backend, keras_network, read_network
+from emotion_cnn.inference.backends.beside_pair import read_beside_pair
+from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.inference.defaults import EXPLANATION_METHODS, SMOOTHING, UNSURE_BELOW
 from emotion_cnn.inference.detection import Detector, YuNet
 from emotion_cnn.inference.explanation import LayerCAM, occlusion
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.inference.test_time_augmentation import VIEWS
-from emotion_cnn.models.description import Network
 from emotion_cnn.models.input_range import INPUT_RANGES
-from emotion_cnn.models.pair import read_pair
 from emotion_cnn.models.shipped import shipped_folder
 
 if TYPE_CHECKING:
@@ -45,12 +47,13 @@ def load(
 ) -> "Classifier":
     """Loads a network.
 
-    Keras is imported by then; choose its backend before, by the environment variable
-    `KERAS_BACKEND`, if the first that is installed should not do.
-
     Args:
-        path: Folder with `model.json` and `model_weights.h5`, such as a run folder;
-            None for the shipped network.
+        path: Folder with `model.json` and `model_weights.h5`, such as a run folder,
+            which Keras runs, on the backend that the environment variable
+            `KERAS_BACKEND` names, or the first that is installed; or an exported
+            network, which its own runtime runs: a `.onnx` or `.tflite` file, or the
+            folder of an OpenVINO network or of a saved model. None for the shipped
+            network.
         class_order: The classes in the order of the outputs, for a network of another
             tool, whose `model.json` does not say; None for FER2013's seven.
         input_range: What pixels such a network was trained on: `0-255`, the default,
@@ -59,7 +62,9 @@ def load(
     Raises:
         ConfigError: `class_order` or `input_range` is not as described.
         ModelError: A file is missing or damaged, or is not a network of this kind, or
-            `model.json` says otherwise.
+            says otherwise.
+        MissingPackageError: What runs the network is not installed; says how to
+            install it.
     """
     if input_range is not None and input_range not in INPUT_RANGES:
         raise ConfigError(
@@ -68,8 +73,13 @@ def load(
     classes = None
     if class_order is not None:
         classes = parse_classes(class_order, setting="class_order")
-    network = read_pair(
-        shipped_folder() if path is None else Path(path),
+    folder = shipped_folder()
+    if path is None and class_order is None and input_range is None:
+        light = read_beside_pair(folder)
+        if light is not None:
+            return Classifier(light, pair=folder)
+    network = read_network(
+        folder if path is None else Path(path),
         classes=classes,
         input_range=None if input_range is None else INPUT_RANGES[input_range],
     )
@@ -85,15 +95,29 @@ class Classifier:
             labels), `ferplus` (the majority of FER+'s votes).
         input_size: Height and width, in pixels, that images are converted to.
         weights_sha256: Of the file of its weights.
+        explanation_methods: The ways to explain that work with it; the first is the
+            default.
     """
 
-    def __init__(self, network: Network) -> None:
-        """Takes a network as `load` reads it."""
+    def __init__(self, network: Backend, *, pair: Path | None = None) -> None:
+        """Takes a network.
+
+        Args:
+            network: As `read_network` returns it.
+            pair: Folder of the network of Keras that an exported one was made of, which
+                LayerCAM reads when it is first used; None if there is none.
+        """
         self._network = network
         self.classes = network.description.classes
         self.label_sets = network.description.label_sets
         self.input_size = network.description.input_size
         self.weights_sha256 = network.weights_sha256
+        self._pair = pair
+        # Others than networks of Keras give no gradients.
+        has_gradients = isinstance(network, KerasNetwork) or (
+            pair is not None and can_run_keras()
+        )
+        self.explanation_methods = EXPLANATION_METHODS[0 if has_gradients else 1 :]
 
     def __repr__(self) -> str:
         """Says what is classified."""
@@ -141,7 +165,7 @@ class Classifier:
         self,
         face: Any,
         *,
-        method: str = "layercam",
+        method: str | None = None,
         emotion: str | None = None,
         labels: str | None = None,
     ) -> np.ndarray:
@@ -149,8 +173,9 @@ class Classifier:
 
         Args:
             face: A single image, as for `predict`.
-            method: `layercam`, or `occlusion`, which takes longer; docs/explanations.md
-                says how faithful each is.
+            method: `layercam`, which needs a network of Keras, or `occlusion`, which
+                takes longer; docs/explanations.md says how faithful each is. None for
+                the first of `explanation_methods`.
             emotion: One of `classes`; None for the most probable.
             labels: One of `label_sets`; None for the first.
 
@@ -161,10 +186,12 @@ class Classifier:
         Raises:
             DataError: The face is not one image, as described for `predict`.
             ConfigError: `method`, `emotion` or `labels` is none of those.
-            ModelError: The network has no layer that the method needs.
+            ModelError: The network has no layer that the method needs, or is none of
+                Keras.
         """
         labels = self.label_sets[0] if labels is None else labels
         _check_choice("labels", labels, self.label_sets)
+        method = self.explanation_methods[0] if method is None else method
         _check_choice("method", method, EXPLANATION_METHODS)
         if emotion is not None:
             _check_choice("emotion", emotion, self.classes)
@@ -288,7 +315,16 @@ class Classifier:
 
     @cached_property
     def _layercam(self) -> LayerCAM:
-        return LayerCAM(self._network)
+        network = self._network
+        if self._pair is not None:
+            network = keras_network.read(self._pair)
+        if not isinstance(network, KerasNetwork):
+            raise ModelError(
+                "Expected a network of Keras, model.json and model_weights.h5, for "
+                "`layercam`, which needs its gradients; found an exported one. Explain "
+                "it with `method='occlusion'`."
+            )
+        return LayerCAM(network.network)
 
     @cached_property
     def _detector(self) -> Detector:

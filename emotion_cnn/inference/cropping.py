@@ -17,6 +17,19 @@ cropped, 69.6% are right, where the originals have 70.2%; with 0.8 it is 68.1%, 
 """
 
 
+def crop_box(box: Box, side: float = SIDE) -> Box:
+    """Returns the square that is cut out: on the middle of a detector's box.
+
+    Args:
+        box: As a detector finds it.
+        side: Side of the square, in heights of the box.
+    """
+    length = max(1.0, side * (box[3] - box[1]))
+    left = (box[0] + box[2] - length) / 2
+    top = (box[1] + box[3] - length) / 2
+    return left, top, left + length, top + length
+
+
 def crop_face(
     photo: np.ndarray, box: Box, size: int, *, side: float = SIDE
 ) -> np.ndarray:

@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -78,6 +79,97 @@ def class_columns(classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(columns)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How predictions are written: as rows of a table, and as a line of JSON.
+
+    Attributes:
+        classes: Names of the classes.
+        smoothed: Whether there are columns for probabilities smoothed over time.
+    """
+
+    classes: tuple[str, ...]
+    smoothed: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table."""
+        classes = class_columns(self.classes)
+        smoothed = [_SMOOTHED + name for name in classes if self.smoothed]
+        return (
+            *_PLACE_COLUMNS,
+            *_BOX_COLUMNS,
+            *_DETECTOR_COLUMNS,
+            *classes,
+            *_DECISION_COLUMNS,
+            *smoothed,
+        )
+
+    @property
+    def header(self) -> str:
+        """The first line of the table."""
+        return _csv_text([self.columns])
+
+    def write(
+        self,
+        source: str,
+        faces: Sequence[Mapping[str, Any]],
+        *,
+        frame: int | None = None,
+        seconds: float | None = None,
+        smoothed: Sequence[Sequence[float]] | None = None,
+    ) -> tuple[str, dict[str, Any]]:
+        """Returns the faces of a photo, or of a frame of a video, as they are written.
+
+        Args:
+            source: Its name.
+            faces: What `Face.as_dict` returns, for each; none for no face.
+            frame: Number of the frame, from 0; None for a photo.
+            seconds: Its time from the start of the video.
+            smoothed: Probabilities of each face, smoothed over time.
+
+        Returns:
+            The rows of the table, as text, and the line of JSON, as what it holds.
+        """
+        place = {
+            "source": written(source),
+            "frame": frame,
+            "seconds": None if seconds is None else round(seconds, 4),
+        }
+        rows, entries = [], []
+        for index, face in enumerate(faces):
+            values = {"face": index + 1} | {
+                name: _rounded(name, value) for name, value in face.items()
+            }
+            if smoothed is not None:
+                names = [_SMOOTHED + name for name in class_columns(self.classes)]
+                each = [round(float(value), 6) for value in smoothed[index]]
+                values |= zip(names, each, strict=True)
+            rows.append(place | values)
+            entries.append(self._entry(values))
+        table = rows or [place | {"emotion": NO_FACE}]
+        text = _csv_text([[row.get(name) for name in self.columns] for row in table])
+        return text, place | {"faces": entries}
+
+    def _entry(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a face as it is in the lines of JSON."""
+        box = [values[name] for name in _BOX_COLUMNS]
+        entry: dict[str, Any] = {
+            "face": values["face"],
+            "box": None if box[0] is None else box,
+            "score": values["score"],
+            "track": values["track"],
+            "probabilities": self._by_class(values),
+        }
+        if self.smoothed:
+            entry["smoothed"] = self._by_class(values, _SMOOTHED)
+        return entry | {name: values[name] for name in _DECISION_COLUMNS}
+
+    def _by_class(self, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        columns = zip(self.classes, class_columns(self.classes), strict=True)
+        return {name: values.get(prefix + column) for name, column in columns}
+
+
 class Predictions:
     """The files of a command's predictions, open for more.
 
@@ -115,16 +207,15 @@ class Predictions:
         self.done: set[str] = set()
         self.failed = 0
         self.classes = tuple(classes)
-        self._class_columns = class_columns(classes)
-        self._smoothed = smoothed
+        self._layout = Layout(self.classes, smoothed)
         self._record: dict[str, Any] = {
             "kind": _KIND,
             "format": _FORMAT,
-            "columns": list(self.columns),
+            "columns": list(self._layout.columns),
             "settings": dict(settings),
             "finished": False,
         }
-        header = _csv_text([self.columns])
+        header = self._layout.header.encode()
         ends = (0, 0)
         if not resume:
             self._check_empty()
@@ -191,19 +282,6 @@ class Predictions:
         for file in (self._table, self._lines, self._errors):
             file.close()
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns of the table."""
-        smoothed = [_SMOOTHED + name for name in self._class_columns if self._smoothed]
-        return (
-            *_PLACE_COLUMNS,
-            *_BOX_COLUMNS,
-            *_DETECTOR_COLUMNS,
-            *self._class_columns,
-            *_DECISION_COLUMNS,
-            *smoothed,
-        )
-
     def write(
         self,
         source: str,
@@ -227,29 +305,13 @@ class Predictions:
         Raises:
             OSError: They cannot be written; none of them is then.
         """
-        place = {
-            "source": written(source),
-            "frame": frame,
-            "seconds": None if seconds is None else round(seconds, 4),
-        }
-        rows, entries = [], []
-        for index, face in enumerate(faces):
-            values = {"face": index + 1} | {
-                name: _rounded(name, value) for name, value in face.items()
-            }
-            if smoothed is not None:
-                names = [_SMOOTHED + name for name in self._class_columns]
-                each = [round(float(value), 6) for value in smoothed[index]]
-                values |= zip(names, each, strict=True)
-            rows.append(place | values)
-            entries.append(self._entry(values))
-        table = rows or [place | {"emotion": NO_FACE}]
-        line = json.dumps(place | {"faces": entries}, ensure_ascii=False)
+        table, entry = self._layout.write(
+            source, faces, frame=frame, seconds=seconds, smoothed=smoothed
+        )
+        line = json.dumps(entry, ensure_ascii=False)
         self._lines.append(f"{line}\n".encode())
         try:
-            self._table.append(
-                _csv_text([[row.get(name) for name in self.columns] for row in table])
-            )
+            self._table.append(table.encode())
         except BaseException:
             self._lines.take_back()
             raise
@@ -260,31 +322,13 @@ class Predictions:
         Raises:
             OSError: It cannot be written.
         """
-        self._errors.append(_csv_text([(written(source), reason)]))
+        self._errors.append(_csv_text([(written(source), reason)]).encode())
         self.failed += 1
 
     def finish(self) -> None:
         """Writes down that all sources have had their turn."""
         self._record["finished"] = True
         write_json(self.folder / SETTINGS_NAME, self._record)
-
-    def _entry(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns a face as it is in the lines of JSON."""
-        box = [values[name] for name in _BOX_COLUMNS]
-        entry: dict[str, Any] = {
-            "face": values["face"],
-            "box": None if box[0] is None else box,
-            "score": values["score"],
-            "track": values["track"],
-            "probabilities": self._by_class(values),
-        }
-        if self._smoothed:
-            entry["smoothed"] = self._by_class(values, _SMOOTHED)
-        return entry | {name: values[name] for name in _DECISION_COLUMNS}
-
-    def _by_class(self, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        columns = zip(self.classes, self._class_columns, strict=True)
-        return {name: values.get(prefix + column) for name, column in columns}
 
     def _read_record(self) -> dict[str, Any] | None:
         """Returns what an earlier command wrote down; None if there was none."""
@@ -344,7 +388,7 @@ class Predictions:
         ):
             table.seek(len(header))
             ends = (len(header), 0)
-            in_table = _groups(_table_rows(table, len(self.columns)), finished)
+            in_table = _groups(_table_rows(table, len(self._layout.columns)), finished)
             in_lines = _groups(_line_rows(lines), finished)
             for one, other in zip(in_table, in_lines, strict=False):
                 if one[0] != other[0]:
@@ -507,9 +551,9 @@ def _rounded(name: str, value: Any) -> Any:
     return value
 
 
-def _csv_text(rows: Sequence[Sequence[Any]]) -> bytes:
+def _csv_text(rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for row in rows:
         writer.writerow([str(v).lower() if isinstance(v, bool) else v for v in row])
-    return text.getvalue().encode()
+    return text.getvalue()

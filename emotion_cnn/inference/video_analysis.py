@@ -8,7 +8,8 @@ import numpy as np
 
 from emotion_cnn.data.images import Box
 from emotion_cnn.errors import DataError, EmotionCnnError
-from emotion_cnn.inference.analysis import PHOTOS_AHEAD, Analyzer, Face, cores
+from emotion_cnn.inference.analysis import PHOTOS_AHEAD, Analyzer, Face
+from emotion_cnn.inference.cores import cores
 from emotion_cnn.inference.defaults import SMOOTHING
 from emotion_cnn.inference.tracking import Tracker
 from emotion_cnn.inference.video import VideoFrame

@@ -168,7 +168,10 @@ def load_pair(
             f"({_cause(error)}). Choose another network."
         ) from error
     try:
-        check_probabilities(outputs, network.description, images=1)
+        check_probabilities(
+            keras.ops.convert_to_numpy(outputs),
+            (1, *network.description.output_shape[1:]),
+        )
     except ModelError as error:
         raise ModelError(f"{shown(str(path))}, on a gray image: {error}") from error
     return replace(network, weights_sha256=files.digest)

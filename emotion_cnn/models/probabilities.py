@@ -2,42 +2,39 @@
 
 from typing import Any
 
-import keras
 import numpy as np
 
 from emotion_cnn.errors import ModelError
-from emotion_cnn.models.description import NetworkDescription
 
 _TOLERANCE = 1e-3
 
 
 def check_probabilities(
-    outputs: Any, description: NetworkDescription, *, images: int
+    outputs: Any, shape: tuple[int | None, ...], *, tolerance: float = _TOLERANCE
 ) -> np.ndarray:
     """Returns the outputs of a network if they are probabilities.
 
     Args:
-        outputs: What the network returned: a tensor or an array, if all is well.
-        description: Says how many classes and label sets there are.
-        images: How many images the network was given.
+        outputs: What the network returned: an array, if all is well.
+        shape: How many images, label sets (but for a network of Keras with a single
+            one) and classes there are.
+        tolerance: How far from 1 sums may be.
 
     Returns:
-        Float `(images, classes)`; `(images, label sets, classes)` where there are
-        several label sets.
+        Floats of that shape.
 
     Raises:
         ModelError: They are anything else.
     """
-    found = keras.ops.convert_to_numpy(outputs)
-    expected = (images, *description.output_shape[1:])
-    if found.shape != expected or not np.issubdtype(found.dtype, np.floating):
+    found = np.asarray(outputs)
+    if found.shape != shape or not np.issubdtype(found.dtype, np.floating):
         raise ModelError(
-            f"Expected floats of the shape {expected} as outputs of the network for "
-            f"{images} images; found {found.dtype} of {found.shape}."
+            f"Expected floats of the shape {shape} as outputs of the network for "
+            f"{shape[0]} images; found {found.dtype} of {found.shape}."
         )
     sums = found.sum(axis=-1, dtype="float32")
     # NaN compares as false.
-    sound = (found >= 0).all(axis=-1) & (abs(sums - 1) < _TOLERANCE)
+    sound = (found >= 0).all(axis=-1) & (abs(sums - 1) < tolerance)
     if not sound.all():
         example = found[~sound][0].astype("float32")
         raise ModelError(

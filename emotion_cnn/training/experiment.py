@@ -25,6 +25,7 @@ from emotion_cnn.evaluation.calibration import TEMPERATURES, fit_temperature
 from emotion_cnn.evaluation.evaluator import Evaluation, evaluate_network
 from emotion_cnn.evaluation.plotting import loss_curves_figure
 from emotion_cnn.files import first_line, shown, write_figure
+from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.models.builder import build_model
@@ -196,7 +197,7 @@ def fit_and_evaluate(
             predictions = predict_out_of_fold(finished, data, fold=fold, seed=seed)
             write_out_of_fold(run.out_of_fold, predictions)
         evaluation = evaluate_network(
-            finished,
+            KerasNetwork(finished),
             # Test waits for the network that the teachers of all folds lead to.
             data.validation if fold else data.test,
             part=f"held-out fold {fold}" if fold else "test",
@@ -278,7 +279,9 @@ def _calibrate(network: Network, validation: Split) -> Network:
             )
             temperatures[labels] = 1.0
             continue
-        probabilities = predict(network, validation.images[labelled], labels=labels)
+        probabilities = predict(
+            KerasNetwork(network), validation.images[labelled], labels=labels
+        )
         temperatures[labels] = fit_temperature(
             y_true[labelled, head].argmax(axis=1), probabilities
         )

@@ -13,6 +13,7 @@ from emotion_cnn.data.soft_labels import OutOfFold
 from emotion_cnn.data.splits import Dataset, targets
 from emotion_cnn.errors import ConfigError, RunError
 from emotion_cnn.files import first_line, open_regular, replacing, shown
+from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.models.description import Network
 from emotion_cnn.training.run_folder import OUT_OF_FOLD_NAME
@@ -38,8 +39,9 @@ def predict_out_of_fold(
     y_true = targets(held_out)
     # An image has a label where one class has more than half of it.
     labels = np.where(y_true.max(axis=2) > 0.5, y_true.argmax(axis=2), -1)
+    predictor = KerasNetwork(network)
     probabilities = [
-        predict(network, held_out.images, labels=labels) for labels in label_sets
+        predict(predictor, held_out.images, labels=labels) for labels in label_sets
     ]
     return OutOfFold(
         held_out.names,
