@@ -291,6 +291,14 @@ def test_q_in_the_live_window_ends_the_camera(predict, camera, monkeypatch, caps
     assert "A live window opens; q ends it." in capsys.readouterr().out
 
 
+def test_reasons_fit_a_terminal(predict, capsys):
+    Path("cut.mp4").write_bytes(write("talk.mp4").read_bytes()[:3000])
+    assert predict("--source=cut.mp4", "--output=out") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= 80
+
+
 @pytest.mark.parametrize(
     ("flags", "is_said"), [(("--save=video",), True), (("--save=timeline",), False)]
 )
