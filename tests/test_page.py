@@ -34,9 +34,10 @@ WIDE = {"width": 1200, "height": 900}
 
 
 def scene(step: int) -> Image.Image:
-    """A frame in which a face moves to the right."""
+    """A frame of an endless video, in which a face goes to and fro."""
     image = Image.new("RGB", (640, 480), "black")
-    image.paste(draw_photo(200, size=(300, 300)), (10 + 4 * (step % 60), 60))
+    left = 10 + 4 * abs(step % 60 - 30)
+    image.paste(draw_photo(200, size=(300, 300)), (left, 60))
     return image
 
 
@@ -243,9 +244,11 @@ def test_the_camera_is_followed_over_time(open_page, server):
     playwright.expect(card.locator("h3")).to_contain_text("sad")
     box = page.locator("#live .box").first
     first = box.bounding_box()["x"]
-    # The camera is shown as a mirror: what goes to the right goes to the left.
     page.wait_for_function(
-        "x => document.querySelector('#live .box').getBoundingClientRect().x < x - 9",
+        """first => {
+            const { x } = document.querySelector("#live .box").getBoundingClientRect();
+            return Math.abs(x - first) > 9;
+        }""",
         arg=first,
     )
     timeline = page.locator("#timeline-text")
@@ -271,6 +274,12 @@ def test_the_camera_is_followed_over_time(open_page, server):
     stopped = server.service.counts["frame"]
     page.wait_for_timeout(500)
     assert server.service.counts["frame"] == stopped > before
+    # What is shown is flipped, what is saved is not.
+    lines = json.loads(downloaded(page, page.locator("#live-json")))
+    (face,) = lines[-1]["faces"]
+    whole, shown = page.locator("#video").bounding_box(), box.bounding_box()
+    left = (shown["x"] - whole["x"]) / whole["width"]
+    assert left == pytest.approx(1 - face["box"][2] / 640, abs=0.01)
     assert (
         page.evaluate(
             "document.getElementById('video').srcObject.getTracks()[0].readyState"
