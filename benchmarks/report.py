@@ -1,9 +1,10 @@
 """How every benchmark shows what it measured: a table, and JSON on request."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from emotion_cnn.files import write_json
 from emotion_cnn.training.environment import describe_environment
@@ -65,20 +66,13 @@ def show(
         json: File to write the same to, or None.
     """
     environment = describe_environment()
-    versions = environment["versions"]
-    backend = environment["backend"]
     print(f"\n{title}\n")
     width = max(len(row.what) for row in rows)
     print(f"{'':<{width}}  {'tool':>15}  {'reference':>15}  {'ratio':>7}  target")
     for row in rows:
         print(f"{row.what:<{width}}  {_cells(row)}".rstrip())
     print("\n" + "\n".join(notes) + "\n" if notes else "")
-    print(
-        f"Machine: {environment['processor']}, {environment['cpu_cores']} cores; "
-        f"{environment['platform']}\n"
-        f"Python {versions['python']}, Keras {versions['keras']} on {backend} "
-        f"{versions.get(backend, '')}; commit {environment['git_commit']}"
-    )
+    print(machine(environment))
     if json:
         figures = [asdict(row) | {"value": row.value, "met": row.met} for row in rows]
         write_json(
@@ -90,6 +84,22 @@ def show(
                 "environment": environment,
             },
         )
+
+
+def machine(environment: Mapping[str, Any] | None = None) -> str:
+    """Returns the machine and the versions that figures are of, on two lines.
+
+    Args:
+        environment: What `describe_environment` returns; None to ask it.
+    """
+    environment = environment or describe_environment()
+    versions, backend = environment["versions"], environment["backend"]
+    return (
+        f"Machine: {environment['processor']}, {environment['cpu_cores']} cores; "
+        f"{environment['platform']}\n"
+        f"Python {versions['python']}, Keras {versions['keras']} on {backend} "
+        f"{versions.get(backend, '')}; commit {environment['git_commit']}"
+    )
 
 
 def _number(value: float) -> str:

@@ -97,7 +97,6 @@ def running_server(
         finally:
             server.should_exit = True
             thread.join()
-            assert threads.close(seconds=10)
 
 
 def free_port() -> int:

@@ -57,6 +57,7 @@ FIRST_STEPS = {
     "evaluate": ("emotion_cnn.commands.evaluate.find_source",),
     "predict": ("emotion_cnn.inference.sources.find_sources",),
     "serve": ("emotion_cnn.serving.server.listen",),
+    "export": ("emotion_cnn.commands.export.find_source",),
     "prepare": ("emotion_cnn.importing.containers.open_container",),
     "audit": ("emotion_cnn.commands.audit.find_source",),
 }

@@ -31,10 +31,11 @@ def test_requirements_are_what_the_first_command_needs():
     assert requirements("requirements.txt") == PROJECT["dependencies"] + needed
 
 
-def test_requirements_for_development_add_jax_and_the_tools():
+def test_requirements_for_development_add_other_extras_and_the_tools():
     first, *others = requirements("requirements-dev.txt")
     assert first == "-r requirements.txt"
-    assert others == EXTRAS["jax"] + EXTRAS["dev"]
+    export = [each for each in EXTRAS["export"] if each not in EXTRAS["tensorflow"]]
+    assert others == EXTRAS["jax"] + export + EXTRAS["dev"]
 
 
 def test_the_lock_has_all_requirements_in_versions_that_fit():

@@ -115,7 +115,6 @@ def test_a_browser_is_opened_where_there_is_one(
     output = capsys.readouterr().out
     address = re.search(r"http://127\.0\.0\.1:\d+/\S{32}/", output)[0]
     assert addresses == ([address] if is_opened else [])
-    assert "0 photos, 0 frames" in output
 
 
 @pytest.mark.slow

@@ -653,7 +653,6 @@ def test_what_was_asked_for_first_is_done_first():
 
     asyncio.run(ask_for_all())
     assert done == list(range(20))
-    assert workers.close(seconds=5)
 
 
 def test_an_error_reaches_who_asked_and_the_next_is_done():
@@ -665,23 +664,6 @@ def test_an_error_reaches_who_asked_and_the_next_is_done():
         return await workers.run(lambda: 7)
 
     assert asyncio.run(ask_for_two()) == 7
-    assert workers.close(seconds=5)
-
-
-def test_workers_that_are_busy_are_not_waited_for():
-    workers, release = Workers(1), threading.Event()
-
-    async def ask_and_go():
-        task = asyncio.create_task(workers.run(release.wait))
-        await asyncio.sleep(0.05)
-        task.cancel()
-
-    asyncio.run(ask_and_go())
-    start = time.monotonic()
-    assert not workers.close(seconds=0.1)
-    assert time.monotonic() - start < 2
-    release.set()
-    assert workers.close(seconds=5)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

@@ -18,7 +18,7 @@ import sys
 import threading
 import webbrowser
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from emotion_cnn.backend import BACKENDS
 from emotion_cnn.commands import shared
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - Only with `share`.
 SWITCHES = ("browser",)
-_SECONDS_TO_END = 1
 _STOPPED = 130
 
 
@@ -153,10 +152,9 @@ def run(**keywords: Any) -> None:
         _announce(settings, f"http://{_in_address(settings.host)}:{port}/{token}/")
         try:
             server.run(sockets=[listener])
-        finally:
-            print(_counted(service), flush=True)
-            if not workers.close(seconds=_SECONDS_TO_END):
-                _end_at_once()
+        except KeyboardInterrupt:
+            print(_counted(service))
+            _end_at_once()
 
 
 def _make_service(settings: ServeSettings) -> "Service":
@@ -216,12 +214,13 @@ def _counted(service: "Service") -> str:
     return f"\n{found}: analysed, and not kept."
 
 
-def _end_at_once() -> None:
-    """Ends the process: a photo may take many seconds, and no thread can be stopped.
+def _end_at_once() -> NoReturn:
+    """Ends the process, as Ctrl-C does elsewhere, but without tidying up.
 
-    Nothing is lost by it, as there is nothing to write.
+    A photo may take many seconds, and no thread can be stopped; Python's own end takes
+    seconds with TensorFlow. Nothing is lost by it, as there is nothing to write.
     """
-    print("\nStopped.", file=sys.stderr)
+    print("Stopped.", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

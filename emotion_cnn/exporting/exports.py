@@ -30,13 +30,10 @@ from emotion_cnn.models.description import Network
 from emotion_cnn.models.exported import FORMATS, ExportedDescription
 from emotion_cnn.models.input_range import GRAY_LEVELS
 
-HEADER = (
-    f"{'':<27} {'MB':>4} {'differ':>7} {'equal':>7} {'accuracy':>8} {'ms':>6} "
-    f"{'faster':>6} {'images/s':>8}"
-)
+HEADER = "  MB  differ  equal  right     ms times  img/s times"
 """What stands above the lines of files: size, greatest difference of a probability,
-share of equal decisions, accuracy, milliseconds a single image, how many times as fast
-as Keras that is, images/s in batches of 64."""
+share of equal decisions, accuracy, milliseconds a single image and images/s in batches
+of 64, each with how many times as fast as Keras that is."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,14 +69,14 @@ class Exported:
     @property
     def line(self) -> str:
         """The figures on one line of 80 columns, below `HEADER`."""
-        parity, speed = self.parity, self.parity.speed
-        equal = min(parity.equal_decisions.values())
-        faster = parity.keras_speed.milliseconds / speed.milliseconds
+        parity, speed, keras = self.parity, self.parity.speed, self.parity.keras_speed
+        single = keras.milliseconds / speed.milliseconds
+        batches = speed.images_per_second / keras.images_per_second
         return (
-            f"{self.path.name:<27} {self.bytes / 1e6:>4.1f} "
-            f"{parity.greatest_difference:>7.1e} "
-            f"{equal:>7.2%} {parity.accuracy:>8.2%} {speed.milliseconds:>6.2f} "
-            f"{faster:>6.1f} {speed.images_per_second:>8,.0f}"
+            f"{self.bytes / 1e6:>4.1f} {parity.greatest_difference:>7.1e} "
+            f"{min(parity.equal_decisions.values()):>6.1%} {parity.accuracy:>6.2%} "
+            f"{speed.milliseconds:>6.2f} {single:>5.1f} "
+            f"{speed.images_per_second:>6,.0f} {batches:>5.1f} {self.path.name}"
         )
 
     def record(self) -> dict[str, Any]:

@@ -12,8 +12,7 @@ SIDE = 0.95
 
 The best on PublicTest: of its faces, pasted into photos at 96 to 300 pixels, found and
 cropped, 69.6% are right, where the originals have 70.2%; with 0.8 it is 68.1%, with 0.9
-69.0%, with 1.0 68.8%, with 1.1 67.7% (`python -m benchmarks.cropping --part PublicTest
---sides 0.8 0.9 0.95 1.0 1.1 --faces 3589`).
+69.0%, with 1.0 68.8%, with 1.1 67.7% (`python -m benchmarks.cropping`).
 """
 
 

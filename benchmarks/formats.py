@@ -1,0 +1,89 @@
+"""The shipped network in every format and quantisation: size, agreement, speed.
+
+Exports it as `--mode export` does, and prints what `parity.json` says as a table.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import emotion_cnn
+from benchmarks.images import DATA_HELP
+from benchmarks.report import argument_parser, machine
+from emotion_cnn.data.source import SAMPLE_DATA
+from emotion_cnn.exporting.folder import PARITY_NAME
+from emotion_cnn.files import write_json
+from emotion_cnn.models.exported import QUANTIZATIONS
+from emotion_cnn.models.shipped import shipped_folder
+
+_HEADER = (
+    "file",
+    "MB",
+    "greatest difference",
+    "equal decisions",
+    "accuracy (paired difference, 95%)",
+    "one image",
+    "times Keras",
+    "64 at a time",
+    "times Keras",
+)
+
+
+def row(name: str, found: dict[str, Any]) -> tuple[str, ...]:
+    """Returns the cells of a file, of its entry in `parity.json`."""
+    speed, keras, difference = found["speed"], found["keras_speed"], found["difference"]
+    mean, (low, high) = difference["mean"], difference["interval"]
+    return (
+        f"`{name}`",
+        f"{found['bytes'] / 1e6:.1f}",
+        f"{found['greatest_difference']:.1e}",
+        f"{min(found['equal_decisions'].values()):.1%}",
+        f"{found['accuracy']:.2%} ({100 * mean:+.2f}, {100 * low:+.2f} to "
+        f"{100 * high:+.2f})",
+        f"{speed['milliseconds']:.2f} ms",
+        f"{keras['milliseconds'] / speed['milliseconds']:.1f}",
+        f"{speed['images_per_second']:,.0f}/s",
+        f"{speed['images_per_second'] / keras['images_per_second']:.1f}",
+    )
+
+
+def main() -> None:
+    """Exports, and prints the table in Markdown."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--data", default=SAMPLE_DATA, metavar="FOLDER", help=DATA_HELP)
+    parser.add_argument(
+        "--weights",
+        default=shipped_folder(),
+        metavar="FOLDER",
+        help="the network (default: the shipped one)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder for the files, which stay",
+    )
+    arguments = parser.parse_args()
+    for quantize in QUANTIZATIONS:
+        emotion_cnn.export(
+            weights=arguments.weights,
+            data=arguments.data,
+            format="all",
+            quantize=quantize,
+            output=arguments.output,
+        )
+    parity = json.loads((arguments.output / PARITY_NAME).read_text())
+    print(f"| {' | '.join(_HEADER)} |\n|{len(_HEADER) * ' --- |'}")
+    for name, found in sorted(parity.items()):
+        print(f"| {' | '.join(row(name, found))} |")
+    first = next(iter(parity.values()))
+    print(
+        f"\n{first['images']}; Keras: {first['keras_accuracy']:.2%}.\n{machine()}",
+    )
+    if arguments.json:
+        write_json(arguments.json, parity)
+
+
+if __name__ == "__main__":
+    main()
