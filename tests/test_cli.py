@@ -21,6 +21,7 @@ from emotion_cnn.commands import (
     export,
     predict,
     prepare,
+    serve,
     train,
 )
 from emotion_cnn.ctrl_c import noticing_ctrl_c
@@ -36,7 +37,7 @@ from emotion_cnn.settings import settings_of
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {
     **{"train": train, "average": average},
-    **{"evaluate": evaluate, "predict": predict},
+    **{"evaluate": evaluate, "predict": predict, "serve": serve},
     **{"export": export, "prepare": prepare, "audit": audit},
 }
 HEAVY = {"keras", "tensorflow", "jax", "torch", "numpy", "matplotlib", "sklearn"}

@@ -143,7 +143,7 @@ def export(**keywords: Any) -> "list[Exported]":
             f"their folder with `data`; `data={SAMPLE_DATA}` takes the drawn faces, "
             "which fits networks that were trained on them."
         )
-    backend = use_backend()
+    backend = use_backend(quiet=True)
     if backend != "tensorflow":
         raise ConfigError(
             "Expected Keras to run on TensorFlow, which exports, found it on "

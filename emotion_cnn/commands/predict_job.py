@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -78,10 +79,11 @@ class Tally:
         reasons = list(self.failures)
         if more := self.failed - len(reasons):
             reasons.append(f"and {more:,} more" if reasons else "as was found before")
+        lines = "".join(f"\n{_wrapped(reason)}" for reason in reasons)
         raise DataError(
-            f"Expected sources that can be read, found {self.failed:,} that cannot: "
-            f"{'; '.join(reasons)}. {shown(str(folder / ERRORS_NAME))} has them all, "
-            "and the answers of the others are kept."
+            f"Expected sources that can be read, found {self.failed:,} that cannot:"
+            f"{lines}\n{shown(str(folder / ERRORS_NAME))} has them all; the "
+            "predictions of the others are kept."
         )
 
 
@@ -153,6 +155,18 @@ class Job:
                 f"{text}. What was done before is kept in {shown(str(self.folder))}: "
                 "fix it or leave it out, and go on with `resume=True`."
             )
+
+
+def _wrapped(text: str) -> str:
+    """Returns a reason on lines for a terminal of 80 columns; paths stay whole."""
+    return textwrap.fill(
+        text,
+        80,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 @contextlib.contextmanager
