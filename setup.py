@@ -20,6 +20,11 @@ class BuildWithNetwork(build_py):
             self.mkpath(str(shipped))
             for name in ("model.json", "model_weights.h5"):
                 self.copy_file(name, str(shipped / name))
+            # Of the same weights, for those without Keras; `emotion-cnn export` makes
+            # them.
+            for name in ("model-int8.tflite", "model.onnx"):
+                if Path(name).is_file():
+                    self.copy_file(name, str(shipped / name))
 
 
 setup(cmdclass={"build_py": BuildWithNetwork})

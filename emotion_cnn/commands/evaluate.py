@@ -106,14 +106,14 @@ def evaluate(**keywords: Any) -> "Evaluation":
     """
     settings = EvaluateSettings(**from_keywords(SETTINGS, keywords))
     source = find_source(settings.data)
-    path, is_run = _find_network(settings, drawn_faces=source == SAMPLE_DATA)
-    shared.choose_backend(path, settings.backend)
+    shared.choose_backend(settings.weights, settings.backend)
     from emotion_cnn.data.loading import load_test_data
     from emotion_cnn.evaluation.assumptions import doubt_assumptions
     from emotion_cnn.evaluation.evaluator import evaluate_network
     from emotion_cnn.files import removed_if_empty
     from emotion_cnn.inference.backends.keras_network import KerasNetwork
 
+    path, is_run = _find_network(settings, drawn_faces=source == SAMPLE_DATA)
     network = _read_network(path, settings)
     test, annotations = load_test_data(
         source,

@@ -226,10 +226,10 @@ def _load_classifier(settings: PredictSettings) -> "Classifier":
         classifier = Classifier(light, pair=path)
         if _explain_method(settings, classifier) == "layercam":
             # It will need the pair.
-            shared.choose_backend(path, None, lean=True)
+            shared.choose_backend(None, None, lean=True)
     else:
         # The command needs none of what is left out so.
-        shared.choose_backend(path, settings.backend, lean=True)
+        shared.choose_backend(settings.weights, settings.backend, lean=True)
         classifier = load(path, class_order=order, input_range=input_range)
     name = settings.explain_class
     if name is not None and name not in classifier.classes:

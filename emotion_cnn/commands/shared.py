@@ -74,11 +74,13 @@ def find_network(reference: str, runs: str) -> Path:
     return run_or_folder(reference, Path(runs))
 
 
-def choose_backend(path: Path, backend: str | None, *, lean: bool = False) -> None:
+def choose_backend(
+    weights: str | None, backend: str | None, *, lean: bool = False
+) -> None:
     """Makes Keras run on a backend, if it runs the network; else imports no Keras.
 
     Args:
-        path: Where the network is.
+        weights: The setting `weights`; None for a pair.
         backend: The setting `backend`.
         lean: As for `use_backend`.
 
@@ -90,7 +92,7 @@ def choose_backend(path: Path, backend: str | None, *, lean: bool = False) -> No
     from emotion_cnn.backend import use_backend
     from emotion_cnn.inference.backends import KERAS, kind_of
 
-    if kind_of(path) == KERAS:
+    if weights is None or kind_of(Path(weights)) == KERAS:
         use_backend(backend, lean=lean)
     elif backend is not None:
         raise ConfigError(

@@ -1,23 +1,32 @@
-"""Views of an image whose probabilities are averaged."""
+"""Views of an image whose probabilities are averaged.
+
+Imports no NumPy until there are images, for quick help.
+"""
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 # A crop is 44 of 48 pixels: milder than the 224 of 256 of Krizhevsky et al., which
 # would be 42, as these images are all face, and what a crop leaves out is part of it.
 _CROP = (11, 12)
 
 
-def _single_view(images: np.ndarray) -> np.ndarray:
+def _single_view(images: "np.ndarray") -> "np.ndarray":
     return images
 
 
-def _with_flips(images: np.ndarray) -> np.ndarray:
+def _with_flips(images: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
     return np.concatenate([images, images[:, :, ::-1]])
 
 
-def _ten_crops(images: np.ndarray) -> np.ndarray:
+def _ten_crops(images: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
     size = images.shape[1]
     cropped = size * _CROP[0] // _CROP[1]
     end = size - cropped
@@ -30,12 +39,14 @@ def _ten_crops(images: np.ndarray) -> np.ndarray:
     return _with_flips(enlarged)
 
 
-def _enlarged(images: np.ndarray, size: int) -> np.ndarray:
+def _enlarged(images: "np.ndarray", size: int) -> "np.ndarray":
     """Returns float32 images (n, side, side, 1), resized bilinearly.
 
     Each step rounds as that of `keras.ops.image.resize` on TensorFlow, so that a
     network of Keras predicts to the bit what it does there.
     """
+    import numpy as np
+
     side = images.shape[1]
     scale = np.float32(side) / np.float32(size)
     places = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * scale
@@ -51,7 +62,7 @@ def _enlarged(images: np.ndarray, size: int) -> np.ndarray:
     return top + (bottom - top) * rows
 
 
-VIEWS: Mapping[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
+VIEWS: Mapping[str, tuple[int, Callable[["np.ndarray"], "np.ndarray"]]] = {
     "none": (1, _single_view),
     "flip": (2, _with_flips),
     "ten-crop": (10, _ten_crops),

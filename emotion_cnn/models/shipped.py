@@ -4,8 +4,8 @@ from pathlib import Path
 
 from emotion_cnn.models.pair_files import MODEL_NAME
 
-EXPORTED_NAMES = ("model.onnx",)
-"""Exported networks that may lie beside the shipped pair, made of the same weights."""
+EXPORTED_NAMES = ("model-int8.tflite", "model.onnx")
+"""Exported networks that may lie beside the shipped pair; the first starts soonest."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 

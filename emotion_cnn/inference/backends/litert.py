@@ -2,8 +2,10 @@
 
 import importlib
 import math
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,15 @@ _OPERATIONS = {
     **{0: "ADD", 1: "AVERAGE_POOL_2D", 2: "CONCATENATION", 3: "CONV_2D"},
     **{4: "DEPTHWISE_CONV_2D", 6: "DEQUANTIZE", 9: "FULLY_CONNECTED", 14: "LOGISTIC"},
     **{17: "MAX_POOL_2D", 18: "MUL", 19: "RELU", 21: "RELU6", 22: "RESHAPE"},
-    **{25: "SOFTMAX", 28: "TANH", 34: "PAD", 36: "GATHER", 39: "TRANSPOSE", 40: "MEAN"},
+    **{23: "RESIZE_BILINEAR", 25: "SOFTMAX", 28: "TANH", 34: "PAD", 36: "GATHER"},
+    **{37: "BATCH_TO_SPACE_ND", 38: "SPACE_TO_BATCH_ND", 39: "TRANSPOSE", 40: "MEAN"},
     **{41: "SUB", 42: "DIV", 43: "SQUEEZE", 45: "STRIDED_SLICE", 47: "EXP", 53: "CAST"},
-    **{54: "PRELU", 55: "MAXIMUM", 57: "MINIMUM", 59: "NEG", 60: "PADV2", 65: "SLICE"},
-    **{70: "EXPAND_DIMS", 73: "LOG", 74: "SUM", 75: "SQRT", 76: "RSQRT", 77: "SHAPE"},
-    **{78: "POW", 81: "REDUCE_PROD", 82: "REDUCE_MAX", 83: "PACK", 92: "SQUARE"},
-    **{98: "LEAKY_RELU", 101: "ABS", 111: "ELU", 114: "QUANTIZE", 117: "HARD_SWISH"},
+    **{54: "PRELU", 55: "MAXIMUM", 57: "MINIMUM", 58: "LESS", 59: "NEG", 60: "PADV2"},
+    **{61: "GREATER", 65: "SLICE", 69: "TILE", 70: "EXPAND_DIMS", 73: "LOG", 74: "SUM"},
+    **{75: "SQRT", 76: "RSQRT", 77: "SHAPE", 78: "POW", 81: "REDUCE_PROD"},
+    **{82: "REDUCE_MAX", 83: "PACK", 92: "SQUARE", 94: "FILL"},
+    **{97: "RESIZE_NEAREST_NEIGHBOR", 98: "LEAKY_RELU", 99: "SQUARED_DIFFERENCE"},
+    **{101: "ABS", 111: "ELU", 114: "QUANTIZE", 117: "HARD_SWISH", 123: "SELECT_V2"},
     **{126: "BATCH_MATMUL", 150: "GELU"},
 }
 """Those that networks for images are made of, by their number in LiteRT's schema: none
@@ -67,7 +72,7 @@ def runtime() -> Any:
     Raises:
         MissingPackageError: It is not installed.
     """
-    require(PACKAGE, extra="export")
+    require(PACKAGE, extra="predict")
     return importlib.import_module(f"{PACKAGE}.interpreter")
 
 
@@ -75,7 +80,27 @@ def load(files: Files) -> "LiteRTRunner":
     """Loads the network in LiteRT."""
     (content,) = files.values()
     interpreter = runtime().Interpreter(model_content=content, num_threads=cores())
+    with _silence():
+        interpreter.allocate_tensors()
     return LiteRTRunner(interpreter)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps from the terminal which of its parts LiteRT takes; errors are raised."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # There is no standard error.
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class LiteRTRunner:

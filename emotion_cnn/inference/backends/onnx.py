@@ -43,7 +43,8 @@ _OPERATIONS = frozenset(
             "Slice",
             "Split",
         ),
-        *("Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten", "Pad"),
+        *("Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten", "Pad", "Tile"),
+        *("Resize", "Where", "Greater", "Less", "Equal"),
         *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
         *("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"),
     )
@@ -87,7 +88,7 @@ def runtime() -> Any:
     """
     # From 1.29 on it reports its use unless told not to.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    return require(PACKAGE, extra="predict")
+    return require(PACKAGE, extra="export")
 
 
 def load(files: Files) -> "OnnxRunner":

@@ -28,7 +28,8 @@ _OPERATIONS = frozenset(
         *("PReLU", "Elu", "Selu", "Gelu", "Mish", "Swish", "HSwish", "HSigmoid"),
         *("Sigmoid", "Tanh", "SoftPlus", "SoftSign", "SoftMax", "Reshape", "Squeeze"),
         *("Unsqueeze", "Transpose", "Concat", "Gather", "ShapeOf", "StridedSlice"),
-        *("Slice", "Split", "VariadicSplit", "Pad", "FakeQuantize"),
+        *("Slice", "Split", "VariadicSplit", "Pad", "FakeQuantize", "Interpolate"),
+        *("Tile", "Broadcast", "Select", "Greater", "Less", "Equal"),
     )
 )
 """Those that networks for images are made of: none loops, or keeps a state."""

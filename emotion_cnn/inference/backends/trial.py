@@ -28,13 +28,12 @@ _MEMORY = 4 << 30
 """The most memory, in bytes, on top of what the runtime takes by itself."""
 
 _PASSED, _REFUSED = 0, 3
-_SAFE_MODULES = ("onnx", "litert", "openvino", "saved_model")
 
 
 def pass_trial(
     place: str, module: "Format", files: "Files", description: NetworkDescription
 ) -> None:
-    """Has a child load the network and predict a whole batch.
+    """Has a child load the network and predict.
 
     The runtime is imported meanwhile, so that the trial costs little time where there
     are two cores.
@@ -102,8 +101,6 @@ def undergo(name: str) -> int:
     Returns:
         The exit code.
     """
-    if name not in _SAFE_MODULES:
-        return _REFUSED
     from emotion_cnn.inference.backends import exported
 
     module = importlib.import_module(f"emotion_cnn.inference.backends.{name}")
@@ -120,8 +117,8 @@ def undergo(name: str) -> int:
     try:
         runner = module.load(files)
         exported.check_tensors(runner, description)
-        count, size = exported.batch_size(description), description.input_size
-        images = np.full((count, size, size, 1), 128, np.uint8)
+        # Two are several; a whole batch would take longer than all else here.
+        images = np.full((2, *runner.inputs[0].shape[1:]), 128, np.uint8)
         exported.probabilities_of(runner, images, description)
     # A runtime raises almost anything.
     except Exception as error:

@@ -1,0 +1,634 @@
+"""Exported networks: the answers of Keras, by other runtimes; strangers' files."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import emotion_cnn
+from emotion_cnn.data.classes import EMOTIONS, LABELS
+from emotion_cnn.data.drawn_faces import sample_test
+from emotion_cnn.errors import ConfigError, MissingPackageError, ModelError
+from emotion_cnn.inference.backends import beside_pair, exported, read_network, trial
+from emotion_cnn.inference.backends.keras_network import KerasNetwork
+from emotion_cnn.inference.classifier import Classifier
+from emotion_cnn.inference.prediction import predict
+from emotion_cnn.models.exported import ExportedDescription
+from emotion_cnn.models.shipped import shipped_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+FORMATS = {
+    "onnx": ("onnx", "model.onnx"),
+    "litert": ("litert", "model.tflite"),
+    "openvino": ("openvino", "model_openvino"),
+    "saved-model": ("saved_model", "model_saved"),
+}
+"""The exporting module and the name of each format."""
+
+
+def description(pair, format: str, quantize: str = "none") -> ExportedDescription:
+    return ExportedDescription(
+        pair.description, format, quantize, pair.weights_sha256, "0.1", "MIT"
+    )
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A folder with the pair of a small network and its exports; not to be changed."""
+    from emotion_cnn.exporting.network import exportable
+    from emotion_cnn.models.architectures import Architecture, Convolution
+    from emotion_cnn.models.builder import build_model
+    from emotion_cnn.models.description import Network, NetworkDescription
+    from emotion_cnn.models.pair import read_pair, write_pair
+
+    folder = tmp_path_factory.mktemp("networks")
+    described = NetworkDescription(label_sets=LABELS)
+    model = build_model(Architecture(((Convolution(2),),) * 4, (8, 8)), described)
+    generator = np.random.default_rng(1)
+    model.set_weights(
+        [
+            # Variances are above 0.
+            generator.uniform(-0.5 if weights.ndim > 1 else 0.1, 1, weights.shape)
+            for weights in model.get_weights()
+        ]
+    )
+    write_pair(folder, Network(model, described))
+    pair = read_pair(folder)
+    whole = exportable(pair)
+    for format, (module, name) in FORMATS.items():
+        import_module(f"emotion_cnn.exporting.{module}").write(
+            whole,
+            folder / name,
+            quantize="none",
+            text=description(pair, format).to_json(),
+            images=None,
+        )
+    import_module("emotion_cnn.exporting.litert").write(
+        whole,
+        folder / "model-int8.tflite",
+        quantize="int8",
+        text=description(pair, "litert", "int8").to_json(),
+        images=some_images(20),
+    )
+    return folder
+
+
+def some_images(count: int) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (count, 6, 6)).astype(np.uint8)
+    return images.repeat(8, axis=1).repeat(8, axis=2)[..., np.newaxis]
+
+
+@pytest.fixture(scope="session")
+def pair(folder):
+    return read_network(folder)
+
+
+@pytest.fixture(scope="session", params=FORMATS)
+def network(request, folder):
+    return read_network(folder / FORMATS[request.param][1])
+
+
+@pytest.fixture
+def copied(folder, tmp_path):
+    """Returns a copy of a network, to be changed."""
+
+    def copy(name: str) -> Path:
+        source, target = folder / name, tmp_path / name
+        if source.is_dir():
+            return Path(shutil.copytree(source, target))
+        return Path(shutil.copy(source, target))
+
+    return copy
+
+
+# --- The answers ---
+
+
+def test_an_exported_network_answers_as_that_of_keras(network, pair):
+    assert isinstance(pair, KerasNetwork)
+    assert network.description == pair.description
+    assert network.is_described
+    for count in (1, 5, 1, 64):
+        images = some_images(count)
+        found = network.predict(images)
+        assert found.dtype == np.float32
+        assert found.shape == (count, 2, 7)
+        np.testing.assert_allclose(found, pair.predict(images), atol=1e-5)
+    # Views are floats, and such networks take whole gray levels.
+    rounded = network.predict(some_images(3).astype(np.float32) + 0.4)
+    np.testing.assert_array_equal(rounded, network.predict(some_images(3)))
+
+
+@pytest.mark.parametrize("tta", ["none", "flip", "ten-crop"])
+def test_label_sets_and_views_are_those_of_keras(network, pair, tta):
+    images = some_images(9)
+    for labels in LABELS:
+        np.testing.assert_allclose(
+            predict(network, images, labels=labels, tta=tta),
+            predict(pair, images, labels=labels, tta=tta),
+            atol=1e-2 if tta == "ten-crop" else 1e-5,
+        )
+
+
+def test_probabilities_of_8_bits_sum_to_1(folder, pair):
+    images = some_images(64)
+    found = read_network(folder / "model-int8.tflite").predict(images)
+    np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-6)
+    assert 0 < abs(found - pair.predict(images)).mean() < 0.05
+
+
+def test_the_digest_is_that_of_the_file(folder):
+    path = folder / "model.onnx"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert read_network(path).weights_sha256 == digest
+
+
+def test_faces_are_explained_by_occlusion(folder):
+    classifier = emotion_cnn.load(folder / "model.onnx")
+    face = some_images(1)[0, :, :, 0]
+    assert classifier.explanation_methods == ("occlusion",)
+    found = classifier.explain(face)
+    np.testing.assert_array_equal(found, classifier.explain(face, method="occlusion"))
+    by_keras = emotion_cnn.load(folder).explain(face, method="occlusion")
+    np.testing.assert_allclose(found, by_keras, atol=1e-2)
+    with pytest.raises(ModelError, match="needs its gradients; found an exported one"):
+        classifier.explain(face, method="layercam")
+
+
+def test_what_is_not_for_exported_networks(folder):
+    with pytest.raises(ModelError, match=r"`class_order` is for .* Leave it out"):
+        emotion_cnn.load(folder / "model.onnx", class_order=EMOTIONS)
+    with pytest.raises(ConfigError, match="`backend` is for networks that Keras runs"):
+        emotion_cnn.evaluate(weights=folder / "model.onnx", backend="jax")
+
+
+# --- Commands ---
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite"])
+def test_it_is_evaluated_to_the_same_figures(
+    folder, name, faces, without_charts, tmp_path
+):
+    found, expected = (
+        emotion_cnn.evaluate(data=faces, weights=weights, output=tmp_path / output)
+        for weights, output in ((folder / name, "found"), (folder, "expected"))
+    )
+    assert found.metrics["test"].accuracy == expected.metrics["test"].accuracy
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+    names = {path.name for path in (tmp_path / "found").iterdir()}
+    assert names == {path.name for path in (tmp_path / "expected").iterdir()}
+    assert str(folder / name) in found.report
+
+
+def predicted(*arguments: object, cwd: Path) -> tuple[str, set[str], str]:
+    """Runs predict in a process; returns its table, what it imported, what it said."""
+    code = (
+        "import sys\nfrom emotion_cnn.cli import main\n"
+        "code = main(sys.argv[1:])\nprint(*sys.modules)\nsys.exit(code)"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code, "predict", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    *said, modules = finished.stdout.splitlines()
+    imported = {each.partition(".")[0] for each in modules.split()}
+    table = (cwd / "out" / "predictions.csv").read_text(encoding="utf-8")
+    return table, imported, "\n".join(said)
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "face.png"
+    Image.fromarray(some_images(1)[0, :, :, 0]).save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite"])
+def test_predict_imports_neither_keras_nor_tensorflow(folder, name, image, tmp_path):
+    settings = ("--source", image, "--faces", "cropped", "--output", "out")
+    table, imported, said = predicted(
+        *settings, "--weights", folder / name, "--explain", cwd=tmp_path
+    )
+    assert not imported & {"keras", "tensorflow", "jax", "torch", "h5py", "sklearn"}
+    assert "face.png: 1 face" in said
+    expected = emotion_cnn.load(folder).predict(some_images(1)[:, :, :, 0])[0]
+    found = [float(each) for each in table.splitlines()[1].split(",")[10:17]]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_predict_says_that_layercam_needs_keras(folder, image, tmp_path, fails):
+    message = fails(
+        *("predict", "--source", image, "--faces", "cropped", "--explain"),
+        *("--weights", folder / "model.onnx", "--explain-method", "layercam"),
+        *("--output", tmp_path / "out"),
+    )
+    assert "Expected --explain-method to be occlusion" in message
+    assert not (tmp_path / "out").exists()
+
+
+# --- The light default ---
+
+
+@pytest.mark.slow
+def test_predict_takes_what_lies_beside_the_pair(folder, image, tmp_path):
+    for name in ("model.json", "model_weights.h5"):
+        shutil.copy(folder / name, tmp_path)
+    settings = ("--source", image, "--faces", "cropped", "--output", "out")
+    slow, imported, _ = predicted(*settings, cwd=tmp_path)
+    assert "keras" in imported
+    shutil.rmtree(tmp_path / "out")
+    shutil.copy(folder / "model.onnx", tmp_path)
+    light, imported, _ = predicted(*settings, cwd=tmp_path)
+    assert "keras" not in imported
+    assert light == slow
+
+
+def test_only_what_was_made_of_the_pair_is_taken(folder, shared_networks, tmp_path):
+    assert beside_pair.read_beside_pair(folder).weights_sha256
+    assert beside_pair.read_beside_pair(shared_networks[0]) is None
+    other = Path(shutil.copytree(shared_networks[0], tmp_path / "other"))
+    shutil.copy(folder / "model.onnx", other)
+    assert beside_pair.read_beside_pair(other) is None
+    (other / "model.onnx").write_bytes(b"damaged")
+    assert beside_pair.read_beside_pair(other) is None
+
+
+def test_the_light_network_is_explained_by_that_of_keras(folder):
+    light = Classifier(read_network(folder / "model.onnx"), pair=folder)
+    assert light.explanation_methods == ("layercam", "occlusion")
+    face = some_images(1)[0, :, :, 0]
+    np.testing.assert_array_equal(
+        light.explain(face, emotion="sad"),
+        emotion_cnn.load(folder).explain(face, emotion="sad"),
+    )
+
+
+def test_the_shipped_exported_network_says_what_the_shipped_pair_does():
+    light = beside_pair.read_beside_pair(shipped_folder())
+    if light is None:
+        pytest.skip("no exported network is shipped, or its runtime is missing")
+    images = sample_test().images
+    found, expected = (
+        each.predict(images) for each in (light, read_network(shipped_folder()))
+    )
+    assert (found.argmax(axis=-1) == expected.argmax(axis=-1)).mean() > 0.95
+    assert abs(found - expected).mean() < 0.02
+
+
+# --- Strangers' files ---
+
+
+def refused(path: Path) -> str:
+    """What is said of a network that is refused without being run."""
+    with pytest.raises(ModelError) as caught:
+        read_network(path)
+    return str(caught.value)
+
+
+def onnx_model(folder):
+    import onnx
+
+    return onnx.load(folder / "model.onnx")
+
+
+def add_node(operation: str, domain: str = "", **attributes):
+    def change(model) -> None:
+        from onnx import helper
+
+        node = helper.make_node(operation, ["a"], ["b"], domain=domain, **attributes)
+        model.graph.node.append(node)
+
+    return change
+
+
+def with_external_data(model) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    tensor.data_location = 1
+
+
+def with_absurd_shape(model) -> None:
+    model.graph.initializer[0].dims[:] = [2**40]
+
+
+def with_function(model) -> None:
+    model.functions.add(name="f", domain="d")
+
+
+def with_a_loop(model) -> None:
+    from onnx import helper
+
+    body = helper.make_graph([], "body", [], [])
+    add_node("Identity", body=body)(model)
+
+
+def without_description(model) -> None:
+    del model.metadata_props[:]
+
+
+def described_as(**changes):
+    def change(model) -> None:
+        (entry,) = model.metadata_props
+        values = json.loads(entry.value)
+        values["network"] |= changes.get("network", {})
+        values |= {name: each for name, each in changes.items() if name != "network"}
+        entry.value = json.dumps(values)
+
+    return change
+
+
+def with_float_input(model) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = 1
+
+
+def with_second_input(model) -> None:
+    model.graph.input.add().CopyFrom(model.graph.input[0])
+    model.graph.input[1].name = "more"
+
+
+def of_fixed_batch(model) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def that_fills_the_memory(model) -> None:
+    from onnx import helper
+
+    (last,) = (each for each in model.graph.node if "probabilities" in each.output)
+    last.output[0] = "grown0"
+    for step in range(40):
+        names = [f"grown{step}"] * 2, [f"grown{step + 1}"]
+        model.graph.node.append(helper.make_node("Concat", *names, axis=0))
+    node = helper.make_node("Identity", ["grown40"], ["probabilities"])
+    model.graph.node.append(node)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (add_node("Loop"), "the operation 'Loop'"),
+        (add_node("NonZero"), "the operation 'NonZero'"),
+        (add_node("Relu", "my.domain"), "the operation 'my.domain:Relu'"),
+        (add_node("Gelu", "com.microsoft"), "the operation 'com.microsoft:Gelu'"),
+        (with_a_loop, "an operation with parts of its own"),
+        (with_function, "functions or instructions for training"),
+        (with_external_data, "weights in another file"),
+        (with_absurd_shape, "fewer weights than it says"),
+        (without_description, "says what its classes and its images are"),
+        (described_as(format="litert"), "of the format onnx, found litert"),
+        (
+            described_as(network={"input_size": 64}),
+            "Expected pixels of uint8 (None, 64",
+        ),
+        (described_as(network={"classes": ["a", "b"]}), "float32 (None, 2, 2) alone"),
+        (described_as(network={"classes": "ab"}), "Expected `classes` to be of type"),
+        (described_as(source_sha256="no"), "64 hexadecimal digits"),
+        (with_float_input, "cannot be used: in a trial"),
+        (with_second_input, "cannot be used: in a trial Expected pixels"),
+        (of_fixed_batch, "cannot be used: in a trial Expected pixels"),
+        (that_fills_the_memory, "cannot be used: in a trial"),
+    ],
+)
+def test_onnx_files_that_are_refused(folder, tmp_path, change, words):
+    model = onnx_model(folder)
+    change(model)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert words in refused(path)
+
+
+def litert_model(folder):
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = (folder / "model.tflite").read_bytes()
+    return schema.ModelT.InitFromPackedBuf(content)
+
+
+def with_custom_operation(model) -> None:
+    model.operatorCodes[0].builtinCode = 32
+    model.operatorCodes[0].deprecatedBuiltinCode = 32
+    model.operatorCodes[0].customCode = "FlexWriteFile"
+
+
+def with_while(model) -> None:
+    model.operatorCodes[0].builtinCode = 119
+    model.operatorCodes[0].deprecatedBuiltinCode = 119
+
+
+def with_second_graph(model) -> None:
+    model.subgraphs.append(model.subgraphs[0])
+
+
+def with_wrong_tensor(model) -> None:
+    model.subgraphs[0].operators[0].inputs = [10_000]
+
+
+def with_wrong_buffer(model) -> None:
+    model.subgraphs[0].tensors[3].buffer = 10_000
+
+
+def with_absurd_tensor(model) -> None:
+    def size_of(tensor) -> int:
+        data = model.buffers[tensor.buffer].data
+        return 0 if data is None else len(data)
+
+    tensor = max(model.subgraphs[0].tensors, key=size_of)
+    tensor.shape = [2**30, *tensor.shape[1:]]
+
+
+def with_negative_shape(model) -> None:
+    model.subgraphs[0].tensors[0].shape = [-5, 48, 48, 1]
+
+
+def without_metadata(model) -> None:
+    model.metadata = []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (with_custom_operation, "the operation 32"),
+        (with_while, "the operation 119"),
+        (with_second_graph, "2 graphs in place of one"),
+        (with_wrong_tensor, "a tensor that it does not have"),
+        (with_wrong_buffer, "a tensor without its numbers"),
+        (with_absurd_tensor, "a tensor of another size than it says"),
+        (with_negative_shape, "a tensor of a negative size"),
+        (without_metadata, "says what its classes and its images are"),
+    ],
+)
+def test_litert_files_that_are_refused(folder, tmp_path, change, words):
+    import flatbuffers
+
+    model = litert_model(folder)
+    change(model)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    path = tmp_path / "model.tflite"
+    path.write_bytes(builder.Output())
+    assert words in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('<?xml version="1.0"?>', '<!DOCTYPE a [<!ENTITY b "c">]>', "plain elements"),
+        ('type="ReLU"', 'type="ReadValue"', "the operation 'opset1:ReadValue'"),
+        ('version="opset1"', 'version="extension"', "the operation 'extension:"),
+        ('offset="0"', 'offset="10000000"', "weights that lie outside model.bin"),
+        ('offset="0"', 'offset="none"', "invalid literal"),
+        ("</net>", "", "no XML"),
+        ("pixels", "points", "cannot be used: in a trial Expected"),
+    ],
+)
+def test_openvino_folders_that_are_refused(copied, old, new, words):
+    path = copied("model_openvino") / "model.xml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    assert words in refused(path.parent)
+
+
+def with_operation(name: str, *, where: str):
+    """Adds an operation to the functions whose name has a part; else to the graph."""
+
+    def change(graph) -> None:
+        nodes = [
+            function.node_def
+            for function in graph.graph_def.library.function
+            if where in function.signature.name
+        ]
+        for each in nodes or [graph.graph_def.node]:
+            each.add(name="added", op=name)
+
+    return change
+
+
+def that_calls_the_restoring_function(graph) -> None:
+    functions = graph.graph_def.library.function
+    names = [each.signature.name for each in functions]
+    (restore,) = (name for name in names if "traced_restore" in name)
+    for function in functions:
+        if "traced" not in function.signature.name:
+            node = function.node_def.add(name="added", op="StatefulPartitionedCall")
+            node.attr["f"].func.name = restore
+
+
+def with_asset(graph) -> None:
+    graph.asset_file_def.add(filename="file")
+
+
+def with_resource(graph) -> None:
+    graph.object_graph_def.nodes.add().resource.device = "CPU"
+
+
+def without_objects(graph) -> None:
+    graph.ClearField("object_graph_def")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (with_operation("WriteFile", where="inference"), "the operation 'WriteFile'"),
+        (with_operation("EagerPyFunc", where="wrapper"), "operation 'EagerPyFunc'"),
+        (with_operation("ReadFile", where="the graph"), "the operation 'ReadFile'"),
+        (with_operation("SaveV2", where="the graph"), "the operation 'SaveV2'"),
+        (with_operation("SaveV2", where="wrapper"), "files where it predicts"),
+        (that_calls_the_restoring_function, "files where it predicts"),
+        (with_asset, "files of its own"),
+        (with_resource, "objects other than functions and variables"),
+        (without_objects, "no objects"),
+    ],
+)
+def test_saved_models_that_are_refused(copied, change, words):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = copied("model_saved") / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    change(saved.meta_graphs[0])
+    path.write_bytes(saved.SerializeToString())
+    assert words in refused(path.parent)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_damaged_files_are_refused(copied, format):
+    path = copied(FORMATS[format][1])
+    names = {"openvino": "model.xml", "saved-model": "saved_model.pb"}
+    file = path / names[format] if path.is_dir() else path
+    whole = file.read_bytes()
+    for content in (
+        b"",
+        b"\0" * 100,
+        whole[: len(whole) // 2],
+        whole[100:],
+        b"no" * 99,
+    ):
+        file.write_bytes(content)
+        assert "Export the network again" in refused(path)
+
+
+@pytest.mark.parametrize("format", ["openvino", "saved-model"])
+def test_a_folder_without_all_its_files(copied, format):
+    path = copied(FORMATS[format][1])
+    (path / "emotion_cnn.json").unlink()
+    assert "emotion_cnn.json to be a file of an exported network" in refused(path)
+
+
+def test_other_than_regular_files_and_too_large_ones(folder, tmp_path, monkeypatch):
+    assert "No such file" in refused(tmp_path / "none.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    assert "found no model.json" in refused(tmp_path / "folder.onnx")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.tflite")
+        assert "cannot be read" in refused(tmp_path / "pipe.tflite")
+    monkeypatch.setattr(exported, "MEGABYTES", 0)
+    assert "more than 0 MB" in refused(folder / "model.onnx")
+
+
+# --- The trial ---
+
+
+def test_a_process_that_ends_or_waits_is_no_pass(folder, monkeypatch):
+    path = folder / "model.onnx"
+    with monkeypatch.context() as changed:
+        changed.setattr(trial, "SECONDS", 0)
+        assert "was not ready after 0 seconds" in refused(path)
+    code = "import sys; sys.stdin.buffer.read(); raise SystemExit(139)"
+    start = subprocess.Popen
+    monkeypatch.setattr(
+        trial.subprocess,
+        "Popen",
+        lambda command, **options: start([*command[:2], code], **options),
+    )
+    assert "in a trial it ends its process with exit code 139" in refused(path)
+    assert read_network(path, is_trusted=True).predict(some_images(1)).shape == (
+        1,
+        2,
+        7,
+    )
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_runtime_that_is_not_installed(folder, format, monkeypatch):
+    from emotion_cnn.inference.backends import kind_of
+
+    path = folder / FORMATS[format][1]
+    kind = kind_of(path)
+    module = import_module(f"emotion_cnn.inference.backends.{kind}")
+    monkeypatch.setitem(sys.modules, module.PACKAGE, None)
+    with pytest.raises(MissingPackageError, match="Install it: pip install"):
+        read_network(path)
