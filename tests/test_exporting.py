@@ -27,7 +27,8 @@ from emotion_cnn.inference.backends import read_network
 from emotion_cnn.models.architectures import Architecture, Convolution
 from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import Network, NetworkDescription
-from emotion_cnn.models.exported import FORMATS, parse_exported
+from emotion_cnn.models.export_formats import FORMATS
+from emotion_cnn.models.exported import parse_exported
 from emotion_cnn.models.pair import write_pair
 
 pytest.importorskip("tensorflow")
