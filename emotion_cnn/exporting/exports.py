@@ -27,7 +27,8 @@ from emotion_cnn.files import first_line, shown, write_json
 from emotion_cnn.inference.backends import read_network
 from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.models.description import Network
-from emotion_cnn.models.exported import FORMATS, ExportedDescription
+from emotion_cnn.models.export_formats import FORMATS
+from emotion_cnn.models.exported import ExportedDescription
 from emotion_cnn.models.input_range import GRAY_LEVELS
 
 HEADER = "  MB differ  equal   right     ms times  img/s times"
