@@ -129,7 +129,7 @@ def test_the_settings_reach_the_classifier_and_the_faces(classifier):
     unsure.explain(emotion="dark")
     assert classifier.explained == [
         ("occlusion", unsure.emotion, "ferplus"),
-        ("layercam", "dark", "ferplus"),
+        (None, "dark", "ferplus"),
     ]
 
 
