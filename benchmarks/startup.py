@@ -1,13 +1,22 @@
-"""How long --help and wrong arguments take, and that Keras is not imported for them."""
+"""How long --help, wrong arguments and the first answer take, without Keras.
+
+The first answer is that of an exported network, `--weights`, or the shipped one.
+"""
 
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
 
 from benchmarks import ROOT
 from benchmarks.report import Row, argument_parser, show
+from emotion_cnn.data.drawn_faces import draw_faces
+from emotion_cnn.models.shipped import EXPORTED_NAMES, shipped_folder
 
 HEAVY = ("keras", "tensorflow", "jax", "torch")
 CASES = {
@@ -58,25 +67,56 @@ def heavy_imports(exit_code: int, arguments: Sequence[str]) -> list[str]:
     return [name for name in HEAVY if name in packages]
 
 
+def prediction_cases(
+    folder: Path, weights: Path | None
+) -> dict[str, tuple[int, list[str]]]:
+    """Returns the case of the first answer, if there is an exported network.
+
+    Args:
+        folder: Where to write a face and the answers.
+        weights: The exported network; None for the shipped one.
+    """
+    shipped = any((shipped_folder() / name).is_file() for name in EXPORTED_NAMES)
+    if weights is None and not shipped:
+        return {}
+    images, _ = draw_faces(1, seed=0)
+    Image.fromarray(images[0, :, :, 0]).save(folder / "face.png")
+    command = ["main.py", "--mode", "predict", "--source", str(folder / "face.png")]
+    command += ["--faces", "cropped", "--runs", str(folder / "runs")]
+    if weights is not None:
+        command += ["--weights", str(weights.resolve())]
+    name = "the shipped one" if weights is None else weights.name
+    return {f"predict, a face, all files: {name}": (0, command)}
+
+
+def _limit(name: str, command: Sequence[str]) -> float | None:
+    if "main.py" not in command:
+        return None
+    return 1 if name.startswith("predict") else 0.3
+
+
 def main() -> None:
     """Measures, and prints the table; exits with 1 if Keras was imported."""
     parser = argument_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=11, help="(default: 11)")
+    parser.add_argument("--weights", type=Path, help="an exported network")
     arguments = parser.parse_args()
-    seconds: dict[str, list[float]] = {name: [] for name in CASES}
-    for _ in range(arguments.rounds):
-        for name, case in CASES.items():
-            seconds[name].append(run(*case)[0])
+    with tempfile.TemporaryDirectory() as folder:
+        cases = CASES | prediction_cases(Path(folder), arguments.weights)
+        seconds: dict[str, list[float]] = {name: [] for name in cases}
+        for _ in range(arguments.rounds):
+            for name, case in cases.items():
+                seconds[name].append(run(*case)[0])
+        imported = {name: heavy_imports(*case) for name, case in cases.items()}
     rows = [
         Row(
             name,
             "s",
             statistics.median(seconds[name]),
-            at_most=0.3 if "main.py" in command else None,
+            at_most=_limit(name, command),
         )
-        for name, (_, command) in CASES.items()
+        for name, (_, command) in cases.items()
     ]
-    imported = {name: heavy_imports(*case) for name, case in CASES.items()}
     found = [f"{name} imports {', '.join(i)}" for name, i in imported.items() if i]
     show(
         "Start-up",
