@@ -8,7 +8,7 @@ import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from emotion_cnn.models.description import NetworkDescription
 from emotion_cnn.models.pair_files import MODEL_NAME
 
 
-@runtime_checkable
 class Backend(Protocol):
     """A network that predicts.
 
