@@ -336,6 +336,15 @@ def test_a_video_is_played_and_its_frames_are_answered(open_page, server, tmp_pa
     assert len(lines) >= 2
     assert {face["track"] for line in lines for face in line["faces"]} == {1}
     assert lines[-1]["seconds"] > 2
+    # The last frame, which stays, is answered anew.
+    page.get_by_label("FER+ majority labels").check()
+    playwright.expect(page.locator("#live .card h3").first).to_contain_text("disgust")
+    # Nothing of it is left where something else begins.
+    page.get_by_role("button", name="Use the camera").click()
+    playwright.expect(page.locator("#live-heading")).to_have_text("Camera")
+    page.locator("#live .card").first.wait_for()
+    lines = json.loads(downloaded(page, page.locator("#live-json")))
+    assert {line["source"] for line in lines} == {"camera"}
 
 
 def test_a_video_of_no_known_codec_is_said(open_page, server):

@@ -139,11 +139,17 @@ export class Live {
 
   /** Has faces followed anew, such as by another label set. */
   restart() {
-    if (this.#source !== null) {
-      this.#frames.start(this.#source, this.#labels());
-      this.#firstOfStart = this.#number + 1;
-      this.#answered = this.#number;
-      this.#faces.clear();
+    if (!this.#isRunning) {
+      return;
+    }
+    this.#frames.start(this.#source, this.#labels());
+    this.#firstOfStart = this.#number + 1;
+    this.#answered = this.#number;
+    this.#faces.clear();
+    if (this.#video.paused && !this.#video.seeking) {
+      // No other frame will be shown.
+      this.#capture(this.#video.currentTime);
+    } else {
       this.#captureSoon();
     }
   }
@@ -152,6 +158,8 @@ export class Live {
     this.stop();
     this.#video.srcObject = null;
     this.#video.removeAttribute("src");
+    // Lets go of what was shown before.
+    this.#video.load();
     if (this.#address !== null) {
       URL.revokeObjectURL(this.#address);
       this.#address = null;
