@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import keras
@@ -117,6 +118,17 @@ def test_a_file_answers_as_its_network_does(export, network, format, quantize):
         wide = {"none": 4, "float16": 2}.get(quantize, 1)
         # What describes the layers takes room as well.
         assert 0.9 * wide < size / network.model.count_params() < 0.9 * wide + 1.5
+
+
+def test_nothing_is_reported(export):
+    """OpenVINO reports its use where this package is, ONNX Runtime unless told not to.
+
+    What a test before this one has imported, was imported by the same code.
+    """
+    export(["openvino"])
+    assert "openvino" in sys.modules
+    assert "openvino_telemetry" not in sys.modules
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 
 
 def test_dense_layers_on_images_are_exported_as_convolutions(network):
