@@ -13,7 +13,7 @@ from benchmarks.report import argument_parser, machine
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.exporting.folder import PARITY_NAME
 from emotion_cnn.files import write_json
-from emotion_cnn.models.exported import QUANTIZATIONS
+from emotion_cnn.models.export_formats import QUANTIZATIONS
 from emotion_cnn.models.shipped import shipped_folder
 
 _HEADER = (

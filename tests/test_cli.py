@@ -125,6 +125,7 @@ def test_help_of_training_is_grouped(monkeypatch, capsys):
         (["--mode", "train", "--help"], 0),
         (["evaluate", "--help"], 0),
         (["predict", "--help"], 0),
+        (["export", "--help"], 0),
         ([], 2),
         (["--mode", "nonsense"], 2),
         (["--mode", "train", "--epochs", "0"], 2),

@@ -16,7 +16,7 @@ from emotion_cnn.commands import shared
 from emotion_cnn.data.classes import EMOTIONS, parse_classes
 from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
 from emotion_cnn.errors import ConfigError, ModelError
-from emotion_cnn.models.exported import FORMATS, LONGEST_TEXT, QUANTIZATIONS
+from emotion_cnn.models.export_formats import FORMATS, LONGEST_TEXT, QUANTIZATIONS
 from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.settings import (
     check_settings,

@@ -27,10 +27,11 @@ from emotion_cnn.files import first_line, shown, write_json
 from emotion_cnn.inference.backends import read_network
 from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.models.description import Network
-from emotion_cnn.models.exported import FORMATS, ExportedDescription
+from emotion_cnn.models.export_formats import FORMATS
+from emotion_cnn.models.exported import ExportedDescription
 from emotion_cnn.models.input_range import GRAY_LEVELS
 
-HEADER = "  MB  differ  equal  right     ms times  img/s times"
+HEADER = "  MB differ  equal   right     ms times  img/s times"
 """What stands above the lines of files: size, greatest difference of a probability,
 share of equal decisions, accuracy, milliseconds a single image and images/s in batches
 of 64, each with how many times as fast as Keras that is."""
@@ -73,8 +74,8 @@ class Exported:
         single = keras.milliseconds / speed.milliseconds
         batches = speed.images_per_second / keras.images_per_second
         return (
-            f"{self.bytes / 1e6:>4.1f} {parity.greatest_difference:>7.1e} "
-            f"{min(parity.equal_decisions.values()):>6.1%} {parity.accuracy:>6.2%} "
+            f"{self.bytes / 1e6:>4.1f} {parity.greatest_difference:>6.0e} "
+            f"{min(parity.equal_decisions.values()):>6.1%} {parity.accuracy:>7.2%} "
             f"{speed.milliseconds:>6.2f} {single:>5.1f} "
             f"{speed.images_per_second:>6,.0f} {batches:>5.1f} {self.path.name}"
         )

@@ -16,11 +16,7 @@ from emotion_cnn.models.description import (
     parse_description,
     shortened,
 )
-
-FORMATS = ("onnx", "litert", "openvino", "saved-model")
-QUANTIZATIONS = ("none", "float16", "int8-weights", "int8")
-"""How the numbers in a file are kept: as float32; as float16; the weights as 8-bit
-integers; the weights and what lies between layers as 8-bit integers."""
+from emotion_cnn.models.export_formats import FORMATS, LONGEST_TEXT, QUANTIZATIONS
 
 KEY = "emotion_cnn"
 """The name of the text in ONNX and LiteRT metadata."""
@@ -33,8 +29,6 @@ OUTPUT_NAME = "probabilities"
 
 MOST_CHARACTERS = 100_000
 """The longest text that is parsed."""
-LONGEST_TEXT = 200
-"""The longest text in it, such as the licence."""
 _MOST_FACTS = 20
 _DIGEST = re.compile("[0-9a-f]{64}")
 

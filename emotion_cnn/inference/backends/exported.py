@@ -79,7 +79,7 @@ class Format(Protocol):
 
     @property
     def FORMAT(self) -> str:  # noqa: N802
-        """The format's name, one of `models.exported.FORMATS`."""
+        """The format's name, one of `models.export_formats.FORMATS`."""
 
     @property
     def PACKAGE(self) -> str:  # noqa: N802
