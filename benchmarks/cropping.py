@@ -2,7 +2,7 @@
 
     python -m benchmarks.cropping --data FOLDER --photos FOLDER2
 
-Faces of FER2013's PrivateTest are enlarged or not, pasted at random places into photos
+Faces of FER2013's test parts are enlarged or not, pasted at random places into photos
 without faces (those of benchmarks.detection), saved as JPEG of a random quality, and
 then read, found, cropped and classified as the tool does. The originals of the same
 faces are classified as they are.
@@ -12,10 +12,14 @@ the background instead, where a photo goes on with the head, and the detector se
 head with straight edges. Each face is therefore pasted twice: bare, and with margins,
 a quarter of its side wide, in which its edges go on and fade into the background. A
 photo's own margins are better than these; the bare ones are a lower bound.
+
+With `--part PublicTest --sides 0.8 0.95 1.1` the crop's side is chosen, on other faces
+than those that the accuracy is stated of.
 """
 
 import argparse
 import io
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +34,7 @@ from emotion_cnn.data.loading import load_test_data
 from emotion_cnn.data.splits import Split, official_parts
 from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.inference.boxes import intersection_over_union
-from emotion_cnn.inference.cropping import crop_face
+from emotion_cnn.inference.cropping import SIDE, crop_face
 from emotion_cnn.inference.detection import YuNet
 from emotion_cnn.inference.prediction import predict
 from emotion_cnn.models.pair import read_pair
@@ -55,24 +59,30 @@ class Crop:
         face: Its place among the faces.
         sizes: Its place in `_SIZES`.
         has_margins: Whether it was pasted with margins.
+        side: The crop's, in heights of the detector's box.
         pixels: uint8 `(size, size)`; None if it was not found.
     """
 
     face: int
     sizes: int
     has_margins: bool
+    side: float
     pixels: np.ndarray | None
 
 
 def crops_of(
-    faces: np.ndarray, backgrounds: list[Photo], random: np.random.Generator
+    faces: np.ndarray,
+    backgrounds: list[Photo],
+    random: np.random.Generator,
+    sides: list[float],
 ) -> Iterator[Crop]:
-    """Yields each face twice, without margins and with them, found and cropped.
+    """Yields each face without margins and with them, found, and cropped to each side.
 
     Args:
         faces: uint8 `(n, size, size, 1)`.
         backgrounds: Photos without faces.
         random: Chooses sizes, places, qualities and backgrounds.
+        sides: Sides of the crops, in heights of the detector's box.
     """
     detector = YuNet()
     for number, face in enumerate(faces):
@@ -97,10 +107,13 @@ def crops_of(
                 key=lambda box: intersection_over_union(box, pasted),
                 default=None,
             )
-            crop = None
-            if best is not None and intersection_over_union(best, pasted) >= _SHARED:
-                crop = crop_face(pixels, best, faces.shape[1])
-            yield Crop(number, kind, margin > 0, crop)
+            if best is not None and intersection_over_union(best, pasted) < _SHARED:
+                best = None
+            for crop_side in sides:
+                crop = None
+                if best is not None:
+                    crop = crop_face(pixels, best, faces.shape[1], side=crop_side)
+                yield Crop(number, kind, margin > 0, crop_side, crop)
 
 
 def _part_of(pixels: np.ndarray, random: np.random.Generator) -> Image.Image:
@@ -154,7 +167,22 @@ def main() -> None:
         help="of the packages, as in benchmarks.detection",
     )
     parser.add_argument(
-        "--faces", type=int, default=1000, help="of PrivateTest (default: 1000)"
+        "--faces", type=int, default=1000, help="how many (default: 1000)"
+    )
+    parser.add_argument(
+        "--part",
+        choices=("PublicTest", "PrivateTest"),
+        default="PrivateTest",
+        help="of the test images (default: PrivateTest)",
+    )
+    parser.add_argument(
+        "--sides",
+        type=float,
+        nargs="+",
+        default=[SIDE],
+        metavar="HEIGHTS",
+        help="sides of the crop to compare, in heights of the detector's box "
+        f"(default: {SIDE})",
     )
     arguments = parser.parse_args()
     test, _ = load_test_data(
@@ -175,7 +203,8 @@ def measure(
         arguments: What the command line says.
     """
     random = np.random.default_rng(0)
-    places = random.permutation(official_parts(test)["PrivateTest"])[: arguments.faces]
+    places = random.permutation(official_parts(test)[arguments.part])
+    places = places[: arguments.faces]
     faces, labels = test.images[places], test.labels[places]
     network = KerasNetwork(read_pair(shipped_folder()))
 
@@ -184,15 +213,18 @@ def measure(
         return found == labels
 
     original = is_right(faces, labels)
-    crops = list(crops_of(faces, backgrounds, random))
+    crops = list(crops_of(faces, backgrounds, random, arguments.sides))
     rows, notes = [], []
-    for has_margins in (False, True):
+    for side, has_margins in itertools.product(arguments.sides, (False, True)):
         name = "with margins" if has_margins else "bare"
+        if len(arguments.sides) > 1:
+            name = f"side {side:g}, {name}"
         for first, last in _groups():
             some = [
                 each
                 for each in crops
-                if each.has_margins == has_margins and first <= each.sizes <= last
+                if (each.side, each.has_margins) == (side, has_margins)
+                and first <= each.sizes <= last
             ]
             found = [
                 (each.face, each.pixels) for each in some if each.pixels is not None
@@ -209,7 +241,7 @@ def measure(
                 100 * original[numbers].mean(),
             )
             # For all of these sizes together; bare ones are only a lower bound.
-            is_target = has_margins and first < last
+            is_target = has_margins and first < last and side == SIDE
             rows += [
                 Row(f"{what}: found", "%", 100 * len(found) / len(some)),
                 Row(f"{what}: right", "%", accuracy, of_originals),
@@ -224,8 +256,8 @@ def measure(
                 f"{what}: {len(some)} faces, standard error {error:.1f} points."
             )
     show(
-        f"{len(faces):,} faces of PrivateTest pasted into {len(backgrounds)} photos, "
-        "found and cropped, against the originals of those found",
+        f"{len(faces):,} faces of {arguments.part} pasted into {len(backgrounds)} "
+        "photos, found and cropped, against the originals of those found",
         rows,
         notes=notes,
         json=arguments.json,

@@ -1,4 +1,4 @@
-"""Photos to answers: rate, use of two cores, latency of one face, and start.
+"""Photos to predictions: rate, use of two cores, latency of one face, and start.
 
 The photos are made here, of built-in drawn faces on drawn backgrounds.
 """
@@ -161,10 +161,11 @@ def measure_photos(folder: Path, cores: int) -> dict[str, float]:
     from emotion_cnn.data.images import decode_photo
     from emotion_cnn.inference.analysis import Analyzer
     from emotion_cnn.inference.detection import YuNet
+    from emotion_cnn.inference.memory import Reserve
 
-    def read(path: Path) -> np.ndarray | str:
+    def read(path: Path, reserve: Reserve | None = None) -> np.ndarray | str:
         with path.open("rb") as file:
-            return decode_photo(file)
+            return decode_photo(file, reserve=reserve)
 
     classifier = emotion_cnn.load()
     detector = YuNet()
@@ -172,8 +173,8 @@ def measure_photos(folder: Path, cores: int) -> dict[str, float]:
     paths = sorted(folder.iterdir())
 
     def whole() -> list[np.ndarray]:
-        answers = analyzer.analyze_many(paths, read)
-        return [face.image for answer in answers for face in answer.faces]
+        analyses = analyzer.analyze_many(paths, read)
+        return [face.image for analysis in analyses for face in analysis.faces]
 
     crops = np.stack(whole())
     pixels = crops[..., np.newaxis].astype("float32")
@@ -231,10 +232,10 @@ def start(photo: Path, rounds: int) -> tuple[list[Row], str]:
     """
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--mode", "predict", "--source", str(photo), "--save", "none"]
-        answers, imports = [], []
+        seconds, imports = [], []
         for number in range(rounds):
             output = ["--output", f"{folder}/{number}"]
-            answers.append(seconds_to_answer([*arguments, *output], photo))
+            seconds.append(seconds_to_prediction([*arguments, *output], photo))
             imports.append(
                 {name: timed(partial(python_output, c)) for name, c in IMPORTS.items()}
             )
@@ -244,7 +245,7 @@ def start(photo: Path, rounds: int) -> tuple[list[Row], str]:
         ).splitlines()
     importing = medians(imports)
     rows = [
-        Row("start to the answer on one photo", "s", statistics.median(answers)),
+        Row("start to the prediction of one photo", "s", statistics.median(seconds)),
         Row(
             "  importing Keras, against as it is",
             "s",
@@ -255,8 +256,8 @@ def start(photo: Path, rounds: int) -> tuple[list[Row], str]:
     return rows, lines[-1]
 
 
-def seconds_to_answer(arguments: Sequence[str], photo: Path) -> float:
-    """Returns how long it takes from the start of `main.py` to a photo's answer."""
+def seconds_to_prediction(arguments: Sequence[str], photo: Path) -> float:
+    """Returns how long it takes from the start of `main.py` to a photo's prediction."""
     start = time.perf_counter()
     with subprocess.Popen(  # noqa: S603 - This very interpreter.
         [sys.executable, "-u", "main.py", *arguments],
@@ -270,7 +271,7 @@ def seconds_to_answer(arguments: Sequence[str], photo: Path) -> float:
                 seconds = time.perf_counter() - start
                 process.communicate()
                 return seconds
-    raise RuntimeError(f"Expected an answer from {arguments}, found none.")
+    raise RuntimeError(f"Expected a prediction from {arguments}, found none.")
 
 
 def python_output(command: Sequence[str]) -> str:

@@ -8,9 +8,11 @@ other work cannot break a run.
 import importlib.util
 import os
 import sys
+from contextlib import ExitStack
 
 from emotion_cnn.errors import ConfigError
 from emotion_cnn.extras import check_installed, hidden
+from emotion_cnn.quiet import quiet_start
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -20,7 +22,9 @@ _FOR_KERAS_ALONE = ("IPython", "matplotlib", "pandas", "sklearn")
 _FOR_TENSORFLOW_ALONE = ("jax", "scipy")
 
 
-def use_backend(name: str | None = None, *, lean: bool = False) -> str:
+def use_backend(
+    name: str | None = None, *, lean: bool = False, quiet: bool = False
+) -> str:
     """Makes Keras run on a backend from now on.
 
     Args:
@@ -31,6 +35,9 @@ def use_backend(name: str | None = None, *, lean: bool = False) -> str:
             scikit-learn, Matplotlib and the like, which takes half the time. All of
             them can be imported afterwards, but what Keras itself does with them fails
             in this process: for a command that only predicts.
+        quiet: Whether TensorFlow is started too, and what it prints at every start left
+            out: for commands, whose errors would be buried. In a notebook settings of
+            TensorFlow's own may have to come before its start.
 
     Returns:
         The backend.
@@ -56,11 +63,20 @@ def use_backend(name: str | None = None, *, lean: bool = False) -> str:
     os.environ["KERAS_BACKEND"] = name
     # onnxruntime, where something imports it, reports its use from 1.29 on.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    # TensorFlow prints its build options at every start unless told not to.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    others = _FOR_TENSORFLOW_ALONE if name == "tensorflow" else ()
-    with hidden([*_FOR_KERAS_ALONE, *others] if lean else []):
+    is_tensorflow = name == "tensorflow"
+    others = _FOR_TENSORFLOW_ALONE if is_tensorflow else ()
+    with ExitStack() as stack:
+        if is_tensorflow and quiet and not running:
+            stack.enter_context(quiet_start())
+        # TensorFlow prints its build options at every start unless told not to.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        stack.enter_context(hidden([*_FOR_KERAS_ALONE, *others] if lean else []))
         _set_defaults()
+        if is_tensorflow and quiet:
+            import tensorflow as tf
+
+            # Finds its devices now, and says what there is not, rather than later.
+            tf.config.list_logical_devices()
     return name
 
 

@@ -5,6 +5,8 @@ import errno
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +105,7 @@ def test_the_faces_of_a_photo_from_left_to_right(analyzer, classifier):
     assert classifier.batches[0] == (2, "original", "none")
 
 
-def test_no_face_is_an_answer_and_runs_no_network(analyzer, classifier):
+def test_no_face_is_a_result_and_runs_no_network(analyzer, classifier):
     assert analyzer.analyze(photo()) == []
     assert classifier.batches == []
 
@@ -156,12 +158,12 @@ def test_settings_that_the_classifier_refuses_are_refused_at_once(classifier):
 # --- Many photos ---
 
 
-def test_many_photos_are_answered_as_one_by_one(analyzer):
+def test_many_photos_are_analyzed_as_one_by_one(analyzer):
     photos = [
         photo(*((15 + 20 * place, 30, 60 * place + count) for place in range(count)))
         for count in (1, 0, 3, 2, 4, 0, 1)
     ]
-    found = many(analyzer, range(len(photos)), photos.__getitem__)
+    found = many(analyzer, range(len(photos)), lambda item, _: photos[item])
     assert [each.item for each in found] == list(range(len(photos)))
     assert all(each.error is None and each.photo is None for each in found)
     for each, one in zip(found, map(analyzer.analyze, photos), strict=True):
@@ -172,14 +174,14 @@ def test_many_photos_are_answered_as_one_by_one(analyzer):
 
 
 def test_the_network_sees_the_faces_of_several_photos_at_once(analyzer, classifier):
-    many(analyzer, range(40), lambda _: photo((20, 30, 9), (60, 30, 9)))
+    many(analyzer, range(40), lambda *_: photo((20, 30, 9), (60, 30, 9)))
     assert [count for count, _, _ in classifier.batches] == [32, 32, 16]
 
 
 def test_the_order_is_kept_whichever_is_read_first(analyzer):
     second_is_read = threading.Event()
 
-    def read(item):
+    def read(item, _):
         if item == 0:
             assert second_is_read.wait(timeout=30)
         second_is_read.set()
@@ -189,7 +191,7 @@ def test_the_order_is_kept_whichever_is_read_first(analyzer):
 
 
 def refuse(error):
-    def read(_):
+    def read(*_):
         raise error
 
     return read
@@ -198,28 +200,28 @@ def refuse(error):
 @pytest.mark.parametrize(
     ("read", "reason"),
     [
-        (lambda _: "truncated", "truncated"),
+        (lambda *_: "truncated", "truncated"),
         (refuse(OSError(errno.EACCES, "Permission denied")), "Permission denied"),
         (refuse(ValueError("not a regular file")), "not a regular file"),
         (refuse(DataError("Expected a photo.")), "Expected a photo."),
         (refuse(MemoryError()), "too large for the memory"),
     ],
 )
-def test_what_cannot_be_read_is_an_answer_between_the_others(analyzer, read, reason):
+def test_what_cannot_be_read_is_a_result_between_the_others(analyzer, read, reason):
     good = photo((20, 30, 200))
-    found = many(analyzer, "abc", lambda item: read(item) if item == "b" else good)
+    found = many(analyzer, "abc", lambda item, _: read(item) if item == "b" else good)
     assert [each.error for each in found] == [None, reason, None]
     assert [len(each.faces) for each in found] == [1, 0, 1]
 
 
-def test_mistakes_of_the_program_are_no_answers(analyzer):
+def test_mistakes_of_the_program_are_no_results(analyzer):
     with pytest.raises(KeyError):
-        many(analyzer, "abc", {}.__getitem__)
+        many(analyzer, "abc", lambda item, _: {}[item])
 
 
 def test_photos_are_returned_where_they_are_asked_for(analyzer):
     photos = [photo((20, 30, 200)), "no photo", photo()]
-    found = many(analyzer, [0, 1, 2], photos.__getitem__, keep_photos=True)
+    found = many(analyzer, [0, 1, 2], lambda item, _: photos[item], keep_photos=True)
     assert found[0].photo is photos[0]
     assert found[1].photo is None
     assert found[2].photo is photos[2]
@@ -234,9 +236,9 @@ def test_few_photos_are_in_memory_whatever_their_number(analyzer):
             read.append(item)
             yield item
 
-    answers = analyzer.analyze_many(items(), lambda _: photo(), threads=2)
-    for answered, _ in enumerate(answers):
-        ahead.append(len(read) - answered)
+    analyses = analyzer.analyze_many(items(), lambda *_: photo(), threads=2)
+    for done, _ in enumerate(analyses):
+        ahead.append(len(read) - done)
     assert max(ahead) <= 16 + 2 * 2 + 1
 
 
@@ -248,19 +250,99 @@ class InTheCorner:
 def test_large_photos_are_not_kept_in_memory_by_the_batch(classifier):
     large = np.zeros((5000, 5000, 3), np.uint8)
     analyzer = Analyzer(classifier, InTheCorner())
-    many(analyzer, range(4), lambda _: large, keep_photos=True)
+    many(analyzer, range(4), lambda *_: large, keep_photos=True)
     assert [count for count, _, _ in classifier.batches] == [2, 2]
 
 
 def test_who_stops_half_way_stops_the_reading(analyzer):
     read = []
-    answers = analyzer.analyze_many(
-        range(1000), lambda item: read.append(item) or photo(), threads=2
+    analyses = analyzer.analyze_many(
+        range(1000), lambda item, _: read.append(item) or photo(), threads=2
     )
-    assert next(answers).item == 0
-    answers.close()
+    assert next(analyses).item == 0
+    analyses.close()
     assert len(read) < 40
     assert threading.active_count() < 10
+
+
+class NoFace:
+    def detect(self, photo):
+        return []
+
+
+class Alive:
+    """Photos of 100 megapixels that no one looks at, and how many there are at once."""
+
+    def __init__(self):
+        self.most = self.most_decoded = 0
+        self.alive = self.decoded = 0
+        self.lock = threading.Lock()
+
+    def read(self, item, reserve):
+        # As a decoder does: several times what the photo takes afterwards.
+        reserve(1_000_000_000)
+        self.count(decoded=1, alive=1)
+        time.sleep(0.005)
+        pixels = np.empty((10_000, 10_000, 3), np.uint8)
+        weakref.finalize(pixels, self.count, alive=-1)
+        self.count(decoded=-1)
+        return pixels
+
+    def count(self, *, decoded=0, alive=0):
+        with self.lock:
+            self.decoded += decoded
+            self.alive += alive
+            self.most = max(self.most, self.alive)
+            self.most_decoded = max(self.most_decoded, self.decoded)
+
+
+@pytest.mark.parametrize("keep_photos", [False, True])
+def test_memory_does_not_grow_with_the_number_of_threads(classifier, keep_photos):
+    photos = Alive()
+    analyses = Analyzer(classifier, NoFace()).analyze_many(
+        range(40), photos.read, keep_photos=keep_photos, threads=32
+    )
+    assert [each.item for each in analyses] == list(range(40))
+    # 2 GB hold two while they are decoded, or six afterwards; one may come on top, and
+    # two are analysed, and not yet another's.
+    assert photos.most_decoded <= 3
+    assert photos.most <= 6 + 1 + 2
+
+
+def test_small_photos_are_read_by_all_threads_at_once(classifier):
+    together = threading.Barrier(16)
+
+    def read(_, reserve):
+        reserve(100_000_000)
+        together.wait(timeout=30)
+        return photo()
+
+    analyses = Analyzer(classifier, NoFace()).analyze_many(range(32), read, threads=16)
+    assert [each.error for each in analyses] == [None] * 32
+
+
+def test_a_photo_larger_than_what_is_read_ahead_is_read_all_the_same(analyzer):
+    def read(item, reserve):
+        reserve(10_000_000_000 if item % 2 else 1000)
+        return photo((20, 30, 200))
+
+    found = many(analyzer, range(9), read, keep_photos=True)
+    assert [len(each.faces) for each in found] == [1] * 9
+
+
+def test_who_stops_half_way_ends_those_that_wait_for_memory(analyzer):
+    read = []
+
+    def wait_and_read(item, reserve):
+        reserve(1_900_000_000)
+        read.append(item)
+        return photo()
+
+    analyses = analyzer.analyze_many(range(100), wait_and_read, threads=8)
+    assert next(analyses).item == 0
+    analyses.close()
+    assert len(read) < 40
+    assert threading.active_count() < 20
 
 
 # --- A face ---
@@ -286,6 +368,14 @@ def test_faces_are_a_table_in_one_line(analyzer):
     np.testing.assert_array_equal(
         table[list(CLASSES)], [face.probabilities for face in faces]
     )
+
+
+def test_a_class_that_is_called_as_a_column_is_another_column(analyzer):
+    (face,) = analyzer.analyze(photo((20, 30, 250)))
+    face = dataclasses.replace(face, classes=("score", "emotion", "bright"))
+    row = face.as_dict()
+    assert (row["score"], row["emotion"]) == (face.score, "bright")
+    assert row["class_score"] == face.probabilities[0]
 
 
 @pytest.mark.parametrize(

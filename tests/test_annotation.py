@@ -71,8 +71,8 @@ def test_unsure_is_white():
     assert boxes[0] == 0 < boxes[1]
 
 
-def test_no_face_is_said():
-    image = annotate(photo(800, 700), [])
+def test_no_face_is_said_in_a_video():
+    image = annotate(photo(800, 700), [], strips=1)
     assert count(image.crop((800, 0, image.width, 40)), WHITE) > 20
     assert count(image.crop((0, 0, 800, 700)), (90, 90, 90)) == 800 * 700
 
@@ -91,7 +91,10 @@ def test_photos_of_every_size(width, height, faces):
     assert image.mode == "RGB"
     assert 640 <= max(image.size) <= 8200
     assert image.width % 2 == image.height % 2 == 0
-    assert min(image.size) >= 180  # There is room for a card, in letters to be read.
+    if faces:
+        assert (
+            min(image.size) >= 180
+        )  # There is room for a card, in letters to be read.
 
 
 def test_with_one_strip_all_frames_of_a_video_have_one_size():
@@ -147,6 +150,42 @@ def test_a_contact_sheet_goes_on_after_the_pages_that_are_there_and_ends(
     assert sheet.left_out == 3
     assert len(list(tmp_path.iterdir())) == 2
     assert (tmp_path / "contact-sheet-001.png").read_bytes() == b"before"
+
+
+def test_a_page_says_what_is_not_on_it(tmp_path):
+    heights = []
+    for without_face in (0, 3):
+        folder = tmp_path / str(without_face)
+        folder.mkdir()
+        sheet = ContactSheet(folder)
+        sheet.add(face(0, 1, 0), "a.jpg")
+        for _ in range(without_face):
+            sheet.add_without_face()
+        sheet.close()
+        with Image.open(folder / "contact-sheet-001.png") as image:
+            heights.append(image.height)
+            bottom = np.asarray(image)[-20:]
+        # Letters, on the background.
+        assert (len(np.unique(bottom)) > 10) == bool(without_face)
+    assert 20 < heights[1] - heights[0] < 50
+
+
+def test_a_page_for_what_has_no_face_alone(tmp_path):
+    sheet = ContactSheet(tmp_path)
+    sheet.close()
+    assert list(tmp_path.iterdir()) == []
+    sheet.add_without_face()
+    sheet.close()
+    with Image.open(tmp_path / "contact-sheet-001.png") as image:
+        assert len(np.unique(np.asarray(image))) > 10
+    sheet.close()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_nothing_stands_beside_a_photo_without_a_face():
+    image = annotate(photo(800, 601), [])
+    assert image.size == (800, 602)
+    np.testing.assert_array_equal(np.asarray(image)[:601], photo(800, 601))
 
 
 def test_a_page_stays_also_where_the_one_before_is_gone(tmp_path):

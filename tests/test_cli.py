@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 
 from emotion_cnn import __version__, cli
-from emotion_cnn.commands import MODES, audit, evaluate, export, predict, prepare, train
+from emotion_cnn.commands import (
+    MODES,
+    audit,
+    evaluate,
+    export,
+    predict,
+    prepare,
+    serve,
+    train,
+)
 from emotion_cnn.ctrl_c import noticing_ctrl_c
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.errors import (
@@ -27,7 +36,7 @@ from emotion_cnn.settings import settings_of
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {
     **{"train": train, "evaluate": evaluate, "predict": predict},
-    **{"export": export, "prepare": prepare, "audit": audit},
+    **{"serve": serve, "export": export, "prepare": prepare, "audit": audit},
 }
 HEAVY = {"keras", "tensorflow", "jax", "torch", "numpy", "matplotlib", "sklearn"}
 

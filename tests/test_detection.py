@@ -3,6 +3,7 @@
 import io
 import struct
 import sys
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,8 +17,9 @@ from emotion_cnn.data.damage import find_damage
 from emotion_cnn.data.drawn_faces import draw_faces
 from emotion_cnn.data.images import decode_photo
 from emotion_cnn.errors import ConfigError, DataError, MissingPackageError, ModelError
+from emotion_cnn.inference.boxes import intersection_over_union
 from emotion_cnn.inference.cropping import crop_face
-from emotion_cnn.inference.detection import YuNet
+from emotion_cnn.inference.detection import Detection, YuNet, merged
 
 # The first drawn face that YuNet is sure of, which a score of 0.9 says.
 FACE = draw_faces(1, seed=0)[0][0, :, :, 0]
@@ -165,6 +167,21 @@ def test_what_is_no_photo_has_a_reason(content, reason, monkeypatch):
 def test_a_photo_file_that_is_too_large(monkeypatch):
     monkeypatch.setattr(images, "PHOTO_FILE_LIMIT", 1000)
     assert decode_photo(io.BytesIO(bytes(1001))) == "larger than 1,000 bytes"
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF"])
+def test_what_a_photo_takes_is_said_before_it_is_decoded(file_format):
+    image = Image.new("RGB", (400, 300))
+    file = encoded(image, file_format)
+    asked = []
+
+    def refuse(size):
+        asked.append(size)
+        raise ValueError("no room")
+
+    assert decode_photo(file, reserve=refuse) == "no room"
+    # All that is in memory at the same time: the file, and more than the pixels.
+    assert asked[0] > 7 * 400 * 300 + len(file.getvalue())
 
 
 @pytest.mark.parametrize("kept", [20, 200, -10])
@@ -324,3 +341,52 @@ def test_what_is_cropped_of_a_scene_is_the_face():
     (found,) = YuNet().detect(photo)
     crop = crop_face(photo, found.box, 48)
     assert np.corrcoef(crop.ravel(), FACE.ravel())[0, 1] > 0.8
+
+
+def slowly_merged(found: list[Detection]) -> list[Detection]:
+    """As `merged`, pair by pair."""
+    kept: list[Detection] = []
+    for each in sorted(found, key=lambda each: (-each.score, each.box)):
+        for other in kept:
+            one, two = each.box, other.box
+            smaller = min((b[2] - b[0]) * (b[3] - b[1]) for b in (one, two))
+            width = min(one[2], two[2]) - max(one[0], two[0])
+            height = min(one[3], two[3]) - max(one[1], two[1])
+            shared = max(width, 0) * max(height, 0)
+            if shared > 0.65 * smaller or intersection_over_union(one, two) > 0.3:
+                break
+        else:
+            kept.append(each)
+    return kept
+
+
+def test_of_boxes_of_one_face_the_surest_is_kept():
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        corners = random.uniform(0, 100, (30, 2))
+        sides = random.choice([0, 10, 25, 60], (30, 2))
+        boxes = np.concatenate([corners, corners + sides], axis=1)
+        scores = random.choice([0.7, 0.8, 0.9], 30)
+        found = [
+            Detection(tuple(box), float(score))
+            for box, score in zip(boxes.tolist(), scores, strict=True)
+        ]
+        assert merged(found) == slowly_merged(found)
+
+
+def test_thousands_of_faces_are_merged_in_a_moment():
+    found = [
+        Detection((x, y, x + 40.0, y + 50.0), 0.9 - shift / 10)
+        for x in np.arange(0, 5000, 50.0)
+        for y in np.arange(0, 3000, 60.0)
+        for shift in (0, 1)
+    ]
+    start = time.process_time()
+    assert len(merged(found)) == 5000
+    # Pair by pair it takes minutes.
+    assert time.process_time() - start < 10
+
+
+def test_a_face_in_a_long_strip_is_found():
+    squares = [(19_000, 2, 76)]
+    assert_found(YuNet().detect(scene(*squares, size=(20_000, 80))), squares)

@@ -39,6 +39,7 @@ DOCUMENTS = (
 TAKES_LONG = {
     "train": "minutes to hours; it stops here once its settings are checked, and "
     "tests/test_end_to_end.py trains",
+    "serve": "until Ctrl-C; tests/test_serve.py serves",
 }
 NOT_OF_THE_TOOL = {
     "python -m pip install": "installs packages; .ci/run does",
@@ -55,6 +56,7 @@ FIRST_STEPS = {
     ),
     "evaluate": ("emotion_cnn.commands.evaluate.find_source",),
     "predict": ("emotion_cnn.inference.sources.find_sources",),
+    "serve": ("emotion_cnn.serving.server.listen",),
     "export": ("emotion_cnn.commands.export.find_source",),
     "prepare": ("emotion_cnn.importing.containers.open_container",),
     "audit": ("emotion_cnn.commands.audit.find_source",),

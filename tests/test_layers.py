@@ -12,6 +12,7 @@ LEAVES = {
     "importing": {"data"},
     "audit": {"data"},
     "exporting": {"data", "models", "inference", "evaluation"},
+    "serving": {"data", "inference"},
 }
 """Those that only commands import, and what they import."""
 MODULES = sorted(PACKAGE.rglob("*.py"))

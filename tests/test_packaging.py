@@ -14,7 +14,7 @@ import emotion_cnn
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-EXTRAS_OF_FIRST_COMMAND = ("tensorflow", "parquet", "predict")
+EXTRAS_OF_FIRST_COMMAND = ("tensorflow", "parquet", "predict", "serve")
 
 
 def requirements(name: str) -> list[str]:

@@ -677,10 +677,10 @@ def test_what_is_for_training_alone_is_not_read(network):
     assert keras.config.floatx() == "float32"
 
 
-@pytest.mark.parametrize("name", attacks.ANSWERS)
-def test_answers_that_are_no_probabilities_are_an_error(tmp_path, name):
+@pytest.mark.parametrize("name", attacks.PREDICTIONS)
+def test_predictions_that_are_no_probabilities_are_an_error(tmp_path, name):
     """For a gray image they are, so the network can be read."""
-    attacks.ANSWERS[name](tmp_path)
+    attacks.PREDICTIONS[name](tmp_path)
     classifier = emotion_cnn.load(tmp_path)
     with pytest.raises(ModelError, match="Expected a network that ends in probabil"):
         classifier.predict(np.zeros((3, 48, 48), np.uint8))

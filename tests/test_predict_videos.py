@@ -141,7 +141,7 @@ def test_a_video_that_is_not_whole_gives_what_is_there(predict, capsys, kind):
         assert len(list(video.frames())) == len(rows)
     arguments = ("--source=x.mp4", "--output=out", "--save=video,timeline")
     assert predict(*arguments, "--resume") == 2
-    assert "found 1 that cannot: as was found before. " in capsys.readouterr().err
+    assert "found 1 that cannot:\n  as was found before\n" in capsys.readouterr().err
     assert table() == rows
 
 
@@ -289,3 +289,19 @@ def test_q_in_the_live_window_ends_the_camera(predict, camera, monkeypatch, caps
     assert fake.shown[0].shape == fake.shown[4].shape
     assert fake.closed == 1
     assert "A live window opens; q ends it." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_said"), [(("--save=video",), True), (("--save=timeline",), False)]
+)
+def test_that_annotated_videos_have_no_sound_is_said(predict, capsys, flags, is_said):
+    write("talk.mp4")
+    assert predict("--source=talk.mp4", "--output=out", *flags) == 0
+    said = capsys.readouterr().out
+    assert ("The annotated videos are without sound." in said) == is_said
+
+
+def test_a_video_without_a_face_is_a_line_on_the_contact_sheet(predict):
+    write("wall.mp4", without=range(len(TIMES)))
+    assert predict("--source=wall.mp4", "--output=out", "--save=sheet") == 0
+    assert Path("out/contact-sheet-001.png").exists()

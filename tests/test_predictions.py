@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 
 from emotion_cnn.errors import RunError
-from emotion_cnn.inference.predictions import Predictions, written
+from emotion_cnn.inference.predictions import (
+    Layout,
+    Predictions,
+    class_columns,
+    written,
+)
 
 CLASSES = ("happy", "sad")
 SETTINGS = {"labels": "original", "tta": "none"}
@@ -48,6 +53,55 @@ def table(folder) -> list[str]:
 def lines(folder) -> list[dict]:
     text = (folder / "predictions.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("classes", "columns"),
+    [
+        (("happy", "sad"), ("happy", "sad")),
+        (("score", "sad"), ("class_score", "sad")),
+        (("score", "class_score"), ("class_class_score", "class_score")),
+        (("class_score", "score"), ("class_score", "class_class_score")),
+        (("happy", "smoothed_happy"), ("happy", "class_smoothed_happy")),
+    ],
+)
+def test_a_class_that_is_called_as_another_column(classes, columns):
+    assert class_columns(classes) == columns
+
+
+def test_what_a_killed_command_left_half_written_is_removed(tmp_path):
+    folder = tmp_path / "out"
+    with opened(folder) as results:
+        results.write("a.jpg", [face(0.75)])
+    half = ".writing-0123456789abcdef-"
+    (folder / "images").mkdir()
+    left = [f"{half}errors.csv", f"{half}contact-sheet-001.png", f"images/{half}a.jpg"]
+    others = [".writing-mine.png", f"{half}notes.txt", "images/a.jpg"]
+    for name in left + others:
+        (folder / name).touch()
+    opened(folder, resume=True).__exit__(None, None, None)
+    assert not [name for name in left if (folder / name).exists()]
+    assert all((folder / name).exists() for name in others)
+
+
+def test_no_column_of_a_class_takes_the_place_of_another(tmp_path):
+    classes = ("source", "score", "class_score", "unsure", "emotion", "smoothed_score")
+    values = [0.01, 0.02, 0.03, 0.04, 0.4, 0.5]
+    given = dict(zip(class_columns(classes), values, strict=True))
+    others = {"left": 1.0, "top": 2.0, "right": 3.0, "bottom": 4.0, "score": 0.9}
+    found = {"track": None, "emotion": "score", "confidence": 0.5, "unsure": True}
+    with Predictions(tmp_path, classes, SETTINGS, smoothed=True) as results:
+        results.write("a.jpg", [given | others | found], smoothed=[values[::-1]])
+    (row,) = csv.DictReader(table(tmp_path))
+    columns = Layout(classes, smoothed=True).columns
+    assert len(row) == len(set(columns)) == len(columns)
+    assert [row["source"], row["score"], row["emotion"]] == ["a.jpg", "0.9", "score"]
+    assert row["class_source"] == "0.01"
+    assert row["smoothed_class_source"] == "0.5"
+    (entry,) = lines(tmp_path)[0]["faces"]
+    assert entry["score"] == 0.9
+    assert entry["probabilities"] == dict(zip(classes, values, strict=True))
+    assert entry["smoothed"] == dict(zip(classes, values[::-1], strict=True))
 
 
 def test_the_exact_files(tmp_path):

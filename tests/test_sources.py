@@ -73,6 +73,21 @@ def test_what_exists_comes_before_all_that_its_name_could_mean(photos, source, k
     assert (found.name, found.kind, found.problem) == (source, kind, None)
 
 
+def test_a_file_is_predicted_once_however_it_is_named(photos):
+    paths = ["photos/b.jpg", str(photos / "photos/b.jpg"), "./photos//b.jpg"]
+    for listed in (paths, paths[::-1]):
+        Path("names.txt").write_text("\n".join(listed))
+        assert names("@names.txt") == listed[:1]
+
+
+def test_a_folder_in_a_list_is_told_what_to_do(photos):
+    Path("names.txt").write_text("photos\nphotos/b.jpg\nphotos/film.MP4")
+    folder, image, video = find_sources("@names.txt")
+    assert folder.find_problem().startswith("a folder: list the files in it")
+    assert image.find_problem() is None
+    assert video.find_problem() is None
+
+
 def test_a_camera_is_a_number(photos):
     [found] = find_sources("0")
     assert found == Source("camera 0", camera=0)
@@ -203,6 +218,7 @@ def test_a_folder_that_refuses_is_one_bad_source(photos, monkeypatch):
         ("-", "Expected a path a line in standard input, found none"),
         ("https://example.org/a.jpg", "nothing is read over a network"),
         ("rtsp://camera", "nothing is read over a network"),
+        ("1234567890", "found nothing named 1234567890"),
     ],
 )
 def test_sources_that_there_are_not(photos, source, message):

@@ -43,6 +43,25 @@ def analyzer():
     return Analyzer(ByBrightness(), Bright())
 
 
+def test_few_large_frames_are_in_memory_however_many_cores_there_are(monkeypatch):
+    monkeypatch.setattr("emotion_cnn.inference.video_analysis.cores", lambda: 64)
+    read = []
+
+    def frames():
+        for number in range(60):
+            read.append(number)
+            # Never looked at, so that the system need not provide it.
+            yield VideoFrame(number, number / 25, np.empty((6000, 6000, 3), np.uint8))
+
+    class NoFace:
+        def detect(self, photo):
+            return []
+
+    analyzer = Analyzer(ByBrightness(), NoFace())
+    ahead = [len(read) - n for n, _ in enumerate(analyze_frames(analyzer, frames()))]
+    assert max(ahead) < 12
+
+
 @pytest.mark.parametrize("live", [False, True])
 def test_frames_come_in_order_with_followed_and_smoothed_faces(analyzer, live):
     frames = [frame(n, n / 25, 10 + n, 100 if n % 2 else 250) for n in range(40)]
@@ -124,7 +143,7 @@ def test_few_frames_are_read_ahead(analyzer):
     frames.close()
 
 
-def test_a_camera_frame_is_answered_before_the_next_is_read(analyzer):
+def test_a_camera_frame_is_predicted_before_the_next_is_read(analyzer):
     read = 0
 
     def live():

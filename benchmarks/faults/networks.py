@@ -1,7 +1,7 @@
 """Networks from strangers: files that try to run code, read files, hang or crash.
 
 Every attack is a small network with one thing changed. It holds if the tool says what
-is wrong, or reads the network and answers with probabilities, within a minute, without
+is wrong, or reads the network and predicts probabilities, within a minute, without
 a trace: no file written, none of Keras' settings changed, the process alive.
 
     python -m benchmarks.faults.networks [--cases 2000] [--seed 1]
@@ -646,10 +646,10 @@ WEIGHTS: Mapping[str, Callable[[Path], object]] = {
 """Attacks on the weights, which are refused."""
 
 
-# --- Networks that answer nonsense ---
+# --- Networks that predict nonsense ---
 
 
-def _answers(*layers: Callable[[Any], Any]) -> Callable[[Path], object]:
+def _predictions(*layers: Callable[[Any], Any]) -> Callable[[Path], object]:
     """Returns what writes a network of these layers and a head of seven numbers."""
 
     def write(folder: Path) -> None:
@@ -679,25 +679,25 @@ def _constant(value: float) -> Any:
     return keras.initializers.Constant(value)
 
 
-ANSWERS: Mapping[str, Callable[[Path], object]] = {
-    "negative for all but gray": _answers(
+PREDICTIONS: Mapping[str, Callable[[Path], object]] = {
+    "negative for all but gray": _predictions(
         lambda layers: layers.Rescaling(1.0, -128.0),
         lambda layers: layers.Flatten(),
         _head(1 / 7, "linear"),
     ),
-    "sums above 1 for all but gray": _answers(
+    "sums above 1 for all but gray": _predictions(
         lambda layers: layers.Rescaling(1.0, -128.0),
         lambda layers: layers.Flatten(),
         _head(1 / 7, "relu"),
     ),
-    "no numbers for all but gray": _answers(
+    "no numbers for all but gray": _predictions(
         lambda layers: layers.Rescaling(1e3, -128e3),
         lambda layers: layers.Flatten(),
         _head(0.0, "exponential"),
         lambda layers: layers.Softmax(),
     ),
 }
-"""Networks whose answers are probabilities for a gray image alone."""
+"""Networks whose predictions are probabilities for a gray image alone."""
 
 
 def write_saved_model(folder: Path, marker: Path) -> None:
@@ -746,7 +746,7 @@ def write_attack(kind: str, name: str, folder: Path, network: Path) -> None:
         path.write_text(text)
     elif kind == "json":
         change(path)
-    elif kind == "answers":
+    elif kind == "predictions":
         change(folder)
     else:
         change(folder / "model_weights.h5")
@@ -759,7 +759,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "json": FILES,
     "weights": FILES,
     "arrays": WEIGHTS,
-    "answers": ANSWERS,
+    "predictions": PREDICTIONS,
 }
 """All attacks by kind and name."""
 
@@ -862,7 +862,7 @@ def reads(folder: Path, marker: Path, *, refused: bool | None) -> str:
         if refused:
             wrong = "it was read"
         elif not np.allclose(probabilities.sum(axis=1), 1, atol=1e-2):
-            wrong = "its answers are no probabilities"
+            wrong = "its predictions are no probabilities"
     except ModelError as error:
         if refused is False:
             wrong = f"it was refused: {error}"
@@ -906,7 +906,7 @@ class _Reader:
         try:
             if self._tasks.poll(SECONDS):
                 return str(self._tasks.recv())
-            wrong = f"no answer within {SECONDS} s"
+            wrong = f"no prediction within {SECONDS} s"
         except (EOFError, ConnectionError):
             self._process.join(10)
             wrong = f"the process died, exit code {self._process.exitcode}"

@@ -42,7 +42,7 @@ SAVED = "images,faces,sheet,video,timeline"
 
 
 class StandIn:
-    """Answers by the mean of each quarter of a face."""
+    """Predicts by the mean of each quarter of a face."""
 
     classes = EMOTIONS
     label_sets = ("original",)
@@ -50,7 +50,7 @@ class StandIn:
     weights_sha256 = 64 * "0"
 
     def __init__(self, seconds: float = 0) -> None:
-        """Takes how long an answer takes."""
+        """Takes how long a prediction takes."""
         self._seconds = seconds
 
     def predict(
@@ -77,7 +77,7 @@ def start(
         folder: Where it works.
         arguments: Of the command line.
         file_size: Most bytes that it may write into a file; None for any.
-        seconds: How long an answer takes.
+        seconds: How long a prediction takes.
         log: Where its streams go.
     """
 

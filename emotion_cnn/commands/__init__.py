@@ -9,6 +9,7 @@ MODES = {
     "train": "train a network on train/, and evaluate it on test/",
     "evaluate": "evaluate a network on test/",
     "predict": "find faces in photos and videos, and what they show",
+    "serve": "open a page that says what faces show, on this machine alone",
     "export": "write a network as ONNX, LiteRT, OpenVINO or saved model",
     "prepare": "import fer2013.csv, archives, class folders or Parquet",
     "audit": "report near-duplicates, damaged and blank images, imbalance",

@@ -6,12 +6,13 @@ machine, and none is written to.
 
 Examples of settings:
   --source photo.jpg --save images
-  --source photos --output answers
-  --source @list.txt --shard 3/16 --output answers-3 --resume
+  --source photos --output predictions
+  --source @list.txt --shard 3/16 --output predictions-3 --resume
   --source photo.jpg --save images --explain
 """
 
 import contextlib
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.commands import shared
 from emotion_cnn.commands.predict_job import Job, Tally, counted, showing_progress
-from emotion_cnn.commands.predict_settings import ANSWERS_DEPEND_ON, PredictSettings
+from emotion_cnn.commands.predict_settings import PREDICTIONS_DEPEND_ON, PredictSettings
 from emotion_cnn.errors import ConfigError, ModelError, RunError
 from emotion_cnn.settings import from_keywords
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from emotion_cnn.inference.analysis import Face
     from emotion_cnn.inference.classifier import Classifier
     from emotion_cnn.inference.detection import Detector
+    from emotion_cnn.inference.memory import Reserve
     from emotion_cnn.inference.sources import Source
 
 LIMITS = "What a face shows is not what a person feels. Not for decisions about people."
@@ -51,7 +53,7 @@ def run(**keywords: Any) -> Path:
 
     Raises:
         EmotionCnnError: The source, the network or the output cannot be used; or, at
-            the end, an image could not be read: the others' answers are there then.
+            the end, an image could not be read: the others' predictions are there then.
     """
     settings = PredictSettings(**from_keywords(SETTINGS, keywords))
     from emotion_cnn.extras import check_installed
@@ -79,13 +81,15 @@ def run(**keywords: Any) -> Path:
             tta=settings.tta,
             unsure_below=settings.unsure_below,
         )
-        answers = {name: getattr(settings, name) for name in ANSWERS_DEPEND_ON}
+        if settings.explain:
+            _check_explained(classifier, settings)
+        depends_on = {name: getattr(settings, name) for name in PREDICTIONS_DEPEND_ON}
         with (
             locked(folder, "predictions"),
             Predictions(
                 folder,
                 classifier.classes,
-                answers | {"weights": classifier.weights_sha256},
+                depends_on | {"weights": classifier.weights_sha256},
                 smoothed=settings.smoothing > 0
                 # Of all shards, so that their tables have the same columns.
                 and kinds != {Kind.IMAGE},
@@ -93,6 +97,8 @@ def run(**keywords: Any) -> Path:
             ) as results,
         ):
             print(LIMITS)
+            if "video" in settings.saved and kinds != {Kind.IMAGE}:
+                print("The annotated videos are without sound.")
             todo = [each for each in sources if written(each.name) not in results.done]
             if done := len(sources) - len(todo):
                 print(f"{done:,} of {len(sources):,} sources are done already.")
@@ -144,11 +150,11 @@ def _predict_images(job: Job, sources: Iterable["Source"], advance: Any) -> None
             job.saver.save(found.item.name, found.faces, found.photo)
             job.results.write(found.item.name, [f.as_dict() for f in found.faces])
             job.tally.count(found.faces)
-            job.say(_answer(found.item.name, found.faces))
+            job.say(_summary(found.item.name, found.faces))
         advance()
 
 
-def _answer(name: str, faces: Sequence["Face"]) -> str:
+def _summary(name: str, faces: Sequence["Face"]) -> str:
     """Returns what a photo shows, on one line."""
     from emotion_cnn.files import shown
     from emotion_cnn.inference.annotation import describe
@@ -163,14 +169,15 @@ def _answer(name: str, faces: Sequence["Face"]) -> str:
     return f"{shown(name)}: {counted(len(faces), 'face')}: {decisions}"
 
 
-def _read_photo(source: "Source") -> "np.ndarray | str":
-    from emotion_cnn.data.images import decode_photo
+def _read_photo(source: "Source", reserve: "Reserve") -> "np.ndarray | str":
+    from emotion_cnn.data.images import PHOTO_FILE_LIMIT, decode_photo
     from emotion_cnn.files import open_regular
 
-    if source.problem is not None:
-        return source.problem
+    if problem := source.find_problem():
+        return problem
     with open_regular(source.path) as file:
-        return decode_photo(file)
+        reserve(min(os.fstat(file.fileno()).st_size, PHOTO_FILE_LIMIT))
+        return decode_photo(file, reserve=reserve)
 
 
 def _find_sources(settings: PredictSettings) -> "tuple[list[Source], list[Source]]":
@@ -212,25 +219,14 @@ def _output_folder(settings: PredictSettings) -> Path:
 
 
 def _load_classifier(settings: PredictSettings) -> "Classifier":
-    from emotion_cnn.inference.backends.beside_pair import read_beside_pair
-    from emotion_cnn.inference.classifier import Classifier, load
-    from emotion_cnn.models.shipped import default_folder
-
-    order, input_range = settings.class_order, settings.input_range
-    path, light = default_folder(), None
-    if settings.weights is not None:
-        path = shared.find_network(settings.weights, settings.runs)
-    elif settings.backend is None and order is None and input_range is None:
-        light = read_beside_pair(path)
-    if light is not None:
-        classifier = Classifier(light, pair=path)
-        if _explain_method(settings, classifier) == "layercam":
-            # It will need the pair.
-            shared.choose_backend(None, None, lean=True)
-    else:
-        # The command needs none of what is left out so.
-        shared.choose_backend(settings.weights, settings.backend, lean=True)
-        classifier = load(path, class_order=order, input_range=input_range)
+    classifier = shared.load_classifier(
+        weights=settings.weights,
+        runs=settings.runs,
+        backend=settings.backend,
+        class_order=settings.class_order,
+        input_range=settings.input_range,
+        explains=settings.explain and settings.explain_method in (None, "layercam"),
+    )
     name = settings.explain_class
     if name is not None and name not in classifier.classes:
         raise ConfigError(
@@ -253,6 +249,24 @@ def _explain_method(settings: PredictSettings, classifier: "Classifier") -> str 
             "Keras with `weights`."
         )
     return method
+
+
+def _check_explained(classifier: "Classifier", settings: PredictSettings) -> None:
+    """Raises a `ModelError` where a network cannot be explained, before any face."""
+    import numpy as np
+
+    size = classifier.input_size
+    try:
+        classifier.explain(
+            np.full((size, size), 128, np.uint8),
+            method=settings.explain_method,
+            emotion=settings.explain_class,
+            labels=settings.labels,
+        )
+    except ModelError as error:
+        # The library has another name for the setting.
+        text = str(error).replace("`method=", "`explain_method=")
+        raise ModelError(text) from error
 
 
 def _make_detector(settings: PredictSettings) -> "Detector | None":

@@ -78,10 +78,11 @@ class Tally:
         reasons = list(self.failures)
         if more := self.failed - len(reasons):
             reasons.append(f"and {more:,} more" if reasons else "as was found before")
+        lines = "".join(f"\n  {reason}" for reason in reasons)
         raise DataError(
-            f"Expected sources that can be read, found {self.failed:,} that cannot: "
-            f"{'; '.join(reasons)}. {shown(str(folder / ERRORS_NAME))} has them all, "
-            "and the answers of the others are kept."
+            f"Expected sources that can be read, found {self.failed:,} that cannot:"
+            f"{lines}\n{shown(str(folder / ERRORS_NAME))} has them all; the "
+            "predictions of the others are kept."
         )
 
 

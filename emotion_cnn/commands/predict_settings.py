@@ -21,12 +21,12 @@ SAVED = ("images", "faces", "sheet", "video", "timeline")
 NOTHING = "none"
 FACES = ("detect", "cropped")
 
-ANSWERS_DEPEND_ON = (
+PREDICTIONS_DEPEND_ON = (
     *("faces", "detection_size", "confidence", "minimum_face"),
     *("class_order", "input_range", "labels", "tta", "unsure_below"),
     *("stride", "start", "end", "smoothing"),
 )
-"""The settings that the answers depend on, beside the network's weights."""
+"""The settings that predictions depend on, beside the network's weights."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class PredictSettings:
     input_range: str | None = shared.input_range()
     labels: str | None = setting(
         None,
-        "which label set to answer by, of a network that knows both; without it its "
+        "which label set to predict, of a network that knows both; without it its "
         "first, which is original",
         choices=LABELS,
     )
@@ -136,7 +136,7 @@ class PredictSettings:
     )
     unsure_below: float = setting(
         UNSURE_BELOW,
-        "where no emotion is this probable, the answer is unsure; the default is right "
+        "where no emotion is this probable, the face is unsure; the default is right "
         "for the shipped network, by original labels",
         minimum=0,
         maximum=1,

@@ -32,8 +32,8 @@ def predict_video(job: Job, source: "Source") -> None:
     Raises:
         DataError: It cannot be read, and the command is `strict`.
     """
-    if source.problem is not None:
-        job.fail(source, source.problem)
+    if problem := source.find_problem():
+        job.fail(source, problem)
         return
     seen = _Seen()
     try:

@@ -1,12 +1,15 @@
 """Settings that several modes have, and help texts of such."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.errors import ConfigError
 from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.settings import setting
+
+if TYPE_CHECKING:
+    from emotion_cnn.inference.classifier import Classifier
 
 DATA_HELP = (
     "folder with train/ and test/, each with a folder per class; "
@@ -93,10 +96,54 @@ def choose_backend(
     from emotion_cnn.inference.backends import KERAS, kind_of
 
     if weights is None or kind_of(Path(weights)) == KERAS:
-        use_backend(backend, lean=lean)
+        use_backend(backend, lean=lean, quiet=True)
     elif backend is not None:
         raise ConfigError(
             "`backend` is for networks that Keras runs, of model.json and "
             f"model_weights.h5; found `backend={backend}` for an exported one, which "
             "its own runtime runs. Leave it out."
         )
+
+
+def load_classifier(
+    *,
+    weights: str | None,
+    runs: str,
+    backend: str | None,
+    class_order: str | None,
+    input_range: str | None,
+    explains: bool,
+) -> "Classifier":
+    """Returns what classifies, by the settings of these names.
+
+    Args:
+        weights: A network; None for the one in the working folder, else the shipped
+            one. An exported one beside it is taken, which starts soonest, unless one
+            of the next three is given.
+        runs: Folder of the runs.
+        backend: Of Keras.
+        class_order: The classes of another tool's network.
+        input_range: What such a network expects.
+        explains: Whether LayerCAM is needed, for which an exported network needs the
+            pair beside it, and Keras.
+
+    Raises:
+        EmotionCnnError: The network cannot be used.
+    """
+    from emotion_cnn.inference.backends.beside_pair import read_beside_pair
+    from emotion_cnn.inference.classifier import Classifier, load
+    from emotion_cnn.models.shipped import default_folder
+
+    path, light = default_folder(), None
+    if weights is not None:
+        path = find_network(weights, runs)
+    elif backend is None and class_order is None and input_range is None:
+        light = read_beside_pair(path)
+    if light is None:
+        # No command needs what is left out so.
+        choose_backend(weights, backend, lean=True)
+        return load(path, class_order=class_order, input_range=input_range)
+    classifier = Classifier(light, pair=path if explains else None)
+    if "layercam" in classifier.explanation_methods:
+        choose_backend(None, None, lean=True)
+    return classifier

@@ -112,7 +112,7 @@ def _start(settings: TrainSettings) -> "TrainingRun":
         settings,
         recipe=settings.recipe_name(drawn_faces=drawn_faces),
         settings=dataclasses.asdict(recipe),
-        backend=use_backend(settings.backend),
+        backend=use_backend(settings.backend, quiet=True),
     )
     from emotion_cnn.data.loading import classes_to_train
     from emotion_cnn.training.environment import describe_environment
@@ -162,7 +162,7 @@ def _continue(run: "RunFolder", given: ResumeSettings) -> "TrainingRun":
     )
     recipe = settings.resolve_recipe(drawn_faces=source == SAMPLE_DATA)
     _check_possible(settings)
-    use_backend(settings.backend)
+    use_backend(settings.backend, quiet=True)
     from emotion_cnn.data.loading import classes_to_train
     from emotion_cnn.files import write_json
     from emotion_cnn.training.environment import describe_environment

@@ -3,7 +3,7 @@
 import io
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -36,6 +36,7 @@ PHOTO_MEGAPIXEL_LIMIT = 64
 A pixel takes 3 bytes, and about 10 while it is decoded; 30 in the worst case, colours
 of 16 bits.
 """
+_BYTES_A_PIXEL = 10
 
 JPEG_MEGAPIXEL_LIMIT = 200
 """Largest JPEG photo that is read: what the largest cameras of phones write."""
@@ -154,7 +155,12 @@ def decode_image(
         return reason_of(error)
 
 
-def decode_photo(file: IO[bytes]) -> np.ndarray | str:
+def decode_photo(
+    file: IO[bytes],
+    *,
+    megapixels: int | None = None,
+    reserve: Callable[[int], None] | None = None,
+) -> np.ndarray | str:
     """Decodes a photo in which faces are to be found.
 
     It is turned as its EXIF data says, blended with white where transparent, scaled
@@ -163,6 +169,9 @@ def decode_photo(file: IO[bytes]) -> np.ndarray | str:
 
     Args:
         file: An image in one of `FORMATS`, at its start.
+        megapixels: The most that it may have; None for what a photo may have.
+        reserve: Called with the bytes that the photo takes while it is decoded, before
+            it is; None for no call.
 
     Returns:
         Either the photo, uint8 `(height, width, 3)`; or why it cannot be read, in a
@@ -172,11 +181,15 @@ def decode_photo(file: IO[bytes]) -> np.ndarray | str:
     if len(content) > PHOTO_FILE_LIMIT:
         return f"larger than {PHOTO_FILE_LIMIT:,} bytes"
     is_jpeg = content.startswith(_JPEG_SIGNATURE)
-    most = JPEG_MEGAPIXEL_LIMIT if is_jpeg else PHOTO_MEGAPIXEL_LIMIT
+    if megapixels is None:
+        megapixels = JPEG_MEGAPIXEL_LIMIT if is_jpeg else PHOTO_MEGAPIXEL_LIMIT
     try:
-        if damage := find_damage(content, megapixels=most):
+        if damage := find_damage(content, megapixels=megapixels):
             return shown(damage)[:100]
-        return photo_from_image(_loaded(_opened(content), content))
+        image = _opened(content)
+        if reserve is not None:
+            reserve(len(content) + _BYTES_A_PIXEL * math.prod(image.size))
+        return photo_from_image(_loaded(image, content))
     except UnidentifiedImageError:
         return NO_IMAGE
     except Exception as error:

@@ -3,6 +3,7 @@
 Imports no Keras: whatever predicts as a `Classifier` does will do.
 """
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,8 @@ from emotion_cnn.inference.cores import cores
 from emotion_cnn.inference.cropping import crop_face
 from emotion_cnn.inference.defaults import UNSURE_BELOW
 from emotion_cnn.inference.detection import Detector
+from emotion_cnn.inference.memory import PhotoMemory, Reserve
+from emotion_cnn.inference.predictions import class_columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +27,12 @@ if TYPE_CHECKING:
 _PHOTOS_AT_ONCE = 16
 _FACES_AT_ONCE = 64
 _PIXELS_AT_ONCE = 50_000_000
-_PHOTOS_AHEAD = 2
+PHOTOS_AHEAD = 2
+"""How many photos a thread are submitted before they are needed."""
+# Those that are read ahead take up to this, however many cores read them: the largest
+# photo while it is decoded, or eight of 12 megapixels, and 35 more whose faces are
+# looked for.
+_BYTES_AHEAD = 2_000_000_000
 
 Item = TypeVar("Item")
 
@@ -123,11 +131,12 @@ class Face:
 
         `pandas.DataFrame(face.as_dict() for face in faces)` is a table of faces.
         """
+        columns = class_columns(self.classes)
         return {
             **dict(zip(("left", "top", "right", "bottom"), self._edges, strict=True)),
             "score": self.score,
             "track": self.track,
-            **dict(zip(self.classes, self.probabilities.tolist(), strict=True)),
+            **dict(zip(columns, self.probabilities.tolist(), strict=True)),
             "emotion": self.emotion,
             "confidence": self.confidence,
             "unsure": self.unsure,
@@ -186,7 +195,7 @@ class Analysis(Generic[Item]):
     Attributes:
         item: What was given in the photo's place.
         faces: The faces in it, from left to right; empty where there is none.
-        error: Why there is no answer, in a few words; None where there is one.
+        error: Why there is no prediction, in a few words; None where there is one.
         photo: The photo, uint8 RGB `(height, width, 3)`, if it was asked for and could
             be read.
     """
@@ -268,7 +277,7 @@ class Analyzer:
     def analyze_many(
         self,
         items: Iterable[Item],
-        read: Callable[[Item], "np.ndarray | str"],
+        read: Callable[[Item, Reserve], "np.ndarray | str"],
         *,
         keep_photos: bool = False,
         threads: int | None = None,
@@ -277,16 +286,19 @@ class Analyzer:
 
         Photos are read, and their faces found, in threads, ahead of the network, which
         sees the faces of several photos at a time. Batches depend on the photos alone,
-        so that an answer does not depend on timing. Whatever their number, each thread
-        decodes one photo at a time; with `keep_photos` two a thread more are in memory,
-        and those of a batch: 16, or fewer that have 50 megapixels together.
+        so that no prediction depends on timing. Whatever their number, those that
+        are read ahead take 2 GB of memory together, and one of them what it needs; with
+        `keep_photos` there are those of a batch too: 16, or fewer that have 50
+        megapixels together.
 
         Args:
             items: What stands for photos, such as paths. The iterator is read in the
                 calling thread, as far ahead as there is room.
             read: Returns a photo of an item, as for `analyze`, or why there is none, in
                 a few words. An `OSError` or a `ValueError`, as `open_regular` raises
-                them, is a reason too. Called from several threads.
+                them, is a reason too. Called from several threads. It also gets a
+                function that it calls with the bytes that the photo takes while it is
+                read, as soon as they are known, and which returns when there is room.
             keep_photos: Whether to return the photos too, such as to draw on them.
             threads: How many read and detect; None for one a core.
 
@@ -314,37 +326,49 @@ class Analyzer:
     def _found(
         self,
         items: Iterable[Item],
-        read: Callable[[Item], "np.ndarray | str"],
+        read: Callable[[Item, Reserve], "np.ndarray | str"],
         keep_photos: bool,
         threads: int,
     ) -> Iterator[_Found[Item]]:
         """Yields the photos in their order, read and searched by threads."""
+        memory = PhotoMemory(_BYTES_AHEAD)
 
-        def find(item: Item) -> _Found[Item]:
+        def find(number: int, item: Item) -> _Found[Item]:
+            hold = functools.partial(memory.hold, number)
+            kept: np.ndarray | None = None
             try:
-                photo = read(item)
+                photo = read(item, hold)
                 if isinstance(photo, str):
                     return _Found(item, error=photo)
+                # Decoded, it takes less than while it is.
+                hold(photo.nbytes)
                 crops = self._crops(photo)
+                kept = photo if keep_photos else None
+                return _Found(item, crops, photo=kept)
             except EmotionCnnError as error:
                 return _Found(item, error=str(error))
             except (OSError, ValueError) as error:
                 return _Found(item, error=reason_of(error))
             except MemoryError:
                 return _Found(item, error="too large for the memory")
-            return _Found(item, crops, photo=photo if keep_photos else None)
+            finally:
+                if kept is None:
+                    hold(0)
 
         pool = ThreadPoolExecutor(threads)
         ahead: deque[Future[_Found[Item]]] = deque()
         try:
-            for item in items:
-                ahead.append(pool.submit(find, item))
-                if len(ahead) > _PHOTOS_AHEAD * threads:
+            for number, item in enumerate(items):
+                ahead.append(pool.submit(find, number, item))
+                if len(ahead) > PHOTOS_AHEAD * threads:
+                    memory.need(number + 1 - len(ahead))
                     yield ahead.popleft().result()
             while ahead:
+                memory.need(number + 1 - len(ahead))
                 yield ahead.popleft().result()
         finally:
             # The caller may have stopped half-way.
+            memory.close()
             pool.shutdown(cancel_futures=True)
 
     def _analyses(self, batch: Sequence[_Found[Item]]) -> Iterator[Analysis[Item]]:

@@ -1,4 +1,4 @@
-"""Answers for people to look at: photos with their faces marked, and contact sheets.
+"""What is drawn of predictions: photos with their faces marked, and contact sheets.
 
 A face is a card: what the network saw, an explanation if there is one, and a bar for
 the probability of each class. Cards stand beside a photo or below it, so that they
@@ -58,7 +58,8 @@ def annotate(
         faces: Its faces, with boxes in its pixels.
         maps: uint8 RGB `(size, size, 3)`, an explanation of each face.
         strips: How many columns of cards, or rows of a wide photo, there are at most.
-            With 1 the result's size depends on the photo's alone, as in a video.
+            With 1 the result's size depends on the photo's alone, as in a video: there
+            is room for a card where there is no face, too.
 
     Returns:
         An RGB image of even height and width.
@@ -74,6 +75,8 @@ def annotate(
     for number, face in enumerate(faces, start=1):
         if face.box is not None:
             _draw_box(image, face, number, len(faces), zoom, scale)
+    if not faces and strips > 1:
+        return _on_canvas(image, *image.size)
     card_width, card_height = _card_size(scale, is_explained=maps is not None)
     last_line = round(_TITLE * scale)
     # Cards stand in strips: columns at the right, or rows below a wide photo.
@@ -91,9 +94,7 @@ def annotate(
     else:
         width = image.width + strips * card_width
         height = max(image.height, card_height + last_line)
-    # Video codecs want even ones.
-    canvas = Image.new("RGB", (width + width % 2, height + height % 2), _BACKGROUND)
-    canvas.paste(image, (0, 0))
+    canvas = _on_canvas(image, width, height)
     for place, card in enumerate(cards):
         strip, step = divmod(place, in_strip)
         corner = (
@@ -111,8 +112,18 @@ def annotate(
     return canvas
 
 
+def _on_canvas(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Returns an image at the left upper corner of a larger one, of even sides."""
+    # As video codecs want them.
+    canvas = Image.new("RGB", (width + width % 2, height + height % 2), _BACKGROUND)
+    canvas.paste(image, (0, 0))
+    return canvas
+
+
 class ContactSheet:
     """PNG pages of the cards of many faces, written as they fill.
+
+    A line on a page says how many sources without a face came between.
 
     Attributes:
         left_out: How many faces were not drawn, as there were too many.
@@ -127,6 +138,7 @@ class ContactSheet:
         self._page = max((int(match[1]) for match in pages if match), default=0)
         self._cards: list[Image.Image] = []
         self.left_out = 0
+        self._without_face = 0
 
     def add(
         self, face: Face, caption: str, relevance: np.ndarray | None = None
@@ -148,24 +160,38 @@ class ContactSheet:
         if len(self._cards) == self.COLUMNS * self.ROWS:
             self.close()
 
+    def add_without_face(self) -> None:
+        """Counts a source in which there is no face."""
+        self._without_face += 1
+
     def close(self) -> None:
         """Writes the last page, if there is something on it.
 
         Raises:
             OSError: It cannot be written.
         """
-        if not self._cards:
-            return
         cards, self._cards = self._cards, []
+        without_face, self._without_face = self._without_face, 0
+        if self._page >= self.PAGES or not (cards or without_face):
+            return
         # An explanation makes a card wider.
-        width = max(card.width for card in cards)
-        height = max(card.height for card in cards)
-        columns = min(self.COLUMNS, len(cards))
+        width = max((card.width for card in cards), default=_card_size(1)[0])
+        height = max((card.height for card in cards), default=0)
+        columns = max(1, min(self.COLUMNS, len(cards)))
         rows = math.ceil(len(cards) / columns)
-        page = Image.new("RGB", (columns * width, rows * height), _BACKGROUND)
+        line = round(1.5 * _TITLE) if without_face else 0
+        size = (columns * width, rows * height + line)
+        page = Image.new("RGB", size, _BACKGROUND)
         for place, card in enumerate(cards):
             row, column = divmod(place, columns)
             page.paste(card, (column * width, row * height))
+        if without_face:
+            sources = "source" if without_face == 1 else "sources"
+            text = f"Not shown: {without_face:,} {sources} without a face"
+            place_of_text = (_PADDING, rows * height + line / 2)
+            font = _font(_TITLE_FONT)
+            draw = ImageDraw.Draw(page)
+            draw.text(place_of_text, text, fill=_FAINT, font=font, anchor="lm")
         self._page += 1
         path = self._folder / f"contact-sheet-{self._page:03}.png"
         with replacing(path) as temporary:

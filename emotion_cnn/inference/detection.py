@@ -15,11 +15,6 @@ from emotion_cnn.data.images import Box
 from emotion_cnn.errors import ConfigError, DataError, ModelError
 from emotion_cnn.extras import check_installed, require
 from emotion_cnn.files import first_line, read_limited, shown
-from emotion_cnn.inference.boxes import (
-    area,
-    intersection,
-    intersection_over_union,
-)
 from emotion_cnn.inference.defaults import CONFIDENCE, DETECTION_SIZE, MINIMUM_FACE
 
 _EXTRA = "predict"
@@ -28,6 +23,7 @@ _MODEL_NAME = "face_detection_yunet_2023mar.onnx"
 _MODEL_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 # What YuNet needs: it sees faces of 24 pixels and more.
 _SEEN_FACE = 24
+_LEAST_ROWS = _SEEN_FACE / 2
 _DETECTION_SIZES = (160, 4096)
 # Where all faces are this much larger, none is looked for among the smaller ones: most
 # photos are portraits, and of a camera's 12 megapixels each second look takes half a
@@ -143,7 +139,9 @@ class YuNet:
         if min(photo.shape[:2]) < self._minimum_face:
             return []
         scale = min(1.0, self._detection_size / max(photo.shape))
-        found = list(self._detect_in(photo, scale))
+        # Of a long strip nothing is left in the first scales but a few rows.
+        least = _LEAST_ROWS / min(photo.shape[:2])
+        found = list(self._detect_in(photo, scale)) if scale >= least else []
         finest = min(
             1.0,
             _SEEN_FACE / self._minimum_face,
@@ -153,9 +151,10 @@ class YuNet:
         while finest > 1.25 * scale and _smallest(found) * scale < _LARGE_FACE:
             # What is too small in one scale is smaller in the next than the overlap.
             scale = min(finest, scale * _TILE_OVERLAP / _SEEN_FACE)
-            found += self._detect_in_tiles(photo, scale)
+            if scale >= least:
+                found += self._detect_in_tiles(photo, scale)
         tall = [each for each in found if _height(each) >= self._minimum_face]
-        return sorted(_merged(tall), key=lambda each: (each.box, each.score))
+        return sorted(merged(tall), key=lambda each: (each.box, each.score))
 
     def _detect_in_tiles(self, photo: np.ndarray, scale: float) -> Iterator[Detection]:
         """Yields the faces that are whole in tiles of a photo, each scaled."""
@@ -266,21 +265,36 @@ def _tiles(length: int, scale: float) -> list[tuple[int, int]]:
     return [(round(start), min(length, round(start + size))) for start in starts]
 
 
-def _merged(found: list[Detection]) -> list[Detection]:
+def merged(found: list[Detection]) -> list[Detection]:
     """Returns the best detection of each face: non-maximum suppression."""
-    kept: list[Detection] = []
     # By box where scores are equal: the order of tiles has no part in it.
-    for each in sorted(found, key=lambda each: (-each.score, each.box)):
-        if not any(_is_same_face(each.box, other.box) for other in kept):
+    rest = sorted(found, key=lambda each: (-each.score, each.box))
+    boxes = np.array([each.box for each in rest]).reshape(-1, 4)
+    # Of thousands, only those at the side of a box are looked at.
+    by_left = np.argsort(boxes[:, 0], kind="stable")
+    lefts = boxes[by_left, 0]
+    widest = (boxes[:, 2] - boxes[:, 0]).max(initial=0)
+    is_open = np.ones(len(rest), bool)
+    kept: list[Detection] = []
+    for place, each in enumerate(rest):
+        if is_open[place]:
             kept.append(each)
+            box = boxes[place]
+            first, last = np.searchsorted(lefts, (box[0] - widest, box[2]))
+            near = by_left[first:last]
+            is_open[near[_are_same_face(box, boxes[near])]] = False
     return kept
 
 
-def _is_same_face(one: Box, other: Box) -> bool:
-    smaller = min(area(one), area(other))
-    return (
-        intersection(one, other) > _SHARED_OF_SMALLER * smaller
-        or intersection_over_union(one, other) > _SHARED_OF_UNION
+def _are_same_face(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns which boxes, `(n, 4)`, are of the same face as one, bool `(n,)`."""
+    sides = np.minimum(one[2:], others[:, 2:]) - np.maximum(one[:2], others[:, :2])
+    shared = sides.clip(0).prod(axis=1)
+    area = (one[2:] - one[:2]).prod()
+    areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
+    return (shared > _SHARED_OF_SMALLER * np.minimum(area, areas)) | (
+        # Of boxes without an area nothing is shared.
+        shared > _SHARED_OF_UNION * (area + areas - shared).clip(0)
     )
 
 

@@ -25,7 +25,7 @@ def predict(
 
     Raises:
         ModelError: The network has several label sets, but not this one; or it fails,
-            or answers with anything but probabilities.
+            or returns anything but probabilities.
     """
     label_sets = network.description.label_sets
     if len(label_sets) > 1 and labels not in label_sets:

@@ -8,9 +8,11 @@ import csv
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +24,7 @@ from emotion_cnn.files import (
     folder_to_disk,
     open_regular,
     read_json,
+    remove_half_written,
     shown,
     write_csv,
     write_json,
@@ -34,6 +37,9 @@ SETTINGS_NAME = "predict.json"
 RESULT_FILES = (TABLE_NAME, SETTINGS_NAME)
 """What a folder holds that has results of predictions."""
 
+SAVED_FOLDERS = ("images", "faces", "videos")
+"""The folders beside them with what is saved to be looked at."""
+
 NO_FACE = "no face"
 """What stands for the emotion where there is no face."""
 
@@ -41,13 +47,127 @@ _KIND = "emotion-cnn predictions"
 _FORMAT = 1
 _PLACE_COLUMNS = ("source", "frame", "seconds", "face")
 _BOX_COLUMNS = ("left", "top", "right", "bottom")
+_DETECTOR_COLUMNS = ("score", "track")
 _DECISION_COLUMNS = ("emotion", "confidence", "unsure")
 _ERROR_COLUMNS = ("source", "reason")
 _SMOOTHED = "smoothed_"
+_CLASS = "class_"
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 """What spreadsheet programs take the rest of for a formula to be computed."""
 _LONGEST_LINE = 2**24
 """In bytes, when read again: a photo of 30,000 faces."""
+
+
+def class_columns(classes: Sequence[str]) -> tuple[str, ...]:
+    """Returns the columns of the probabilities: the names of the classes.
+
+    One that is called as another column, such as a class `score`, begins with `class_`.
+    """
+    others = {*_PLACE_COLUMNS, *_BOX_COLUMNS, *_DETECTOR_COLUMNS, *_DECISION_COLUMNS}
+
+    def is_free(name: str) -> bool:
+        return name not in others and not name.startswith(_SMOOTHED)
+
+    others.update(taken := {name for name in classes if is_free(name)})
+    columns: list[str] = []
+    for name in classes:
+        column = name
+        while name not in taken and not is_free(column):
+            column = _CLASS + column
+        columns.append(column)
+        others.add(column)
+    return tuple(columns)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How predictions are written: as rows of a table, and as a line of JSON.
+
+    Attributes:
+        classes: Names of the classes.
+        smoothed: Whether there are columns for probabilities smoothed over time.
+    """
+
+    classes: tuple[str, ...]
+    smoothed: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table."""
+        classes = class_columns(self.classes)
+        smoothed = [_SMOOTHED + name for name in classes if self.smoothed]
+        return (
+            *_PLACE_COLUMNS,
+            *_BOX_COLUMNS,
+            *_DETECTOR_COLUMNS,
+            *classes,
+            *_DECISION_COLUMNS,
+            *smoothed,
+        )
+
+    @property
+    def header(self) -> str:
+        """The first line of the table."""
+        return _csv_text([self.columns])
+
+    def write(
+        self,
+        source: str,
+        faces: Sequence[Mapping[str, Any]],
+        *,
+        frame: int | None = None,
+        seconds: float | None = None,
+        smoothed: Sequence[Sequence[float]] | None = None,
+    ) -> tuple[str, dict[str, Any]]:
+        """Returns the faces of a photo, or of a frame of a video, as they are written.
+
+        Args:
+            source: Its name.
+            faces: What `Face.as_dict` returns, for each; none for no face.
+            frame: Number of the frame, from 0; None for a photo.
+            seconds: Its time from the start of the video.
+            smoothed: Probabilities of each face, smoothed over time.
+
+        Returns:
+            The rows of the table, as text, and the line of JSON, as what it holds.
+        """
+        place = {
+            "source": written(source),
+            "frame": frame,
+            "seconds": None if seconds is None else round(seconds, 4),
+        }
+        rows, entries = [], []
+        for index, face in enumerate(faces):
+            values = {"face": index + 1} | {
+                name: _rounded(name, value) for name, value in face.items()
+            }
+            if smoothed is not None:
+                names = [_SMOOTHED + name for name in class_columns(self.classes)]
+                each = [round(float(value), 6) for value in smoothed[index]]
+                values |= zip(names, each, strict=True)
+            rows.append(place | values)
+            entries.append(self._entry(values))
+        table = rows or [place | {"emotion": NO_FACE}]
+        text = _csv_text([[row.get(name) for name in self.columns] for row in table])
+        return text, place | {"faces": entries}
+
+    def _entry(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a face as it is in the lines of JSON."""
+        box = [values[name] for name in _BOX_COLUMNS]
+        entry: dict[str, Any] = {
+            "face": values["face"],
+            "box": None if box[0] is None else box,
+            "score": values["score"],
+            "track": values["track"],
+            "probabilities": self._by_class(values),
+        }
+        if self.smoothed:
+            entry["smoothed"] = self._by_class(values, _SMOOTHED)
+        return entry | {name: values[name] for name in _DECISION_COLUMNS}
+
+    def _by_class(self, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        columns = zip(self.classes, class_columns(self.classes), strict=True)
+        return {name: values.get(prefix + column) for name, column in columns}
 
 
 class Predictions:
@@ -75,7 +195,7 @@ class Predictions:
         Args:
             folder: An existing folder, empty but for a lock unless `resume`.
             classes: Names of the classes, which are columns.
-            settings: What the answers depend on; `resume` goes on with the same only.
+            settings: What predictions depend on; `resume` goes on with the same only.
             smoothed: Whether there are columns for probabilities smoothed over time.
             resume: Whether to go on with what is there, if anything is.
 
@@ -87,15 +207,15 @@ class Predictions:
         self.done: set[str] = set()
         self.failed = 0
         self.classes = tuple(classes)
-        self._smoothed = smoothed
+        self._layout = Layout(self.classes, smoothed)
         self._record: dict[str, Any] = {
             "kind": _KIND,
             "format": _FORMAT,
-            "columns": list(self.columns),
+            "columns": list(self._layout.columns),
             "settings": dict(settings),
             "finished": False,
         }
-        header = _csv_text([self.columns])
+        header = self._layout.header.encode()
         ends = (0, 0)
         if not resume:
             self._check_empty()
@@ -104,6 +224,8 @@ class Predictions:
             self._check_without_links()
             self._check_same(before)
             ends = self._find_done(header, finished=before.get("finished") is True)
+        if resume:
+            self._tidy()
         # First: without it nothing that is there is known as ours.
         write_json(folder / SETTINGS_NAME, self._record)
         self._rewrite_errors()
@@ -127,6 +249,11 @@ class Predictions:
                     f"{shown(path.name)}, which is a link, a pipe or a device. Remove "
                     "it, or choose another `output`."
                 )
+
+    def _tidy(self) -> None:
+        """Removes what a killed command has left half written."""
+        for folder in (self.folder, *(self.folder / name for name in SAVED_FOLDERS)):
+            remove_half_written(folder, re.compile(r".+\.(csv|json|png|jpg|mp4)"))
 
     def _check_empty(self) -> None:
         """Raises a `RunError` where there is something.
@@ -155,20 +282,6 @@ class Predictions:
         for file in (self._table, self._lines, self._errors):
             file.close()
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns of the table."""
-        smoothed = [_SMOOTHED + name for name in self.classes if self._smoothed]
-        return (
-            *_PLACE_COLUMNS,
-            *_BOX_COLUMNS,
-            "score",
-            "track",
-            *self.classes,
-            *_DECISION_COLUMNS,
-            *smoothed,
-        )
-
     def write(
         self,
         source: str,
@@ -192,28 +305,13 @@ class Predictions:
         Raises:
             OSError: They cannot be written; none of them is then.
         """
-        place = {
-            "source": written(source),
-            "frame": frame,
-            "seconds": None if seconds is None else round(seconds, 4),
-        }
-        rows, entries = [], []
-        for index, face in enumerate(faces):
-            values = {"face": index + 1} | {
-                name: _rounded(name, value) for name, value in face.items()
-            }
-            if smoothed is not None:
-                for name, value in zip(self.classes, smoothed[index], strict=True):
-                    values[_SMOOTHED + name] = round(float(value), 6)
-            rows.append(place | values)
-            entries.append(self._entry(values))
-        table = rows or [place | {"emotion": NO_FACE}]
-        line = json.dumps(place | {"faces": entries}, ensure_ascii=False)
+        table, entry = self._layout.write(
+            source, faces, frame=frame, seconds=seconds, smoothed=smoothed
+        )
+        line = json.dumps(entry, ensure_ascii=False)
         self._lines.append(f"{line}\n".encode())
         try:
-            self._table.append(
-                _csv_text([[row.get(name) for name in self.columns] for row in table])
-            )
+            self._table.append(table.encode())
         except BaseException:
             self._lines.take_back()
             raise
@@ -224,29 +322,13 @@ class Predictions:
         Raises:
             OSError: It cannot be written.
         """
-        self._errors.append(_csv_text([(written(source), reason)]))
+        self._errors.append(_csv_text([(written(source), reason)]).encode())
         self.failed += 1
 
     def finish(self) -> None:
         """Writes down that all sources have had their turn."""
         self._record["finished"] = True
         write_json(self.folder / SETTINGS_NAME, self._record)
-
-    def _entry(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns a face as it is in the lines of JSON."""
-        box = [values[name] for name in _BOX_COLUMNS]
-        entry: dict[str, Any] = {
-            "face": values["face"],
-            "box": None if box[0] is None else box,
-            "score": values["score"],
-            "track": values["track"],
-            "probabilities": {name: values[name] for name in self.classes},
-        }
-        if self._smoothed:
-            entry["smoothed"] = {
-                name: values.get(_SMOOTHED + name) for name in self.classes
-            }
-        return entry | {name: values[name] for name in _DECISION_COLUMNS}
 
     def _read_record(self) -> dict[str, Any] | None:
         """Returns what an earlier command wrote down; None if there was none."""
@@ -274,7 +356,7 @@ class Predictions:
         return record
 
     def _check_same(self, before: Mapping[str, Any]) -> None:
-        """Checks that the answers that are there are as those to come will be.
+        """Checks that predictions that are there are as those to come will be.
 
         Raises:
             RunError: They are not; names the settings.
@@ -306,7 +388,7 @@ class Predictions:
         ):
             table.seek(len(header))
             ends = (len(header), 0)
-            in_table = _groups(_table_rows(table, len(self.columns)), finished)
+            in_table = _groups(_table_rows(table, len(self._layout.columns)), finished)
             in_lines = _groups(_line_rows(lines), finished)
             for one, other in zip(in_table, in_lines, strict=False):
                 if one[0] != other[0]:
@@ -469,9 +551,9 @@ def _rounded(name: str, value: Any) -> Any:
     return value
 
 
-def _csv_text(rows: Sequence[Sequence[Any]]) -> bytes:
+def _csv_text(rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for row in rows:
         writer.writerow([str(v).lower() if isinstance(v, bool) else v for v in row])
-    return text.getvalue().encode()
+    return text.getvalue()

@@ -71,6 +71,8 @@ class Saver:
         if photo is not None or self._sheet:
             maps = self.explained(faces)
         self._save_files(file_name(source), faces, photo, maps)
+        if not faces:
+            self.add_without_face()
         for number, face in enumerate(faces, start=1):
             caption = source if len(faces) == 1 else f"{source}, face {number}"
             self.add_to_sheet(face, caption, None if maps is None else maps[number - 1])
@@ -115,6 +117,11 @@ class Saver:
             if relevance is None and self._explain is not None:
                 relevance = self._explained(face, self._explain)
             self._sheet.add(face, caption, relevance)
+
+    def add_without_face(self) -> None:
+        """Counts a source without a face on the contact sheet, if there is one."""
+        if self._sheet:
+            self._sheet.add_without_face()
 
     def explained(self, faces: Sequence[Face]) -> list[np.ndarray] | None:
         """Returns the explanation of each face, uint8 RGB; None if none is wanted."""

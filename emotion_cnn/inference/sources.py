@@ -1,7 +1,7 @@
 """What a user names to predict: an image, a folder, a glob, a list, a video, a camera.
 
 A name is looked up here and nothing is opened but lists: what a file holds is found out
-when its turn comes, so that a bad one is one error among many answers.
+when its turn comes, so that a bad one is one error among many predictions.
 """
 
 import glob
@@ -38,6 +38,8 @@ _LONGEST_PATH = 2**15  # Of Windows; others allow less.
 _NETWORK = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _SEPARATOR = r"[/\\]" if os.name == "nt" else "/"
 _ANY_FOLDERS = re.compile(rf"(?:^|(?<={_SEPARATOR}))\*\*(?:{_SEPARATOR}+|$)")
+_CAMERA = re.compile("[0-9]{1,9}")
+_A_FOLDER = "a folder: list the files in it, or give it alone as the source"
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 
 
@@ -75,6 +77,13 @@ class Source:
     def path(self) -> Path:
         """The file."""
         return Path(self.name)
+
+    def find_problem(self) -> str | None:
+        """Returns why it cannot be read, if that shows without opening it."""
+        is_file = self.problem is None and self.camera is None
+        if is_file and os.path.isdir(self.name):  # noqa: PTH112 - Odd names.
+            return _A_FOLDER
+        return self.problem
 
 
 @dataclass(frozen=True)
@@ -138,8 +147,8 @@ def find_sources(
         found = _listed(_read_list(standard_input), "standard input")
     elif source.startswith(LIST_SIGN):
         found = _listed(_read_list(Path(source[1:])), source[1:])
-    elif source.isascii() and source.isdigit():
-        found = [Source(f"camera {int(source[:9])}", camera=int(source[:9]))]
+    elif _CAMERA.fullmatch(source):
+        found = [Source(f"camera {int(source)}", camera=int(source))]
     elif _NETWORK.match(source):
         raise SourceError(
             f"Expected files of this machine in `source`, found {shown(source)}: "
@@ -321,6 +330,12 @@ def _problem(path: str) -> str | None:
 
 def _each_once(sources: Iterable[Source]) -> list[Source]:
     first: dict[str, Source] = {}
+    try:
+        here = os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:  # It has been removed: what is relative is not there.
+        here = ""
     for each in sources:
-        first.setdefault(os.path.normpath(each.name), each)
+        # An address is no path; joined, all are alike.
+        whole = os.path.join(here, each.name)  # noqa: PTH118 - A million times.
+        first.setdefault(os.path.normpath(whole), each)
     return list(first.values())

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
+from itertools import chain
 
 import numpy as np
 
 from emotion_cnn.data.images import Box
 from emotion_cnn.errors import DataError, EmotionCnnError
-from emotion_cnn.inference.analysis import Analyzer, Face
+from emotion_cnn.inference.analysis import PHOTOS_AHEAD, Analyzer, Face
+from emotion_cnn.inference.cores import cores
 from emotion_cnn.inference.defaults import SMOOTHING
 from emotion_cnn.inference.tracking import Tracker
 from emotion_cnn.inference.video import VideoFrame
+
+# However many cores there are: 50 frames of 1920x1080.
+_BYTES_AHEAD = 1_000_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +49,7 @@ def analyze_frames(
         frames: The frames, in the order of time.
         smoothing: Time constant of the smoothing of probabilities, in seconds; 0 for
             none.
-        live: Whether an answer must come before the next frame is read. Otherwise
+        live: Whether a prediction must come before the next frame is read. Otherwise
             frames are read ahead, to find and classify the faces of several at once.
 
     Yields:
@@ -91,9 +95,18 @@ def _several(
         except EmotionCnnError as error:
             failure = error
 
+    decoded = readable()
+    first = next(decoded, None)
+    if first is None:
+        threads = 1
+    else:
+        # Frames are in memory before their turn, unlike photos.
+        most = _BYTES_AHEAD // ((PHOTOS_AHEAD + 1) * first.image.nbytes)
+        threads = min(cores(), max(1, most))
+        decoded = chain([first], decoded)
     # The photos are the frames' images; kept, they count for what is in memory.
     for analysis in analyzer.analyze_many(
-        readable(), attrgetter("image"), keep_photos=True
+        decoded, lambda frame, _: frame.image, keep_photos=True, threads=threads
     ):
         if analysis.error is not None:
             raise DataError(

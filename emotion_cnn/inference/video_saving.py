@@ -66,6 +66,7 @@ class VideoSaver:
         self._classes = tuple(classes)
         self._timeline = None
         self._best: dict[int, tuple[float, Face]] = {}
+        self._frames = self._faces = 0
         self._writer: VideoWriter | None = None
         self._saves_video = "video" in names
         if self._saves_video or "timeline" in names:
@@ -99,6 +100,8 @@ class VideoSaver:
         )
         if self._timeline is not None:
             self._timeline.add(frame.seconds, frame.faces)
+        self._frames += 1
+        self._faces += len(frame.faces)
         for face in frame.faces:
             best = self._best.get(face.track or 0)
             if best is None or (face.score or 0) > (best[1].score or 0):
@@ -124,6 +127,8 @@ class VideoSaver:
             OSError: It cannot be written; names the file.
         """
         self._add_to_sheet()
+        if self._frames and not self._faces:
+            self._saver.add_without_face()
         if self._timeline is not None and self._timeline.frames:
             path = self._path.with_name(f"{self._path.stem}-timeline.png")
             name = shown(Path(self._source).name[-_TITLE_LENGTH:])

@@ -1,4 +1,4 @@
-"""What a network answers, checked: networks come from strangers' files too."""
+"""What a network predicts, checked: networks come from strangers' files too."""
 
 from typing import Any
 

@@ -1,0 +1,1 @@
+"""The page on one's own machine, and its server."""

@@ -1,0 +1,65 @@
+"""The server of the page, on this machine's loopback address unless told otherwise."""
+
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from emotion_cnn.errors import ConfigError
+from emotion_cnn.files import first_line
+from emotion_cnn.serving.frames import HEADER
+from emotion_cnn.serving.limits import FRAME_BYTES, MOST_CONNECTIONS
+
+_MOST_REQUESTS_BESIDE = 96
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens; browsers may connect from then on.
+
+    Args:
+        host: An address or a name of this machine.
+        port: 0 for a free one.
+
+    Raises:
+        ConfigError: The address is not this machine's, or the port is in use.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(
+            f"Expected an address of this machine (`host`) and a port that is free "
+            f"(`port`), but {host} and {port} cannot be used: {first_line(error)}. "
+            "Leave them out for any free port."
+        ) from error
+
+
+def make_server(application: ASGIApp) -> uvicorn.Server:
+    """Returns a server that logs nothing; `run(sockets=[...])` serves until Ctrl-C.
+
+    Args:
+        application: What answers.
+    """
+    return uvicorn.Server(
+        uvicorn.Config(
+            application,
+            loop="asyncio",
+            http="h11",
+            ws="websockets-sansio",
+            lifespan="off",
+            # Addresses hold the token, and messages may hold what was sent.
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=MOST_CONNECTIONS + _MOST_REQUESTS_BESIDE,
+            ws_max_size=FRAME_BYTES + HEADER.size,
+            # JPEG does not get smaller.
+            ws_per_message_deflate=False,
+            # Whoever still reads an answer is not waited for.
+            timeout_graceful_shutdown=1,
+        )
+    )
