@@ -159,7 +159,7 @@ def load_classifier(
         # No command needs what is left out so.
         choose_backend(weights, backend, lean=True)
         return load(path, class_order=class_order, input_range=input_range)
-    classifier = Classifier(light, pair=path)
-    if explains and "layercam" in classifier.explanation_methods:
+    classifier = Classifier(light, pair=path if explains else None)
+    if "layercam" in classifier.explanation_methods:
         choose_backend(None, None, lean=True)
     return classifier
