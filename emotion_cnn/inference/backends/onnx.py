@@ -52,6 +52,7 @@ _OPERATIONS = frozenset(
 """Those that networks for images are made of: none opens a file, loops, or calls."""
 
 _MOST_NODES = 20_000
+_MOST_DIMENSIONS = 8
 # Bits of an element, by the number of its type: those of `TensorProto.DataType` that
 # are numbers.
 _BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64}
@@ -185,7 +186,10 @@ def _check_tensor(tensor: memoryview) -> None:
     kind, size = 0, None
     for number, value in fields(tensor):
         if number == 1:
-            shape += varints(value)
+            shape += varints(value, most=_MOST_DIMENSIONS)
+            # Before they are multiplied, which takes the longer the more they are.
+            if len(shape) > _MOST_DIMENSIONS:
+                raise ValueError(f"weights of more than {_MOST_DIMENSIONS} dimensions")
         elif number == 2:
             kind = _integer(value)
         elif number == 9:

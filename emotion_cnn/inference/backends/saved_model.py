@@ -160,17 +160,16 @@ def _check(saved_model: memoryview) -> None:
         raise ValueError("no objects, as those of TensorFlow 1")
     called = set(_check_objects(objects[0]))
     with_files: set[str] = set()
-    calls: dict[str, set[str]] = {}
+    callers: dict[str, set[str]] = {}
     for number, value in parts:
         if number == 2:
-            _check_graph(message(value), with_files, calls)
+            _check_graph(message(value), with_files, callers)
     # What calls a function with such operations has them too.
-    while more := {
-        name
-        for name, others in calls.items()
-        if name not in with_files and others & with_files
-    }:
-        with_files |= more
+    waiting = list(with_files)
+    while waiting:
+        found = callers.pop(waiting.pop(), set())
+        with_files |= found
+        waiting += found
     if called & with_files:
         raise ValueError("operations on files where it predicts")
 
@@ -192,9 +191,9 @@ def _check_objects(graph: memoryview) -> Iterator[str]:
 
 
 def _check_graph(
-    graph: memoryview, with_files: set[str], calls: dict[str, set[str]]
+    graph: memoryview, with_files: set[str], callers: dict[str, set[str]]
 ) -> None:
-    """Checks all operations; notes which functions have some for files, and calls."""
+    """Checks all operations; notes which functions have some for files, and callers."""
     functions = [
         list(fields(message(function)))
         for number, library in fields(graph)
@@ -221,7 +220,8 @@ def _check_graph(
                 with_files.add(name)
             elif operation not in _OPERATIONS:
                 raise ValueError(f"the operation {operation[:50]!a}")
-            calls.setdefault(name, set()).update(called)
+            for each in called:
+                callers.setdefault(each, set()).add(name)
 
 
 def _name_of(function: Sequence[tuple[int, Any]]) -> str:
