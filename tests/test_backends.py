@@ -262,11 +262,42 @@ def test_predict_takes_what_lies_beside_the_pair(folder, image, tmp_path):
 def test_only_what_was_made_of_the_pair_is_taken(folder, shared_networks, tmp_path):
     assert beside_pair.read_beside_pair(folder).weights_sha256
     assert beside_pair.read_beside_pair(shared_networks[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda path: None, "Expected PATH to be made of the weights of SHA-256"),
+        (lambda path: path.write_bytes(b"damaged"), "PATH is no network that can be"),
+    ],
+)
+def test_why_another_is_not_taken_is_said(
+    folder, shared_networks, tmp_path, monkeypatch, caplog, change, words
+):
+    monkeypatch.setattr(trial, "pass_trial", None)  # There is none.
     other = Path(shutil.copytree(shared_networks[0], tmp_path / "other"))
-    shutil.copy(folder / "model.onnx", other)
-    assert beside_pair.read_beside_pair(other) is None
-    (other / "model.onnx").write_bytes(b"damaged")
-    assert beside_pair.read_beside_pair(other) is None
+    change(Path(shutil.copy(folder / "model.onnx", other)))
+    with caplog.at_level("INFO", "emotion_cnn"):
+        assert beside_pair.read_beside_pair(other) is None
+    assert (
+        f"Not used: {words}".replace("PATH", str(other / "model.onnx")) in caplog.text
+    )
+
+
+def test_the_pair_works_where_a_runtime_is_broken(
+    folder, tmp_path, monkeypatch, caplog
+):
+    for name in ("model.json", "model_weights.h5", "model.onnx"):
+        shutil.copy(folder / name, tmp_path)
+    onnx = import_module("emotion_cnn.inference.backends.onnx")
+
+    def broken():
+        raise MissingPackageError("Expected a package, found it broken.")
+
+    monkeypatch.setattr(onnx, "runtime", broken)
+    with caplog.at_level("INFO", "emotion_cnn"):
+        assert beside_pair.read_beside_pair(tmp_path) is None
+    assert "Not used: Expected a package, found it broken." in caplog.text
 
 
 def test_the_light_network_is_explained_by_that_of_keras(folder):

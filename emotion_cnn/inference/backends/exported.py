@@ -138,16 +138,24 @@ class ExportedNetwork:
         return probabilities_of(self.runner, images, self.description)
 
 
-def read(path: Path, module: Format, *, is_trusted: bool = False) -> ExportedNetwork:
+def read(
+    path: Path,
+    module: Format,
+    *,
+    source_sha256: str | None = None,
+    is_trusted: bool = False,
+) -> ExportedNetwork:
     """Reads an exported network.
 
     Args:
         path: Its file or folder.
         module: The module of its format.
+        source_sha256: Of the weights that it has to be made of; None for any.
         is_trusted: Whether the network is one of this tool's own, which needs no trial.
 
     Raises:
-        ModelError: A file is missing or damaged, or the network is not of this kind.
+        ModelError: A file is missing or damaged, or the network is not of this kind, or
+            made of other weights.
         MissingPackageError: The runtime is not installed; says how to install it.
     """
     files = _read_files(path, module)
@@ -166,6 +174,12 @@ def read(path: Path, module: Format, *, is_trusted: bool = False) -> ExportedNet
         raise ModelError(
             f"Expected {place} to say that it is of the format {module.FORMAT}, found "
             f"{exported.format}. Export the network again."
+        )
+    if source_sha256 is not None and source_sha256 != exported.source_sha256:
+        raise ModelError(
+            f"Expected {place} to be made of the weights of SHA-256 "
+            f"{source_sha256[:8]}..., found that it is of others, "
+            f"{exported.source_sha256[:8]}.... Export the network again."
         )
     if not is_trusted:
         trial.pass_trial(place, module, files, exported.network)
