@@ -239,6 +239,7 @@ def test_predict_says_that_layercam_needs_keras(folder, image, tmp_path, fails):
         *("--output", tmp_path / "out"),
     )
     assert "Expected --explain-method to be occlusion" in message
+    assert "Choose occlusion, or" in message
     assert not (tmp_path / "out").exists()
 
 
