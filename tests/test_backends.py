@@ -269,7 +269,10 @@ def test_only_what_was_made_of_the_pair_is_taken(folder, shared_networks, tmp_pa
     ("change", "words"),
     [
         (lambda path: None, "Expected PATH to be made of the weights of SHA-256"),
-        (lambda path: path.write_bytes(b"damaged"), "PATH is no network that can be"),
+        (
+            lambda path: path.write_bytes(b"damaged"),
+            "Expected PATH to be a network of operations",
+        ),
     ],
 )
 def test_why_another_is_not_taken_is_said(

@@ -92,7 +92,8 @@ class Format(Protocol):
         """Returns what a network says of itself; None if it says nothing.
 
         Raises:
-            ModelError: It is damaged, or made of other than is let through.
+            ValueError: It is damaged, or made of other than is let through: says what
+                it has.
         """
 
     def runtime(self) -> Any:
@@ -168,6 +169,11 @@ def read(
                 "`emotion-cnn export` writes them, found none of that."
             )
         exported = parse_exported(text)
+    except ValueError as error:
+        raise ModelError(
+            f"Expected {place} to be a network of operations for images, found one "
+            f"that has {shown(first_line(error))}. Export the network again."
+        ) from error
     except ModelError as error:
         raise ModelError(f"{place} is no network that can be used. {error}") from error
     if exported.format != module.FORMAT:

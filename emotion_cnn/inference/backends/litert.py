@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion_cnn.errors import ModelError
 from emotion_cnn.extras import require
-from emotion_cnn.files import first_line, shown
 from emotion_cnn.inference.backends.exported import Files, Tensor
 from emotion_cnn.inference.backends.flatbuffer import Table, root
 from emotion_cnn.inference.cores import cores
@@ -55,16 +53,10 @@ def described(files: Files) -> str | bytes | None:
     """Checks what the file is made of, and returns what it says of itself.
 
     Raises:
-        ModelError: It is damaged, or has what networks for images do not need.
+        ValueError: Says what it has that networks for images do not need.
     """
     (content,) = files.values()
-    try:
-        return _checked(content)
-    except ValueError as error:
-        raise ModelError(
-            f"Expected a LiteRT file of operations for images, found one that has "
-            f"{shown(first_line(error))}. Export the network again."
-        ) from error
+    return _checked(content)
 
 
 def runtime() -> Any:

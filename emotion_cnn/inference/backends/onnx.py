@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion_cnn.errors import ModelError
 from emotion_cnn.extras import require
-from emotion_cnn.files import first_line, shown
 from emotion_cnn.inference.backends.exported import Files, Tensor
 from emotion_cnn.inference.backends.protobuf import (
     Value,
@@ -69,16 +67,10 @@ def described(files: Files) -> str | bytes | None:
     """Checks what the file is made of, and returns what it says of itself.
 
     Raises:
-        ModelError: It is damaged, or has what networks for images do not need.
+        ValueError: Says what it has that networks for images do not need.
     """
     (content,) = files.values()
-    try:
-        return _checked(memoryview(content))
-    except ValueError as error:
-        raise ModelError(
-            f"Expected an ONNX file of operations for images, found one that has "
-            f"{shown(first_line(error))}. Export the network again."
-        ) from error
+    return _checked(memoryview(content))
 
 
 def runtime() -> Any:
