@@ -155,6 +155,18 @@ def test_other_labels_are_answered_anew(open_page, server):
     playwright.expect(title).to_have_text("1: disgust 90%")
 
 
+@pytest.mark.parametrize("shared_as", [None, "127.0.0.1"])
+def test_the_page_says_where_images_go(open_page, shared_as):
+    with running_server(shared_as=shared_as) as server:
+        page = open_page(server)
+        page.locator("summary").last.click()
+        words = page.locator("[data-shared]:visible").all_text_contents()
+    assert len(words) == 2
+    is_told = ["unencrypted" in words[0], "read along" in words[1]]
+    assert is_told == [shared_as is not None] * 2
+    assert all(("on this computer" in each) == (not shared_as) for each in words)
+
+
 def test_no_face_is_said(open_page, server):
     page = open_page(server)
     choose(page, file("dark.png", encoded(draw_photo(), "PNG")))

@@ -56,7 +56,7 @@ def make_application(
         port: The server's.
         shared_as: Name or address of this machine, where others may connect.
     """
-    parts = _Parts(service, workers)
+    parts = _Parts(service, workers, is_shared=shared_as is not None)
     files = {
         path.name: path.read_bytes()
         for path in resources.files("emotion_cnn.serving").joinpath("page").iterdir()
@@ -87,9 +87,10 @@ def make_application(
 class _Parts:
     """What is asked for by the page."""
 
-    def __init__(self, service: Service, workers: Workers) -> None:
+    def __init__(self, service: Service, workers: Workers, *, is_shared: bool) -> None:
         self._service = service
         self._workers = workers
+        self._is_shared = is_shared
         # A photo may take seconds and a gigabyte: one at a time, so that there are
         # workers left for frames, and memory.
         self._photo_turn = asyncio.Semaphore(1)
@@ -97,7 +98,7 @@ class _Parts:
         self._connections = 0
 
     async def about(self, request: Request) -> Response:
-        return JSONResponse(self._service.about())
+        return JSONResponse({**self._service.about(), "shared": self._is_shared})
 
     async def photo(self, request: Request) -> Response:
         labels, name = _text(request, "labels"), _text(request, "name")
