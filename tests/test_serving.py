@@ -209,6 +209,8 @@ def test_without_the_token_nothing_connects(server):
         ("0.0.0.0", "192.168.0.7:80", True),  # noqa: S104
         ("0.0.0.0", "attacker.example:80", False),  # noqa: S104
         ("desk.lan", "desk.lan:80", True),
+        ("Desk.lan", "desk.lan:80", True),
+        ("desk.lan", "Desk.LAN:80", True),
         ("desk.lan", "attacker.example:80", False),
     ],
 )

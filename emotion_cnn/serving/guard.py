@@ -57,7 +57,8 @@ class Guard:
         self._app = app
         self._token = token
         self._port = port
-        self._names = {*LOOPBACK_NAMES, *([shared_as] if shared_as else [])}
+        # Names in `Host` are compared in lower case.
+        self._names = {*LOOPBACK_NAMES, *([shared_as.lower()] if shared_as else [])}
         self._is_shared = shared_as is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
