@@ -35,6 +35,7 @@ from emotion_cnn.inference.analysis import Analyzer
 from emotion_cnn.inference.annotation import annotate
 from emotion_cnn.inference.predictions import Predictions
 from emotion_cnn.serving import application, frames, limits
+from emotion_cnn.serving import server as serving_server
 from emotion_cnn.serving.guard import HEADERS, Guard
 from emotion_cnn.serving.server import listen
 from emotion_cnn.serving.workers import Workers
@@ -235,6 +236,29 @@ def test_a_shared_page_has_its_own_name_and_addresses_alone(shared_as, host, is_
         return sent[0]["status"]
 
     assert asyncio.run(status()) == (204 if is_let_in else 421)
+
+
+REFUSED = b"GET /other/ HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP", REFUSED], ids=str)
+def test_idle_connections_do_not_shut_the_page_out(monkeypatch, sent):
+    monkeypatch.setattr(serving_server, "SECONDS_TO_ASK", 1.5)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(running_server())
+        idle = []
+        with connected(server) as connection:
+            for _ in range(150):
+                client = socket.create_connection(("127.0.0.1", server.port), 20)
+                client.sendall(sent % server.port if sent == REFUSED else sent)
+                idle.append(stack.enter_context(client))
+            assert ask(server, "about")[0] == 200
+            assert post(server, "photo", PHOTO_QUERY, PHOTO)[0] == 200
+            # They are closed; what is in use is not.
+            for client in idle:
+                while client.recv(1000):
+                    pass
+            assert answered(connection, 1)["line"]["faces"]
 
 
 def test_nothing_of_the_page_is_from_elsewhere(server):

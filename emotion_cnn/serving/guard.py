@@ -78,7 +78,9 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
         else:
             status, text = refusal or (404, "Not found")
-            response = PlainTextResponse(f"{text}\n", status)
+            # Whoever may not ask is not kept waiting for more, either.
+            headers = {"Connection": "close"}
+            response = PlainTextResponse(f"{text}\n", status, headers)
             await response(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope, token: str) -> tuple[int, str] | None:
