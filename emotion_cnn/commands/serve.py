@@ -169,7 +169,8 @@ def _make_service(settings: ServeSettings) -> "Service":
         backend=settings.backend,
         class_order=settings.class_order,
         input_range=settings.input_range,
-        # Where Keras need not be loaded for the answers, heat maps do without it too.
+        # Where Keras need not be loaded to predict, heat maps do without it too: it
+        # would be, for seconds, while pages wait.
         explains=False,
     )
     return Service(classifier, detector, unsure_below=settings.unsure_below)

@@ -141,7 +141,7 @@ def load_classifier(
         class_order: The classes of another tool's network.
         input_range: What such a network expects.
         explains: Whether LayerCAM is needed, for which an exported network needs the
-            pair beside it, and Keras.
+            pair beside it, and Keras. Else it explains by occlusion alone.
 
     Raises:
         EmotionCnnError: The network cannot be used.
@@ -159,7 +159,7 @@ def load_classifier(
         # No command needs what is left out so.
         choose_backend(weights, backend, lean=True)
         return load(path, class_order=class_order, input_range=input_range)
-    classifier = Classifier(light, pair=path)
-    if explains and "layercam" in classifier.explanation_methods:
+    classifier = Classifier(light, pair=path if explains else None)
+    if "layercam" in classifier.explanation_methods:
         choose_backend(None, None, lean=True)
     return classifier
