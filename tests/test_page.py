@@ -19,6 +19,8 @@ from pages import TOKEN, ByGrayLevel, draw_photo, encoded, free_port, running_se
 from PIL import Image
 
 from emotion_cnn.inference.video_writing import write_video
+from emotion_cnn.serving import server as serving_server
+from emotion_cnn.serving import service as serving_service
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -300,6 +302,19 @@ def test_the_camera_is_followed_over_time(open_page, server):
     )
 
 
+def test_large_frames_are_sent_in_less_detail(open_page, monkeypatch):
+    # Enough of detail for twice as much.
+    most = len(encoded(scene(0))) // 2
+    for module in (serving_service, serving_server):
+        monkeypatch.setattr(module, "FRAME_BYTES", most)
+    with running_server() as server:
+        page = open_page(server)
+        page.get_by_role("button", name="Use the camera").click()
+        page.locator("#live .card").first.wait_for()
+        page.wait_for_timeout(500)
+        playwright.expect(page.locator("#connection")).to_have_text("Ready")
+
+
 def test_a_refused_camera_is_said(open_page, server):
     page = open_page(server, permissions=())
     page.get_by_role("button", name="Use the camera").click()
@@ -367,10 +382,20 @@ def test_a_video_of_no_known_codec_is_said(open_page, server):
     playwright.expect(page.locator("#live")).to_be_hidden()
 
 
+SLOW_TO_READ = """
+const read = Blob.prototype.arrayBuffer;
+Blob.prototype.arrayBuffer = async function () {
+  await new Promise((done) => setTimeout(done, 300));
+  return read.call(this);
+};
+"""
+
+
 def test_a_server_that_goes_is_noticed_and_found_again(open_page):
     port = free_port()
     with running_server(port=port) as server:
-        page = open_page(server)
+        # It goes while a frame is on its way.
+        page = open_page(server, script=SLOW_TO_READ)
         page.get_by_role("button", name="Use the camera").click()
         page.locator("#live .card").first.wait_for()
     connection = page.locator("#connection")
