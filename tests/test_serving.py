@@ -386,14 +386,20 @@ def test_a_file_too_large_is_refused_before_it_is_sent(server, length):
         assert client.recv(100).split()[1] in (b"413", b"400")
 
 
-def test_a_photo_that_never_comes_is_not_waited_for(server, monkeypatch):
-    monkeypatch.setattr(application, "SECONDS_TO_READ", 0.2)
+@pytest.mark.parametrize("trickles", [False, True])
+def test_a_photo_that_never_comes_is_not_waited_for(server, monkeypatch, trickles):
+    monkeypatch.setattr(application, "SECONDS_TO_SEND", 0.3)
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
         client.sendall(
             f"POST /{TOKEN}/photo?{urlencode(PHOTO_QUERY)} HTTP/1.1\r\n"
             f"Host: 127.0.0.1:{server.port}\r\nOrigin: {server.origin}\r\n"
             f"Content-Length: 1000\r\n\r\nabc".encode()
         )
+        if trickles:
+            # Each part is in time.
+            for _ in range(10):
+                time.sleep(0.1)
+                client.sendall(b"x")
         assert client.recv(100).split()[1] == b"408"
     assert post(server, "photo", PHOTO_QUERY, PHOTO)[0] == 200
 
