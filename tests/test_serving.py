@@ -33,6 +33,7 @@ from emotion_cnn import serving
 from emotion_cnn.errors import ConfigError
 from emotion_cnn.inference.analysis import Analyzer
 from emotion_cnn.inference.annotation import annotate
+from emotion_cnn.inference.explanation import heat_map
 from emotion_cnn.inference.predictions import Predictions
 from emotion_cnn.serving import application, frames, limits
 from emotion_cnn.serving import server as serving_server
@@ -317,8 +318,6 @@ def test_an_annotated_photo_is_that_of_predict(server, explain):
     assert status == 200
     pixels = np.asarray(Image.open(io.BytesIO(PHOTO)))
     faces = Analyzer(ByGrayLevel(), BrightRegions()).analyze(pixels)
-    from emotion_cnn.inference.explanation import heat_map
-
     maps = [heat_map(face.image, face.explain()) for face in faces]
     wanted = annotate(pixels, faces, maps=maps if explain else None)
     found = Image.open(io.BytesIO(content))
@@ -327,8 +326,6 @@ def test_an_annotated_photo_is_that_of_predict(server, explain):
 
 
 def test_a_heat_map_is_that_of_predict(server):
-    from emotion_cnn.inference.explanation import heat_map
-
     face = np.arange(48 * 48).reshape(48, 48).astype(np.uint8)
     query = {"emotion": "happy", "labels": "original"}
     status, content = post(server, "explanation", query, face.tobytes())
@@ -654,6 +651,8 @@ def test_nothing_connects_elsewhere_and_nothing_is_written(monkeypatch, tmp_path
 def test_nothing_is_logged_but_counts(caplog, capfd):
     with caplog.at_level("DEBUG"), running_server() as server:
         post(server, "photo", PHOTO_QUERY | {"name": "secret.jpg"}, PHOTO)
+        # The same photo is not counted again.
+        post(server, "annotated", PHOTO_QUERY, PHOTO)
         post(server, "photo", PHOTO_QUERY | {"name": "secret.txt"}, b"secret")
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(b"secret garbage\r\n\r\n")
