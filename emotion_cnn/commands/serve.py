@@ -27,12 +27,12 @@ from emotion_cnn.commands.predict_settings import FACES
 from emotion_cnn.data.classes import parse_classes
 from emotion_cnn.errors import ConfigError
 from emotion_cnn.inference.defaults import UNSURE_BELOW
+from emotion_cnn.serving import LOOPBACK
 from emotion_cnn.settings import check_settings, from_keywords, setting
 
 if TYPE_CHECKING:
     from emotion_cnn.serving.service import Service
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - Only with `share`.
 SWITCHES = ("browser",)
 _STOPPED = 130

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
+from emotion_cnn.serving import LOOPBACK
 
 _HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
@@ -58,7 +58,7 @@ class Guard:
         self._token = token
         self._port = port
         # Names in `Host` are compared in lower case.
-        self._names = {*LOOPBACK_NAMES, *([shared_as.lower()] if shared_as else [])}
+        self._names = {*LOOPBACK, *([shared_as.lower()] if shared_as else [])}
         self._is_shared = shared_as is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
