@@ -30,7 +30,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from emotion_cnn import serving
-from emotion_cnn.errors import ConfigError
+from emotion_cnn.errors import ConfigError, ModelError
 from emotion_cnn.inference.analysis import Analyzer
 from emotion_cnn.inference.annotation import annotate
 from emotion_cnn.inference.explanation import heat_map
@@ -53,9 +53,11 @@ def server():
         yield running
 
 
-def ask(server, path, *, method="GET", body=None, headers=None, token=TOKEN):
+def ask(
+    server, path, *, method="GET", body=None, headers=None, token=TOKEN, timeout=20
+):
     """Returns the status, the headers and the content of an answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=timeout)
     given = {"Host": f"127.0.0.1:{server.port}"} | (headers or {})
     connection.putrequest(method, f"/{token}/{path}", skip_host=True)
     for name, value in given.items():
@@ -70,11 +72,15 @@ def ask(server, path, *, method="GET", body=None, headers=None, token=TOKEN):
     return answer.status, answer.headers, content
 
 
-def post(server, path, query, body, **headers):
+def post(server, path, query, body, *, timeout=20):
     """Sends something as the page does; returns the status and the content."""
-    headers = {"Origin": server.origin} | headers
     status, _, content = ask(
-        server, f"{path}?{urlencode(query)}", method="POST", body=body, headers=headers
+        server,
+        f"{path}?{urlencode(query)}",
+        method="POST",
+        body=body,
+        headers={"Origin": server.origin},
+        timeout=timeout,
     )
     return status, content
 
@@ -371,6 +377,24 @@ def test_what_cannot_be_answered_is_said(server, path, query, body, status, text
     assert text in json.loads(content)["error"]
 
 
+@pytest.mark.slow
+def test_a_photo_of_200_megapixels_is_answered():
+    height, width = 10_000, 20_000
+    photo = Image.new("L", (width, height), "black")
+    photo.paste(200, (4000, 3000, 8000, 7000))
+    content = encoded(photo)
+    with running_server() as server, connected(server) as connection:
+        status, answer = post(server, "photo", PHOTO_QUERY, content, timeout=120)
+        assert answered(connection, 1)["line"]["faces"]
+    assert status == 200
+    found = json.loads(answer)
+    assert (found["width"], found["height"]) == (width, height)
+    (face,) = found["line"]["faces"]
+    assert face["box"] == pytest.approx([4000, 3000, 8000, 7000], abs=20)
+    preview = Image.open(io.BytesIO(base64.b64decode(found["preview"])))
+    assert preview.size == (1600, 800)
+
+
 @pytest.mark.parametrize("length", [str(limits.PHOTO_BYTES + 1), "9" * 400])
 def test_a_file_too_large_is_refused_before_it_is_sent(server, length):
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
@@ -607,21 +631,30 @@ def test_too_many_connections_are_told(monkeypatch):
         answered(first, 2)
 
 
-def test_a_network_that_fails_ends_the_connection_and_is_said():
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (RuntimeError("secret: what was seen"), 500, "It cannot be analysed."),
+        (ModelError("Expected finite values."), 422, "Expected finite values."),
+    ],
+)
+def test_a_network_that_fails_ends_the_connection_and_is_said(error, status, text):
     class Failing(ByGrayLevel):
         def predict(self, faces, *, labels=None, tta="none"):
             if np.any(faces):
-                raise RuntimeError("secret: what was looked at")
+                raise error
             return super().predict(faces, labels=labels, tta=tta)
 
     with running_server(classifier=Failing()) as server:
-        status, content = post(server, "photo", PHOTO_QUERY, PHOTO)
-        assert (status, json.loads(content)) == (
-            500,
-            {"error": "It cannot be analysed."},
-        )
-        with connected(server) as connection, pytest.raises(ConnectionClosed):
+        found, content = post(server, "photo", PHOTO_QUERY, PHOTO)
+        assert (found, json.loads(content)) == (status, {"error": text})
+        with (
+            connected(server) as connection,
+            pytest.raises(ConnectionClosed) as caught,
+        ):
             answered(connection, 1)
+        assert caught.value.rcvd.code == 1011
+        assert "fails" in caught.value.rcvd.reason
 
 
 def test_nothing_connects_elsewhere_and_nothing_is_written(monkeypatch, tmp_path):
