@@ -267,7 +267,7 @@ def test_the_camera_is_followed_over_time(open_page, server):
     )
     timeline = page.locator("#timeline-text")
     playwright.expect(timeline).to_contain_text("Mean of all faces: sad")
-    playwright.expect(page.locator("#rate")).to_contain_text("answers a second")
+    playwright.expect(page.locator("#rate")).to_contain_text("predictions a second")
     card.get_by_role("button", name="Heat map").click()
     box.locator("canvas").wait_for()
     rows = list(

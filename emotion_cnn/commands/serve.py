@@ -81,7 +81,7 @@ class ServeSettings:
     )
     unsure_below: float = setting(
         UNSURE_BELOW,
-        "where no emotion is this probable, the answer is unsure; the default is right "
+        "where no emotion is this probable, the face is unsure; the default is right "
         "for the shipped network, by original labels",
         minimum=0,
         maximum=1,

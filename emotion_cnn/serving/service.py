@@ -98,7 +98,7 @@ class Service:
         Args:
             content: The file.
             name: What it is called, for the tables.
-            labels: The label set to answer by.
+            labels: The label set to predict by.
 
         Returns:
             The answer as the page takes it, with a smaller copy to show.
@@ -128,7 +128,7 @@ class Service:
 
         Args:
             content: The photo's file.
-            labels: The label set to answer by.
+            labels: The label set to predict by.
             explain: Whether to add a heat map to each face.
 
         Raises:
@@ -149,7 +149,7 @@ class Service:
         Args:
             pixels: What the network saw of a face: a byte for each pixel, row by row.
             emotion: One of the classes.
-            labels: The label set to answer by.
+            labels: The label set to predict by.
 
         Raises:
             DataError: They are not as many.
@@ -171,7 +171,7 @@ class Service:
 
         Args:
             source: What it is called, for the tables.
-            labels: The label set to answer by.
+            labels: The label set to predict by.
 
         Raises:
             DataError: There is no such label set.

@@ -1,4 +1,4 @@
-// The camera, or a video that this browser plays: frames out, answers in.
+// The camera, or a video that this browser plays: frames out, predictions in.
 
 import { save, saveJson, saveTable, stamped } from "./downloads.js";
 import { Faces, summary } from "./faces.js";
@@ -54,7 +54,7 @@ export class Live {
   /**
    * @param about What the program says of the network.
    * @param frames The connection for frames.
-   * @param labels Returns the label set to answer by.
+   * @param labels Returns the label set to predict by.
    * @param tell `{ error, announce }`, which take a text.
    */
   constructor(about, frames, labels, tell) {
@@ -173,7 +173,7 @@ export class Live {
     this.#startedAt = performance.now();
     this.#isRunning = true;
     this.#section.hidden = false;
-    this.#verdict.textContent = "Waiting for the first answer…";
+    this.#verdict.textContent = "Waiting for the first prediction…";
     this.#rate.textContent = "";
     document.getElementById("live-heading").textContent = title;
     document.getElementById("live-stop").disabled = false;
@@ -291,7 +291,7 @@ export class Live {
     if (span > 1) {
       const rate = Math.round((this.#times.length - 1) / span);
       const full = this.#answers.length >= MOST_ANSWERS ? "; no more are noted" : "";
-      this.#rate.textContent = `${rate} answers a second${full}`;
+      this.#rate.textContent = `${rate} predictions a second${full}`;
     }
   }
 
