@@ -82,14 +82,23 @@ class RunningServer:
 
 @contextmanager
 def running_server(
-    *, port: int = 0, detector=None, classifier=None, workers: int = 2
+    *,
+    port: int = 0,
+    detector=None,
+    classifier=None,
+    workers: int = 2,
+    shared_as: str | None = None,
 ) -> Iterator[RunningServer]:
     """Serves the page with stand-ins."""
     with listen("127.0.0.1", port) as listener:
         port = listener.getsockname()[1]
         service = Service(classifier or ByGrayLevel(), detector or BrightRegions())
         threads = Workers(workers)
-        server = make_server(make_application(service, threads, token=TOKEN, port=port))
+        server = make_server(
+            make_application(
+                service, threads, token=TOKEN, port=port, shared_as=shared_as
+            )
+        )
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:

@@ -19,6 +19,8 @@ from pages import TOKEN, ByGrayLevel, draw_photo, encoded, free_port, running_se
 from PIL import Image
 
 from emotion_cnn.inference.video_writing import write_video
+from emotion_cnn.serving import server as serving_server
+from emotion_cnn.serving import service as serving_service
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -155,6 +157,18 @@ def test_other_labels_are_answered_anew(open_page, server):
     playwright.expect(title).to_have_text("1: disgust 90%")
 
 
+@pytest.mark.parametrize("shared_as", [None, "127.0.0.1"])
+def test_the_page_says_where_images_go(open_page, shared_as):
+    with running_server(shared_as=shared_as) as server:
+        page = open_page(server)
+        page.locator("summary").last.click()
+        words = page.locator("[data-shared]:visible").all_text_contents()
+    assert len(words) == 2
+    is_told = ["unencrypted" in words[0], "read along" in words[1]]
+    assert is_told == [shared_as is not None] * 2
+    assert all(("on this computer" in each) == (not shared_as) for each in words)
+
+
 def test_no_face_is_said(open_page, server):
     page = open_page(server)
     choose(page, file("dark.png", encoded(draw_photo(), "PNG")))
@@ -253,7 +267,7 @@ def test_the_camera_is_followed_over_time(open_page, server):
     )
     timeline = page.locator("#timeline-text")
     playwright.expect(timeline).to_contain_text("Mean of all faces: sad")
-    playwright.expect(page.locator("#rate")).to_contain_text("answers a second")
+    playwright.expect(page.locator("#rate")).to_contain_text("predictions a second")
     card.get_by_role("button", name="Heat map").click()
     box.locator("canvas").wait_for()
     rows = list(
@@ -286,6 +300,31 @@ def test_the_camera_is_followed_over_time(open_page, server):
         )
         == "ended"
     )
+
+
+# Dark noise below the face, of which a JPEG of high quality keeps all.
+NOISE = """
+const draw = CanvasRenderingContext2D.prototype.drawImage;
+CanvasRenderingContext2D.prototype.drawImage = function (...given) {
+  draw.apply(this, given);
+  const noise = this.getImageData(0, 380, 640, 100);
+  for (let place = 0; place < noise.data.length; place += 1) {
+    noise.data[place] = place % 4 === 3 ? 255 : ((place * place) % 9973) % 20;
+  }
+  this.putImageData(noise, 0, 380);
+};
+"""
+
+
+def test_large_frames_are_sent_in_less_detail(open_page, monkeypatch):
+    for module in (serving_service, serving_server):
+        monkeypatch.setattr(module, "FRAME_BYTES", 20_000)
+    with running_server() as server:
+        page = open_page(server, script=NOISE)
+        page.get_by_role("button", name="Use the camera").click()
+        page.locator("#live .card").first.wait_for()
+        page.wait_for_timeout(500)
+        playwright.expect(page.locator("#connection")).to_have_text("Ready")
 
 
 def test_a_refused_camera_is_said(open_page, server):
@@ -355,10 +394,20 @@ def test_a_video_of_no_known_codec_is_said(open_page, server):
     playwright.expect(page.locator("#live")).to_be_hidden()
 
 
+SLOW_TO_READ = """
+const read = Blob.prototype.arrayBuffer;
+Blob.prototype.arrayBuffer = async function () {
+  await new Promise((done) => setTimeout(done, 300));
+  return read.call(this);
+};
+"""
+
+
 def test_a_server_that_goes_is_noticed_and_found_again(open_page):
     port = free_port()
     with running_server(port=port) as server:
-        page = open_page(server)
+        # It goes while a frame is on its way.
+        page = open_page(server, script=SLOW_TO_READ)
         page.get_by_role("button", name="Use the camera").click()
         page.locator("#live .card").first.wait_for()
     connection = page.locator("#connection")

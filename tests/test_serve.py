@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 import webbrowser
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -31,12 +32,31 @@ def guard(event, arguments):
     if event == "socket.connect" and arguments[1][0] not in ("127.0.0.1", "::1"):
         print("connected to", arguments[1], file=sys.stderr)
         os._exit(99)
+    if event == "import" and arguments[0] in os.environ["UNNEEDED"].split():
+        print("imported", arguments[0], file=sys.stderr)
+        os._exit(98)
 
 sys.addaudithook(guard)
 from emotion_cnn.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-"""The tool, which ends with 99 where it connects to another machine."""
+"""The tool, which ends with 99 where it connects to another machine, with 98 where it
+imports what it need not."""
+
+
+def write_exported(folder: Path) -> None:
+    """Writes the exported network of a pair beside it."""
+    from emotion_cnn.exporting import onnx
+    from emotion_cnn.exporting.network import exportable
+    from emotion_cnn.models.exported import ExportedDescription
+    from emotion_cnn.models.pair import read_pair
+
+    pair = read_pair(folder)
+    text = ExportedDescription(
+        pair.description, "onnx", "none", pair.weights_sha256, "0.1", "MIT"
+    ).to_json()
+    path = folder / onnx.NAME
+    onnx.write(exportable(pair), path, quantize="none", text=text, images=None)
 
 
 @pytest.mark.parametrize(
@@ -119,16 +139,25 @@ def test_a_browser_is_opened_where_there_is_one(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there, a process has no Ctrl-C")
-def test_it_serves_until_ctrl_c_and_connects_nowhere(network, tmp_path):
+@pytest.mark.parametrize("is_exported", [False, True])
+def test_it_serves_until_ctrl_c_and_connects_nowhere(network, tmp_path, is_exported):
     """The real thing, on a small network: a photo, a heat map, a camera."""
-    work = tmp_path / "work"
-    work.mkdir()
     command = [sys.executable, "-u", "-c", GUARDED, "serve", "--no-browser"]
-    command += ["--faces", "cropped", "--weights", str(network)]
+    command += ["--faces", "cropped"]
+    if is_exported:
+        # The default, where one lies beside the pair.
+        work, unneeded = network, "keras tensorflow jax torch"
+        write_exported(network)
+    else:
+        work, unneeded = tmp_path / "work", ""
+        work.mkdir()
+        command += ["--weights", str(network)]
+    before = sorted(work.iterdir())
     process = subprocess.Popen(
         command,
         cwd=work,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(work)},
+        env=os.environ
+        | {"PYTHONPATH": str(ROOT), "TMPDIR": str(work), "UNNEEDED": unneeded},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -167,7 +196,7 @@ def test_it_serves_until_ctrl_c_and_connects_nowhere(network, tmp_path):
         assert "Stopped." in errors
         assert "secret" not in rest + errors
         assert "Traceback" not in errors
-        assert list(work.iterdir()) == []
+        assert sorted(work.iterdir()) == before
     finally:
         process.kill()
         process.communicate()

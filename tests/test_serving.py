@@ -30,11 +30,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from emotion_cnn import serving
-from emotion_cnn.errors import ConfigError
+from emotion_cnn.errors import ConfigError, ModelError
 from emotion_cnn.inference.analysis import Analyzer
 from emotion_cnn.inference.annotation import annotate
+from emotion_cnn.inference.explanation import heat_map
 from emotion_cnn.inference.predictions import Predictions
 from emotion_cnn.serving import application, frames, limits
+from emotion_cnn.serving import server as serving_server
 from emotion_cnn.serving.guard import HEADERS, Guard
 from emotion_cnn.serving.server import listen
 from emotion_cnn.serving.workers import Workers
@@ -51,9 +53,11 @@ def server():
         yield running
 
 
-def ask(server, path, *, method="GET", body=None, headers=None, token=TOKEN):
+def ask(
+    server, path, *, method="GET", body=None, headers=None, token=TOKEN, timeout=20
+):
     """Returns the status, the headers and the content of an answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=timeout)
     given = {"Host": f"127.0.0.1:{server.port}"} | (headers or {})
     connection.putrequest(method, f"/{token}/{path}", skip_host=True)
     for name, value in given.items():
@@ -68,11 +72,15 @@ def ask(server, path, *, method="GET", body=None, headers=None, token=TOKEN):
     return answer.status, answer.headers, content
 
 
-def post(server, path, query, body, **headers):
+def post(server, path, query, body, *, timeout=20):
     """Sends something as the page does; returns the status and the content."""
-    headers = {"Origin": server.origin} | headers
     status, _, content = ask(
-        server, f"{path}?{urlencode(query)}", method="POST", body=body, headers=headers
+        server,
+        f"{path}?{urlencode(query)}",
+        method="POST",
+        body=body,
+        headers={"Origin": server.origin},
+        timeout=timeout,
     )
     return status, content
 
@@ -209,6 +217,8 @@ def test_without_the_token_nothing_connects(server):
         ("0.0.0.0", "192.168.0.7:80", True),  # noqa: S104
         ("0.0.0.0", "attacker.example:80", False),  # noqa: S104
         ("desk.lan", "desk.lan:80", True),
+        ("Desk.lan", "desk.lan:80", True),
+        ("desk.lan", "Desk.LAN:80", True),
         ("desk.lan", "attacker.example:80", False),
     ],
 )
@@ -233,6 +243,29 @@ def test_a_shared_page_has_its_own_name_and_addresses_alone(shared_as, host, is_
         return sent[0]["status"]
 
     assert asyncio.run(status()) == (204 if is_let_in else 421)
+
+
+REFUSED = b"GET /other/ HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP", REFUSED], ids=str)
+def test_idle_connections_do_not_shut_the_page_out(monkeypatch, sent):
+    monkeypatch.setattr(serving_server, "SECONDS_TO_ASK", 1.5)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(running_server())
+        idle = []
+        with connected(server) as connection:
+            for _ in range(150):
+                client = socket.create_connection(("127.0.0.1", server.port), 20)
+                client.sendall(sent % server.port if sent == REFUSED else sent)
+                idle.append(stack.enter_context(client))
+            assert ask(server, "about")[0] == 200
+            assert post(server, "photo", PHOTO_QUERY, PHOTO)[0] == 200
+            # They are closed; what is in use is not.
+            for client in idle:
+                while client.recv(1000):
+                    pass
+            assert answered(connection, 1)["line"]["faces"]
 
 
 def test_nothing_of_the_page_is_from_elsewhere(server):
@@ -291,8 +324,6 @@ def test_an_annotated_photo_is_that_of_predict(server, explain):
     assert status == 200
     pixels = np.asarray(Image.open(io.BytesIO(PHOTO)))
     faces = Analyzer(ByGrayLevel(), BrightRegions()).analyze(pixels)
-    from emotion_cnn.inference.explanation import heat_map
-
     maps = [heat_map(face.image, face.explain()) for face in faces]
     wanted = annotate(pixels, faces, maps=maps if explain else None)
     found = Image.open(io.BytesIO(content))
@@ -301,8 +332,6 @@ def test_an_annotated_photo_is_that_of_predict(server, explain):
 
 
 def test_a_heat_map_is_that_of_predict(server):
-    from emotion_cnn.inference.explanation import heat_map
-
     face = np.arange(48 * 48).reshape(48, 48).astype(np.uint8)
     query = {"emotion": "happy", "labels": "original"}
     status, content = post(server, "explanation", query, face.tobytes())
@@ -348,6 +377,24 @@ def test_what_cannot_be_answered_is_said(server, path, query, body, status, text
     assert text in json.loads(content)["error"]
 
 
+@pytest.mark.slow
+def test_a_photo_of_200_megapixels_is_answered():
+    height, width = 10_000, 20_000
+    photo = Image.new("L", (width, height), "black")
+    photo.paste(200, (4000, 3000, 8000, 7000))
+    content = encoded(photo)
+    with running_server() as server, connected(server) as connection:
+        status, answer = post(server, "photo", PHOTO_QUERY, content, timeout=120)
+        assert answered(connection, 1)["line"]["faces"]
+    assert status == 200
+    found = json.loads(answer)
+    assert (found["width"], found["height"]) == (width, height)
+    (face,) = found["line"]["faces"]
+    assert face["box"] == pytest.approx([4000, 3000, 8000, 7000], abs=20)
+    preview = Image.open(io.BytesIO(base64.b64decode(found["preview"])))
+    assert preview.size == (1600, 800)
+
+
 @pytest.mark.parametrize("length", [str(limits.PHOTO_BYTES + 1), "9" * 400])
 def test_a_file_too_large_is_refused_before_it_is_sent(server, length):
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
@@ -360,14 +407,20 @@ def test_a_file_too_large_is_refused_before_it_is_sent(server, length):
         assert client.recv(100).split()[1] in (b"413", b"400")
 
 
-def test_a_photo_that_never_comes_is_not_waited_for(server, monkeypatch):
-    monkeypatch.setattr(application, "SECONDS_TO_READ", 0.2)
+@pytest.mark.parametrize("trickles", [False, True])
+def test_a_photo_that_never_comes_is_not_waited_for(server, monkeypatch, trickles):
+    monkeypatch.setattr(application, "SECONDS_TO_SEND", 0.3)
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
         client.sendall(
             f"POST /{TOKEN}/photo?{urlencode(PHOTO_QUERY)} HTTP/1.1\r\n"
             f"Host: 127.0.0.1:{server.port}\r\nOrigin: {server.origin}\r\n"
             f"Content-Length: 1000\r\n\r\nabc".encode()
         )
+        if trickles:
+            # Each part is in time.
+            for _ in range(10):
+                time.sleep(0.1)
+                client.sendall(b"x")
         assert client.recv(100).split()[1] == b"408"
     assert post(server, "photo", PHOTO_QUERY, PHOTO)[0] == 200
 
@@ -578,21 +631,30 @@ def test_too_many_connections_are_told(monkeypatch):
         answered(first, 2)
 
 
-def test_a_network_that_fails_ends_the_connection_and_is_said():
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (RuntimeError("secret: what was seen"), 500, "It cannot be analysed."),
+        (ModelError("Expected finite values."), 422, "Expected finite values."),
+    ],
+)
+def test_a_network_that_fails_ends_the_connection_and_is_said(error, status, text):
     class Failing(ByGrayLevel):
         def predict(self, faces, *, labels=None, tta="none"):
             if np.any(faces):
-                raise RuntimeError("secret: what was looked at")
+                raise error
             return super().predict(faces, labels=labels, tta=tta)
 
     with running_server(classifier=Failing()) as server:
-        status, content = post(server, "photo", PHOTO_QUERY, PHOTO)
-        assert (status, json.loads(content)) == (
-            500,
-            {"error": "It cannot be analysed."},
-        )
-        with connected(server) as connection, pytest.raises(ConnectionClosed):
+        found, content = post(server, "photo", PHOTO_QUERY, PHOTO)
+        assert (found, json.loads(content)) == (status, {"error": text})
+        with (
+            connected(server) as connection,
+            pytest.raises(ConnectionClosed) as caught,
+        ):
             answered(connection, 1)
+        assert caught.value.rcvd.code == 1011
+        assert "fails" in caught.value.rcvd.reason
 
 
 def test_nothing_connects_elsewhere_and_nothing_is_written(monkeypatch, tmp_path):
@@ -622,6 +684,8 @@ def test_nothing_connects_elsewhere_and_nothing_is_written(monkeypatch, tmp_path
 def test_nothing_is_logged_but_counts(caplog, capfd):
     with caplog.at_level("DEBUG"), running_server() as server:
         post(server, "photo", PHOTO_QUERY | {"name": "secret.jpg"}, PHOTO)
+        # The same photo is not counted again.
+        post(server, "annotated", PHOTO_QUERY, PHOTO)
         post(server, "photo", PHOTO_QUERY | {"name": "secret.txt"}, b"secret")
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(b"secret garbage\r\n\r\n")

@@ -25,12 +25,12 @@ from emotion_cnn.commands import shared
 from emotion_cnn.commands.predict_job import counted
 from emotion_cnn.data.classes import parse_classes
 from emotion_cnn.errors import ConfigError
+from emotion_cnn.serving import LOOPBACK
 from emotion_cnn.settings import check_settings, from_keywords, setting
 
 if TYPE_CHECKING:
     from emotion_cnn.serving.service import Service
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - Only with `share`.
 SWITCHES = ("browser",)
 _STOPPED = 130
@@ -149,7 +149,8 @@ def _make_service(settings: ServeSettings) -> "Service":
         backend=settings.backend,
         class_order=settings.class_order,
         input_range=settings.input_range,
-        # Where Keras need not be loaded for the answers, heat maps do without it too.
+        # Where Keras need not be loaded to predict, heat maps do without it too: it
+        # would be, for seconds, while pages wait.
         explains=False,
     )
     return Service(classifier, detector, unsure_below=settings.unsure_below)

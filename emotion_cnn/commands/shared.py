@@ -179,7 +179,7 @@ def load_classifier(
         class_order: The classes of another tool's network.
         input_range: What such a network expects.
         explains: Whether LayerCAM is needed, for which an exported network needs the
-            pair beside it, and Keras.
+            pair beside it, and Keras. Else it explains by occlusion alone.
 
     Raises:
         EmotionCnnError: The network cannot be used.

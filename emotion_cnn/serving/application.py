@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib import resources
 
 from starlette.applications import Starlette
@@ -22,7 +22,7 @@ from emotion_cnn.serving.limits import (
     MOST_CONNECTIONS,
     MOST_WAITING,
     PHOTO_BYTES,
-    SECONDS_TO_READ,
+    SECONDS_TO_SEND,
 )
 from emotion_cnn.serving.service import Service
 from emotion_cnn.serving.workers import Workers
@@ -36,6 +36,7 @@ _TYPES = {
     "svg": "image/svg+xml",
 }
 _START = "index.html"
+_NO_TURN = nullcontext()
 _TRY_AGAIN_LATER = 1013
 
 
@@ -56,7 +57,7 @@ def make_application(
         port: The server's.
         shared_as: Name or address of this machine, where others may connect.
     """
-    parts = _Parts(service, workers)
+    parts = _Parts(service, workers, is_shared=shared_as is not None)
     files = {
         path.name: path.read_bytes()
         for path in resources.files("emotion_cnn.serving").joinpath("page").iterdir()
@@ -87,9 +88,10 @@ def make_application(
 class _Parts:
     """What is asked for by the page."""
 
-    def __init__(self, service: Service, workers: Workers) -> None:
+    def __init__(self, service: Service, workers: Workers, *, is_shared: bool) -> None:
         self._service = service
         self._workers = workers
+        self._is_shared = is_shared
         # A photo may take seconds and a gigabyte: one at a time, so that there are
         # workers left for frames, and memory.
         self._photo_turn = asyncio.Semaphore(1)
@@ -97,7 +99,7 @@ class _Parts:
         self._connections = 0
 
     async def about(self, request: Request) -> Response:
-        return JSONResponse(self._service.about())
+        return JSONResponse({**self._service.about(), "shared": self._is_shared})
 
     async def photo(self, request: Request) -> Response:
         labels, name = _text(request, "labels"), _text(request, "name")
@@ -145,13 +147,15 @@ class _Parts:
             self._connections -= 1
 
     @asynccontextmanager
-    async def _turn(self, turn: asyncio.Semaphore | None = None) -> AsyncIterator[None]:
+    async def _turn(
+        self, turn: AbstractAsyncContextManager[None] = _NO_TURN
+    ) -> AsyncIterator[None]:
         """Waits for a turn, unless too many do already."""
         if self._waiting >= MOST_WAITING:
             raise HTTPException(503, "Too much is waiting for its turn. Try again.")
         self._waiting += 1
         try:
-            async with turn or asyncio.Semaphore(1):
+            async with turn:
                 yield
         finally:
             self._waiting -= 1
@@ -180,18 +184,15 @@ async def _body(request: Request, most: int) -> bytes:
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length[:20]) > most:
         raise HTTPException(413, f"It is larger than {most:,} bytes.")
-    parts = request.stream()
     try:
-        while True:
-            async with asyncio.timeout(SECONDS_TO_READ):
-                part = await anext(parts, None)
-            if part is None:
-                return bytes(content)
-            content += part
-            if len(content) > most:
-                raise HTTPException(413, f"It is larger than {most:,} bytes.")
+        async with asyncio.timeout(SECONDS_TO_SEND):
+            async for part in request.stream():
+                content += part
+                if len(content) > most:
+                    raise HTTPException(413, f"It is larger than {most:,} bytes.")
     except TimeoutError:
         raise HTTPException(408, "It did not arrive in time.") from None
+    return bytes(content)
 
 
 async def _unusable(_: Request, error: Exception) -> Response:

@@ -95,15 +95,17 @@ async def answer_frames(
             task.cancel()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
     for end in ends:
-        if isinstance(end, _EndError):
+        if isinstance(end, Exception) and not isinstance(end, WebSocketDisconnect):
+            told = end
+            if not isinstance(told, _EndError):
+                told = _EndError(_FAILED, "the analysis fails")
             # Whoever does not read is not told either.
             with contextlib.suppress(TimeoutError, WebSocketDisconnect):
                 async with asyncio.timeout(_SECONDS_TO_CLOSE):
-                    await websocket.close(end.code, end.reason)
+                    await websocket.close(told.code, told.reason)
+            if told is not end:
+                raise end
             return
-    for end in ends:
-        if isinstance(end, Exception) and not isinstance(end, WebSocketDisconnect):
-            raise end
 
 
 async def _read(websocket: WebSocket, service: Service, newest: _Newest) -> None:

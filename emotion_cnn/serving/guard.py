@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
+from emotion_cnn.serving import LOOPBACK
 
 _HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
@@ -57,7 +57,8 @@ class Guard:
         self._app = app
         self._token = token
         self._port = port
-        self._names = {*LOOPBACK_NAMES, *([shared_as] if shared_as else [])}
+        # Names in `Host` are compared in lower case.
+        self._names = {*LOOPBACK, *([shared_as.lower()] if shared_as else [])}
         self._is_shared = shared_as is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,7 +78,9 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
         else:
             status, text = refusal or (404, "Not found")
-            response = PlainTextResponse(f"{text}\n", status)
+            # Whoever may not ask is not kept waiting for more, either.
+            headers = {"Connection": "close"}
+            response = PlainTextResponse(f"{text}\n", status, headers)
             await response(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope, token: str) -> tuple[int, str] | None:

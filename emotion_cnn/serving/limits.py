@@ -26,6 +26,11 @@ MOST_CONNECTIONS = 32
 MOST_WAITING = 16
 """Most photos and heat maps that wait for their turn."""
 
+SECONDS_TO_ASK = 10
+"""How long a connection may take to ask for something."""
+
 SECONDS_TO_READ = 10
-"""How long an answer waits for a page that does not read, and for the next part of a
-photo."""
+"""How long an answer waits for a page that does not read."""
+
+SECONDS_TO_SEND = 30
+"""How long a photo may take to arrive, as the others wait for their turn meanwhile."""

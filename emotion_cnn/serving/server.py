@@ -1,16 +1,16 @@
 """The server of the page, on this machine's loopback address unless told otherwise."""
 
+import asyncio
 import socket
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from emotion_cnn.errors import ConfigError
 from emotion_cnn.files import first_line
 from emotion_cnn.serving.frames import HEADER
-from emotion_cnn.serving.limits import FRAME_BYTES, MOST_CONNECTIONS
-
-_MOST_REQUESTS_BESIDE = 96
+from emotion_cnn.serving.limits import FRAME_BYTES, SECONDS_TO_ASK
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -36,6 +36,20 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
+class _Protocol(H11Protocol):
+    """HTTP; who connects, but does not ask for anything, is not kept."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self.loop.call_later(SECONDS_TO_ASK, self._close_unless_asked)
+
+    def _close_unless_asked(self) -> None:
+        # `cycle` is the latest request. What has become a WebSocket is no longer among
+        # the connections.
+        if self.cycle is None and self in self.connections:
+            self.transport.close()
+
+
 def make_server(application: ASGIApp) -> uvicorn.Server:
     """Returns a server that logs nothing; `run(sockets=[...])` serves until Ctrl-C.
 
@@ -46,7 +60,7 @@ def make_server(application: ASGIApp) -> uvicorn.Server:
         uvicorn.Config(
             application,
             loop="asyncio",
-            http="h11",
+            http=_Protocol,
             ws="websockets-sansio",
             lifespan="off",
             # Addresses hold the token, and messages may hold what was sent.
@@ -55,7 +69,6 @@ def make_server(application: ASGIApp) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=MOST_CONNECTIONS + _MOST_REQUESTS_BESIDE,
             ws_max_size=FRAME_BYTES + HEADER.size,
             # JPEG does not get smaller.
             ws_per_message_deflate=False,

@@ -20,6 +20,7 @@ from emotion_cnn.inference.annotation import CLASS_COLORS, annotate
 from emotion_cnn.inference.cropping import crop_box
 from emotion_cnn.inference.defaults import SMOOTHING, UNSURE_BELOW
 from emotion_cnn.inference.detection import Detector
+from emotion_cnn.inference.explanation import heat_map
 from emotion_cnn.inference.predictions import Layout
 from emotion_cnn.inference.video import VideoFrame
 from emotion_cnn.inference.video_analysis import AnalyzedFrame, analyze_frames
@@ -97,7 +98,7 @@ class Service:
         Args:
             content: The file.
             name: What it is called, for the tables.
-            labels: The label set to answer by.
+            labels: The label set to predict by.
 
         Returns:
             The answer as the page takes it, with a smaller copy to show.
@@ -107,6 +108,7 @@ class Service:
             ModelError: The network fails.
         """
         photo, faces = self._analyzed(content, labels)
+        self.counts.add({"photo": 1, "face": len(faces)})
         rows, line = Layout(self._classifier.classes).write(
             name, [face.as_dict() for face in faces]
         )
@@ -126,7 +128,7 @@ class Service:
 
         Args:
             content: The photo's file.
-            labels: The label set to answer by.
+            labels: The label set to predict by.
             explain: Whether to add a heat map to each face.
 
         Raises:
@@ -136,7 +138,7 @@ class Service:
         photo, faces = self._analyzed(content, labels)
         maps = None
         if explain:
-            maps = [_heat_map(face.image, face.explain()) for face in faces]
+            maps = [heat_map(face.image, face.explain()) for face in faces]
         file = io.BytesIO()
         annotate(photo, faces, maps=maps).save(file, "PNG")
         return file.getvalue()
@@ -147,7 +149,7 @@ class Service:
         Args:
             pixels: What the network saw of a face: a byte for each pixel, row by row.
             emotion: One of the classes.
-            labels: The label set to answer by.
+            labels: The label set to predict by.
 
         Raises:
             DataError: They are not as many.
@@ -162,14 +164,14 @@ class Service:
         self.counts.add({"heat map": 1})
         face = np.frombuffer(pixels, np.uint8).reshape(size, size)
         relevance = self._classifier.explain(face, emotion=emotion, labels=labels)
-        return _heat_map(face, relevance).tobytes()
+        return heat_map(face, relevance).tobytes()
 
     def live(self, *, source: str, labels: str) -> "LiveSession":
         """Returns what answers the frames of a camera or a video.
 
         Args:
             source: What it is called, for the tables.
-            labels: The label set to answer by.
+            labels: The label set to predict by.
 
         Raises:
             DataError: There is no such label set.
@@ -181,9 +183,7 @@ class Service:
     def _analyzed(self, content: bytes, labels: str) -> tuple[np.ndarray, list[Face]]:
         analyzer = self._analyzer(labels)
         photo = _decoded(content, megapixels=None)
-        faces = analyzer.analyze(photo)
-        self.counts.add({"photo": 1, "face": len(faces)})
-        return photo, faces
+        return photo, analyzer.analyze(photo)
 
     def _analyzer(self, labels: str) -> Analyzer:
         if labels not in self._analyzers:
@@ -334,13 +334,6 @@ def _answer(rows: str, line: dict[str, Any], faces: Sequence[Face]) -> dict[str,
         ],
         "images": [_as_text(face.image.tobytes()) for face in faces],
     }
-
-
-def _heat_map(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:
-    # Not at the top: it imports Keras.
-    from emotion_cnn.inference.explanation import heat_map
-
-    return heat_map(image, relevance)
 
 
 def _as_text(content: bytes) -> str:

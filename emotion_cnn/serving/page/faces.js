@@ -42,7 +42,7 @@ export class Faces {
   /**
    * @param view The element that holds `.boxes` and `.cards`.
    * @param about What the program says of the network.
-   * @param labels Returns the label set of the answers.
+   * @param labels Returns the label set of the predictions.
    * @param onError Takes the text of an error.
    */
   constructor(view, about, labels, onError) {

@@ -1,4 +1,4 @@
-// The camera, or a video that this browser plays: frames out, answers in.
+// The camera, or a video that this browser plays: frames out, predictions in.
 
 import { save, saveJson, saveTable, stamped } from "./downloads.js";
 import { Faces, summary } from "./faces.js";
@@ -8,7 +8,8 @@ import { Timeline } from "./timeline.js";
 // One that is analysed, and one that is on its way.
 const MOST_IN_FLIGHT = 2;
 const LONGEST_SIDE = 1280;
-const QUALITY = 0.9;
+// The next where an image is larger than the program takes.
+const QUALITIES = [0.9, 0.7, 0.4, 0.1];
 const MOST_ANSWERS = 50_000;
 const ANNOUNCE_MILLISECONDS = 4000;
 
@@ -53,7 +54,7 @@ export class Live {
   /**
    * @param about What the program says of the network.
    * @param frames The connection for frames.
-   * @param labels Returns the label set to answer by.
+   * @param labels Returns the label set to predict by.
    * @param tell `{ error, announce }`, which take a text.
    */
   constructor(about, frames, labels, tell) {
@@ -172,7 +173,7 @@ export class Live {
     this.#startedAt = performance.now();
     this.#isRunning = true;
     this.#section.hidden = false;
-    this.#verdict.textContent = "Waiting for the first answer…";
+    this.#verdict.textContent = "Waiting for the first prediction…";
     this.#rate.textContent = "";
     document.getElementById("live-heading").textContent = title;
     document.getElementById("live-stop").disabled = false;
@@ -225,10 +226,12 @@ export class Live {
         ? (performance.now() - this.#startedAt) / 1000
         : mediaSeconds;
       const image = await this.#encoded();
-      if (image && this.#frames.isOpen) {
+      const content = await image?.arrayBuffer();
+      // Much may have happened in the meantime.
+      if (content && this.#frames.isOpen) {
         this.#number += 1;
         this.#latest = image;
-        this.#frames.send(this.#number, seconds, await image.arrayBuffer());
+        this.#frames.send(this.#number, seconds, content);
       }
     } finally {
       this.#isEncoding = false;
@@ -246,7 +249,15 @@ export class Live {
     this.#canvas.height = Math.max(1, Math.round(height * zoom));
     const context = this.#canvas.getContext("2d");
     context.drawImage(this.#video, 0, 0, this.#canvas.width, this.#canvas.height);
-    return new Promise((done) => this.#canvas.toBlob(done, "image/jpeg", QUALITY));
+    for (const quality of QUALITIES) {
+      const image = await new Promise((done) =>
+        this.#canvas.toBlob(done, "image/jpeg", quality),
+      );
+      if (image === null || image.size <= this.#about.frame_bytes) {
+        return image;
+      }
+    }
+    return null;
   }
 
   #show(answer) {
@@ -280,7 +291,7 @@ export class Live {
     if (span > 1) {
       const rate = Math.round((this.#times.length - 1) / span);
       const full = this.#answers.length >= MOST_ANSWERS ? "; no more are noted" : "";
-      this.#rate.textContent = `${rate} answers a second${full}`;
+      this.#rate.textContent = `${rate} predictions a second${full}`;
     }
   }
 

@@ -42,6 +42,7 @@ frames.addEventListener("gone", (event) => {
   connection.textContent = event.detail || GONE;
 });
 
+sayWhereImagesGo();
 offerLabelSets();
 document.getElementById("camera").addEventListener("click", () => {
   messages.replaceChildren();
@@ -94,6 +95,13 @@ function isVideo(file) {
 function labels() {
   const chosen = labelSets.querySelector("input:checked");
   return chosen?.value ?? Object.keys(facts.label_sets)[0];
+}
+
+/** Shows the words for a page of this computer alone, or those for a shared one. */
+function sayWhereImagesGo() {
+  for (const words of document.querySelectorAll("[data-shared]")) {
+    words.hidden = words.dataset.shared !== String(facts.shared);
+  }
 }
 
 function offerLabelSets() {

@@ -15,7 +15,7 @@ export class Photos {
 
   /**
    * @param about What the program says of the network.
-   * @param labels Returns the label set to answer by.
+   * @param labels Returns the label set to predict by.
    * @param tell `{ error, announce }`, which take a text.
    */
   constructor(about, labels, tell) {
