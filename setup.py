@@ -18,13 +18,10 @@ class BuildWithNetwork(build_py):
         if not self.editable_mode:
             shipped = Path(self.build_lib, "emotion_cnn", "shipped")
             self.mkpath(str(shipped))
-            for name in ("model.json", "model_weights.h5"):
+            # The last one is of the same weights, for those without Keras:
+            # `emotion-cnn export --format litert --quantize float16`.
+            for name in ("model.json", "model_weights.h5", "model-float16.tflite"):
                 self.copy_file(name, str(shipped / name))
-            # Of the same weights, for those without Keras; `emotion-cnn export` makes
-            # them.
-            for name in ("model-int8.tflite", "model.onnx"):
-                if Path(name).is_file():
-                    self.copy_file(name, str(shipped / name))
 
 
 setup(cmdclass={"build_py": BuildWithNetwork})

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from emotion_cnn.models.pair_files import MODEL_NAME
 
-EXPORTED_NAMES = ("model-int8.tflite", "model.onnx")
-"""Exported networks that may lie beside the shipped pair; the first starts soonest."""
+EXPORTED_NAMES = ("model-float16.tflite", "model.onnx")
+"""Exported networks that may lie beside a pair; the first, beside the shipped one, does."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
