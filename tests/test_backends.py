@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -237,6 +239,7 @@ def test_predict_says_that_layercam_needs_keras(folder, image, tmp_path, fails):
         *("--output", tmp_path / "out"),
     )
     assert "Expected --explain-method to be occlusion" in message
+    assert "Choose occlusion, or" in message
     assert not (tmp_path / "out").exists()
 
 
@@ -260,11 +263,45 @@ def test_predict_takes_what_lies_beside_the_pair(folder, image, tmp_path):
 def test_only_what_was_made_of_the_pair_is_taken(folder, shared_networks, tmp_path):
     assert beside_pair.read_beside_pair(folder).weights_sha256
     assert beside_pair.read_beside_pair(shared_networks[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda path: None, "Expected PATH to be made of the weights of SHA-256"),
+        (
+            lambda path: path.write_bytes(b"damaged"),
+            "Expected PATH to be a network of operations",
+        ),
+    ],
+)
+def test_why_another_is_not_taken_is_said(
+    folder, shared_networks, tmp_path, monkeypatch, caplog, change, words
+):
+    monkeypatch.setattr(trial, "pass_trial", None)  # There is none.
     other = Path(shutil.copytree(shared_networks[0], tmp_path / "other"))
-    shutil.copy(folder / "model.onnx", other)
-    assert beside_pair.read_beside_pair(other) is None
-    (other / "model.onnx").write_bytes(b"damaged")
-    assert beside_pair.read_beside_pair(other) is None
+    change(Path(shutil.copy(folder / "model.onnx", other)))
+    with caplog.at_level("INFO", "emotion_cnn"):
+        assert beside_pair.read_beside_pair(other) is None
+    assert (
+        f"Not used: {words}".replace("PATH", str(other / "model.onnx")) in caplog.text
+    )
+
+
+def test_the_pair_works_where_a_runtime_is_broken(
+    folder, tmp_path, monkeypatch, caplog
+):
+    for name in ("model.json", "model_weights.h5", "model.onnx"):
+        shutil.copy(folder / name, tmp_path)
+    onnx = import_module("emotion_cnn.inference.backends.onnx")
+
+    def broken():
+        raise MissingPackageError("Expected a package, found it broken.")
+
+    monkeypatch.setattr(onnx, "runtime", broken)
+    with caplog.at_level("INFO", "emotion_cnn"):
+        assert beside_pair.read_beside_pair(tmp_path) is None
+    assert "Not used: Expected a package, found it broken." in caplog.text
 
 
 def test_the_light_network_is_explained_by_that_of_keras(folder):
@@ -293,10 +330,14 @@ def test_the_shipped_exported_network_says_what_the_shipped_pair_does():
 
 
 def refused(path: Path) -> str:
-    """What is said of a network that is refused without being run."""
+    """What is said of a network that is refused without being run, in no time."""
+    start = time.process_time()
     with pytest.raises(ModelError) as caught:
         read_network(path)
-    return str(caught.value)
+    text = str(caught.value)
+    # For the trial, this process imports the runtime.
+    assert "trial" in text or time.process_time() - start < 3
+    return text
 
 
 def onnx_model(folder):
@@ -324,6 +365,22 @@ def with_external_data(model) -> None:
 
 def with_absurd_shape(model) -> None:
     model.graph.initializer[0].dims[:] = [2**40]
+
+
+def with_thousands_of_dimensions(model) -> None:
+    model.graph.initializer[0].dims[:] = [2**62] * 100_000
+
+
+def with_packed_dimensions(model) -> bytes:
+    """Returns what another part of the graph begins with: a tensor of such a shape."""
+    from google.protobuf.internal.encoder import BytesEncoder
+
+    content = (b"\xff" * 9 + b"\x01") * 100_000
+    for field in (1, 5, 7):  # The shape of a tensor, of the graph, of the model.
+        parts: list[bytes] = []
+        BytesEncoder(field, False, False)(parts.append, content, True)
+        content = b"".join(parts)
+    return content
 
 
 def with_function(model) -> None:
@@ -365,6 +422,20 @@ def of_fixed_batch(model) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
 
 
+def that_takes_few_images(model) -> None:
+    """Lets it answer for the first ten images alone."""
+    from onnx import helper, numpy_helper
+
+    (last,) = (each for each in model.graph.node if "probabilities" in each.output)
+    last.output[0] = "all"
+    for name, value in (("first", 0), ("end", 10)):
+        array = np.array([value], np.int64)
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    model.graph.node.append(
+        helper.make_node("Slice", ["all", "first", "end"], ["probabilities"])
+    )
+
+
 def that_fills_the_memory(model) -> None:
     from onnx import helper
 
@@ -388,6 +459,8 @@ def that_fills_the_memory(model) -> None:
         (with_function, "functions or instructions for training"),
         (with_external_data, "weights in another file"),
         (with_absurd_shape, "fewer weights than it says"),
+        (with_thousands_of_dimensions, "more than 8 dimensions"),
+        (with_packed_dimensions, "more than 8 numbers"),
         (without_description, "says what its classes and its images are"),
         (described_as(format="litert"), "of the format onnx, found litert"),
         (
@@ -397,17 +470,18 @@ def that_fills_the_memory(model) -> None:
         (described_as(network={"classes": ["a", "b"]}), "float32 (None, 2, 2) alone"),
         (described_as(network={"classes": "ab"}), "Expected `classes` to be of type"),
         (described_as(source_sha256="no"), "64 hexadecimal digits"),
-        (with_float_input, "cannot be used: in a trial"),
-        (with_second_input, "cannot be used: in a trial Expected pixels"),
-        (of_fixed_batch, "cannot be used: in a trial Expected pixels"),
-        (that_fills_the_memory, "cannot be used: in a trial"),
+        (with_float_input, "fails in a trial"),
+        (with_second_input, "fails in a trial: Expected pixels"),
+        (of_fixed_batch, "fails in a trial: Expected pixels"),
+        (that_takes_few_images, "fails in a trial: Expected floats of the shape (64,"),
+        (that_fills_the_memory, "fails in a trial"),
     ],
 )
 def test_onnx_files_that_are_refused(folder, tmp_path, change, words):
     model = onnx_model(folder)
-    change(model)
+    more = change(model) or b""
     path = tmp_path / "model.onnx"
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(model.SerializeToString() + more)
     assert words in refused(path)
 
 
@@ -454,6 +528,26 @@ def with_negative_shape(model) -> None:
     model.subgraphs[0].tensors[0].shape = [-5, 48, 48, 1]
 
 
+def of_shared_operators(model) -> None:
+    operator = model.subgraphs[0].operators[0]
+    operator.inputs = [0] * 20_000
+    operator.Pack = cache(operator.Pack)  # Written once, and referred to.
+    model.subgraphs[0].operators = [operator] * 4_000
+
+
+def of_shared_tensors(model) -> None:
+    tensor = model.subgraphs[0].tensors[0]
+    tensor.shape = [1] * 20_000
+    tensor.Pack = cache(tensor.Pack)
+    model.subgraphs[0].tensors = [tensor] * 4_000
+
+
+def with_too_many_operators(model) -> None:
+    operator = model.subgraphs[0].operators[0]
+    operator.Pack = cache(operator.Pack)
+    model.subgraphs[0].operators = [operator] * 500_000
+
+
 def without_metadata(model) -> None:
     model.metadata = []
 
@@ -468,6 +562,9 @@ def without_metadata(model) -> None:
         (with_wrong_buffer, "a tensor without its numbers"),
         (with_absurd_tensor, "a tensor of another size than it says"),
         (with_negative_shape, "a tensor of a negative size"),
+        (of_shared_operators, "a part of more than 100 items"),
+        (of_shared_tensors, "a part of more than 8 items"),
+        (with_too_many_operators, "a part of more than 20,000 items"),
         (without_metadata, "says what its classes and its images are"),
     ],
 )
@@ -492,7 +589,7 @@ def test_litert_files_that_are_refused(folder, tmp_path, change, words):
         ('offset="0"', 'offset="10000000"', "weights that lie outside model.bin"),
         ('offset="0"', 'offset="none"', "invalid literal"),
         ("</net>", "", "no XML"),
-        ("pixels", "points", "cannot be used: in a trial Expected"),
+        ("pixels", "points", "fails in a trial: Expected"),
     ],
 )
 def test_openvino_folders_that_are_refused(copied, old, new, words):
@@ -528,6 +625,19 @@ def that_calls_the_restoring_function(graph) -> None:
             node.attr["f"].func.name = restore
 
 
+def with_a_long_chain_of_calls(graph) -> None:
+    for number in range(8_000):
+        function = graph.graph_def.library.function.add()
+        function.signature.name = f"chain{number}"
+        if number == 0:
+            function.node_def.add(name="added", op="SaveV2")
+        else:
+            node = function.node_def.add(name="added", op="StatefulPartitionedCall")
+            node.attr["f"].func.name = f"chain{number - 1}"
+    # What an object names can be called.
+    graph.object_graph_def.concrete_functions["chain7999"].SetInParent()
+
+
 def with_asset(graph) -> None:
     graph.asset_file_def.add(filename="file")
 
@@ -549,6 +659,7 @@ def without_objects(graph) -> None:
         (with_operation("SaveV2", where="the graph"), "the operation 'SaveV2'"),
         (with_operation("SaveV2", where="wrapper"), "files where it predicts"),
         (that_calls_the_restoring_function, "files where it predicts"),
+        (with_a_long_chain_of_calls, "files where it predicts"),
         (with_asset, "files of its own"),
         (with_resource, "objects other than functions and variables"),
         (without_objects, "no objects"),
@@ -614,7 +725,7 @@ def test_a_process_that_ends_or_waits_is_no_pass(folder, monkeypatch):
         "Popen",
         lambda command, **options: start([*command[:2], code], **options),
     )
-    assert "in a trial it ends its process with exit code 139" in refused(path)
+    assert "fails in a trial: it ends its process with exit code 139" in refused(path)
     assert read_network(path, is_trusted=True).predict(some_images(1)).shape == (
         1,
         2,

@@ -598,6 +598,10 @@ def test_finished_runs_are_averaged(capsys, tmp_path, faces):
     np.testing.assert_allclose(means[0], np.mean(kernels, axis=0), rtol=1e-6)
 
 
+def test_runs_are_averaged_where_they_are_named(fails):
+    assert "--weights is missing: name the folder" in fails("--mode", "average")
+
+
 @pytest.mark.parametrize(
     ("dense", "words"),
     [

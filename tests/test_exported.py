@@ -63,6 +63,10 @@ def test_a_text_that_is_none_is_refused(text, expected):
     [
         ({"network": []}, "an object with classes"),
         ({"network": {"classes": ["one"]}}, "an object with classes"),
+        (
+            {"network": dataclasses.asdict(WHOLE.network) | {"input_range": (0, 1)}},
+            r"`input_range` to be \(0, 255\)",
+        ),
         ({"format": "pickle"}, "`format` to be one of onnx, litert"),
         ({"format": ["onnx"]}, "`format` to be one of"),
         ({"quantize": "int4"}, "`quantize` to be one of none, float16"),

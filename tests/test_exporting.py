@@ -1,5 +1,6 @@
 """Exported files: what they answer and say, and that only good ones are kept."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib
@@ -21,7 +22,7 @@ from emotion_cnn.evaluation.paired import PairedDifference
 from emotion_cnn.exporting import exports, onnx
 from emotion_cnn.exporting.calibration import PER_CLASS, choose
 from emotion_cnn.exporting.exports import export_network, formats_of
-from emotion_cnn.exporting.folder import files_in
+from emotion_cnn.exporting.folder import at_work_in, files_in, put
 from emotion_cnn.exporting.network import exportable
 from emotion_cnn.exporting.parity import Parity, Speed
 from emotion_cnn.inference.backends import read_network
@@ -273,6 +274,33 @@ def test_what_cannot_be_converted_does_not_keep_others_back(
     assert read_network(tmp_path / "exported" / "model_saved", is_trusted=True)
 
 
+def test_what_keras_cannot_put_together_anew_is_said(export, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("no such layer\nmore")
+
+    monkeypatch.setattr(keras.models, "clone_model", fail)
+    message = "can be exported, found one that cannot: no such layer. Choose another"
+    with pytest.raises(ModelError, match=message):
+        export(["onnx"])
+
+
+def test_layers_are_told_by_their_names():
+    """A copy may have them in another order, and another name for what has none."""
+    pixels = keras.Input((16, 16, 1))
+    first, second = (
+        keras.layers.Conv2D(4, 1, name=name)(pixels) for name in ("first", "second")
+    )
+    narrow = keras.layers.Dense(2)(keras.layers.Add()([second, first]))
+    pooled = keras.layers.GlobalAveragePooling2D()(narrow)
+    model = keras.Model(pixels, keras.layers.Dense(3, "softmax")(pooled))
+    images = drawings(4, seed=7).images
+    answers = exportable(
+        Network(model, NetworkDescription(classes=("a", "b", "c"), input_size=16))
+    ).predict_on_batch(images)["probabilities"][:, 0]
+    expected = model.predict_on_batch(images.astype("float32"))
+    np.testing.assert_allclose(answers, expected, atol=1e-5)
+
+
 def test_a_folder_is_replaced_whole(export, tmp_path):
     (first,) = export(["saved-model"])
     (first.path / "left_over").touch()
@@ -302,12 +330,46 @@ def test_a_record_that_is_damaged_is_said(export, tmp_path, text):
         export(["onnx"])
 
 
-def test_what_a_killed_command_left_is_removed(export, tmp_path):
-    work = tmp_path / "exported" / ".exporting"
-    work.mkdir(parents=True)
+@pytest.mark.parametrize("renamed", [0, 1, 2])
+def test_a_folder_is_not_lost_to_a_kill(tmp_path, monkeypatch, renamed):
+    """After no step of the exchange, after one, and after both."""
+    place, work = tmp_path / "model_saved", tmp_path / ".exporting"
+    for folder, text in ((place, "old"), (work / "model_saved", "new")):
+        folder.mkdir(parents=True)
+        (folder / "saved_model.pb").write_text(text)
     (work / "model.onnx").write_bytes(b"half")
-    export(["saved-model"])
-    assert not work.exists()
+    rename, steps = Path.rename, iter(range(renamed))
+
+    def rename_or_die(path, target):
+        next(steps)
+        return rename(path, target)
+
+    with monkeypatch.context() as changed, contextlib.suppress(StopIteration):
+        changed.setattr(Path, "rename", rename_or_die)
+        put(work / "model_saved", place)
+    # The next command.
+    with at_work_in(tmp_path) as work:
+        assert not list(work.iterdir())
+    assert (place / "saved_model.pb").read_text() == ("new" if renamed == 2 else "old")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"model_saved", ".emotion-cnn.lock"}
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_kill_around_the_last_step_is_in_no_way(
+    export, monkeypatch, tmp_path, is_there
+):
+    def kill(written, place):
+        if is_there:
+            put(written, place)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as changed, pytest.raises(KeyboardInterrupt):
+        changed.setattr(exports, "put", kill)
+        export(["saved-model"])
+    assert (tmp_path / "exported" / "model_saved").exists() == is_there
+    (found,) = export(["saved-model"])
+    assert read_network(found.path, is_trusted=True)
 
 
 def test_a_link_in_place_of_the_working_folder_is_not_followed(export, tmp_path):

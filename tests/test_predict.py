@@ -267,7 +267,7 @@ def test_a_network_that_cannot_be_explained_is_said_before_a_source_is_read(
     flags = ["predict", "--source=photos", "--output=out", "--explain"]
     assert main([*flags, "--weights", str(tmp_path)]) == 2
     said = capsys.readouterr()
-    assert "found none. Explain it with --explain-method occlusion." in said.err
+    assert "found none. Explain it by occlusion." in said.err
     assert LIMITS not in said.out
     assert not Path("out").exists()
     flags.append("--explain-method=occlusion")

@@ -16,7 +16,7 @@ from typing import Any
 from emotion_cnn.backend import BACKENDS, use_backend
 from emotion_cnn.commands import shared
 from emotion_cnn.data.classes import BOTH_LABELS
-from emotion_cnn.errors import RunError
+from emotion_cnn.errors import ConfigError, RunError
 from emotion_cnn.files import shown
 from emotion_cnn.settings import check_settings, from_keywords, setting
 
@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 class AverageSettings:
     """Which networks to average, and on what to finish the mean."""
 
-    weights: str = setting(
-        "runs",
+    weights: str | None = setting(
+        None,
         "folder of the runs whose networks are averaged, all of them",
         metavar="FOLDER",
         group="networks",
@@ -54,6 +54,10 @@ class AverageSettings:
     def __post_init__(self) -> None:
         """Checks ranges and choices."""
         check_settings(self)
+        if self.weights is None:
+            raise ConfigError(
+                "`weights` is missing: name the folder of the runs to average."
+            )
 
 
 SETTINGS = (AverageSettings,)
@@ -62,6 +66,7 @@ SETTINGS = (AverageSettings,)
 def run(**keywords: Any) -> None:
     """Averages networks, and publishes the mean."""
     settings = AverageSettings(**from_keywords(SETTINGS, keywords))
+    weights = str(settings.weights)
     use_backend(settings.backend)
     from emotion_cnn.data.loading import load_training_data
     from emotion_cnn.models.pair import publish_pair, read_pair
@@ -71,10 +76,10 @@ def run(**keywords: Any) -> None:
     from emotion_cnn.training.run_folder import find_runs
 
     check_publishable(Path(settings.publish))
-    runs = [each for each in find_runs(Path(settings.weights)) if each.finished]
+    runs = [each for each in find_runs(Path(weights)) if each.finished]
     if len(runs) < 2:
         raise RunError(
-            f"Expected two or more finished runs in {shown(settings.weights)}, found "
+            f"Expected two or more finished runs in {shown(weights)}, found "
             f"{len(runs)}. Name the folder that holds them with `weights`."
         )
     networks = [read_pair(each.path) for each in runs]
@@ -97,7 +102,7 @@ def run(**keywords: Any) -> None:
         classes=mean.description.classes,
         size=mean.description.input_size,
     )
-    _log.info("Weights: the mean of %d runs in %s", len(runs), shown(settings.weights))
+    _log.info("Weights: the mean of %d runs in %s", len(runs), shown(weights))
     re_estimate_statistics(mean.model, data.train.images, seed=settings.seed)
     if is_calibrated:
         mean = calibrate(mean, data.validation)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from emotion_cnn.models.description import Network
 
 ALL = "all"
-_SEED, _VALIDATION_SHARE = 42, 0.1  # The defaults of training.
 
 
 @dataclass(frozen=True)
@@ -165,8 +164,8 @@ def export(**keywords: Any) -> "list[Exported]":
         distribution=False,
         leave_out=None,
         skip_bad=settings.skip_bad,
-        validation_share=_VALIDATION_SHARE,
-        seed=_SEED,
+        validation_share=shared.VALIDATION_SHARE,
+        seed=shared.SEED,
         vote_smoothing=0,
         classes=description.classes,
         size=description.input_size,

@@ -81,8 +81,8 @@ def run(**keywords: Any) -> Path:
             tta=settings.tta,
             unsure_below=settings.unsure_below,
         )
-        if settings.explain:
-            _check_explained(classifier, settings)
+        if explain is not None:
+            _check_explained(classifier, explain, settings)
         depends_on = {name: getattr(settings, name) for name in PREDICTIONS_DEPEND_ON}
         with (
             locked(folder, "predictions"),
@@ -245,28 +245,25 @@ def _explain_method(settings: PredictSettings, classifier: "Classifier") -> str 
     if method not in methods:
         raise ModelError(
             f"Expected `explain_method` to be {' or '.join(methods)}, as an exported "
-            f"network has no gradients; found {method}. Choose it, or a network of "
-            "Keras with `weights`."
+            f"network has no gradients; found {method}. Choose {methods[0]}, or a "
+            "network of Keras with `weights`."
         )
     return method
 
 
-def _check_explained(classifier: "Classifier", settings: PredictSettings) -> None:
+def _check_explained(
+    classifier: "Classifier", method: str, settings: PredictSettings
+) -> None:
     """Raises a `ModelError` where a network cannot be explained, before any face."""
     import numpy as np
 
     size = classifier.input_size
-    try:
-        classifier.explain(
-            np.full((size, size), 128, np.uint8),
-            method=settings.explain_method,
-            emotion=settings.explain_class,
-            labels=settings.labels,
-        )
-    except ModelError as error:
-        # The library has another name for the setting.
-        text = str(error).replace("`method=", "`explain_method=")
-        raise ModelError(text) from error
+    classifier.explain(
+        np.full((size, size), 128, np.uint8),
+        method=method,
+        emotion=settings.explain_class,
+        labels=settings.labels,
+    )
 
 
 def _make_detector(settings: PredictSettings) -> "Detector | None":

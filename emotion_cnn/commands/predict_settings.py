@@ -12,14 +12,12 @@ from emotion_cnn.inference.defaults import (
     EXPLANATION_METHODS,
     MINIMUM_FACE,
     SMOOTHING,
-    UNSURE_BELOW,
 )
 from emotion_cnn.inference.test_time_augmentation import VIEWS
 from emotion_cnn.settings import check_settings, setting
 
 SAVED = ("images", "faces", "sheet", "video", "timeline")
 NOTHING = "none"
-FACES = ("detect", "cropped")
 
 PREDICTIONS_DEPEND_ON = (
     *("faces", "detection_size", "confidence", "minimum_face"),
@@ -54,13 +52,7 @@ class PredictSettings:
         metavar="N/COUNT",
         is_path=False,
     )
-    faces: str = setting(
-        "detect",
-        "detect the faces in each image, or take each image as one face, cropped as "
-        "FER2013's are",
-        choices=FACES,
-        group="faces",
-    )
+    faces: str = shared.faces(group="faces")
     detection_size: int = setting(
         DETECTION_SIZE,
         "long side in pixels that an image is scaled to before faces are looked for; "
@@ -113,13 +105,7 @@ class PredictSettings:
         maximum=3600,
         metavar="SECONDS",
     )
-    weights: str | None = setting(
-        None,
-        f"{shared.NETWORK_HELP}; without it the pair in the working folder, else the "
-        "shipped one, or an exported file beside it of the same weights",
-        metavar="PATH",
-        group="network",
-    )
+    weights: str | None = shared.weights()
     class_order: str | None = shared.class_order()
     input_range: str | None = shared.input_range()
     labels: str | None = setting(
@@ -134,14 +120,7 @@ class PredictSettings:
         "horizontal flip, or of ten crops",
         choices=tuple(VIEWS),
     )
-    unsure_below: float = setting(
-        UNSURE_BELOW,
-        "where no emotion is this probable, the face is unsure; the default is right "
-        "for the shipped network, by original labels",
-        minimum=0,
-        maximum=1,
-        metavar="PROBABILITY",
-    )
+    unsure_below: float = shared.unsure_below()
     backend: str | None = setting(None, shared.BACKEND_HELP, choices=BACKENDS)
     save: str = setting(
         "sheet,timeline",

@@ -23,10 +23,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from emotion_cnn.backend import BACKENDS
 from emotion_cnn.commands import shared
 from emotion_cnn.commands.predict_job import counted
-from emotion_cnn.commands.predict_settings import FACES
 from emotion_cnn.data.classes import parse_classes
 from emotion_cnn.errors import ConfigError
-from emotion_cnn.inference.defaults import UNSURE_BELOW
 from emotion_cnn.settings import check_settings, from_keywords, setting
 
 if TYPE_CHECKING:
@@ -64,29 +62,11 @@ class ServeSettings:
         "let other machines connect to `host`: whoever learns the address can use the "
         "page, and images cross the network unencrypted",
     )
-    weights: str | None = setting(
-        None,
-        f"{shared.NETWORK_HELP}; without it the pair in the working folder, else the "
-        "shipped one, or an exported file beside it of the same weights",
-        metavar="PATH",
-        group="network",
-    )
+    weights: str | None = shared.weights()
     class_order: str | None = shared.class_order()
     input_range: str | None = shared.input_range()
-    faces: str = setting(
-        "detect",
-        "detect the faces in each image, or take each image as one face, cropped as "
-        "FER2013's are",
-        choices=FACES,
-    )
-    unsure_below: float = setting(
-        UNSURE_BELOW,
-        "where no emotion is this probable, the answer is unsure; the default is right "
-        "for the shipped network, by original labels",
-        minimum=0,
-        maximum=1,
-        metavar="PROBABILITY",
-    )
+    faces: str = shared.faces()
+    unsure_below: float = shared.unsure_below()
     backend: str | None = setting(None, shared.BACKEND_HELP, choices=BACKENDS)
     runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
 

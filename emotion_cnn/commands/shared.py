@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.errors import ConfigError
+from emotion_cnn.inference.defaults import UNSURE_BELOW
 from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.settings import setting
 
@@ -36,6 +37,43 @@ LABELS_HELP = (
 )
 
 
+SEED, VALIDATION_SHARE = 42, 0.1
+
+
+def weights() -> Any:
+    """Declares the setting `weights`, of a network that classifies."""
+    return setting(
+        None,
+        f"{NETWORK_HELP}; without it the pair in the working folder, else the shipped "
+        "one, or an exported file beside it of the same weights",
+        metavar="PATH",
+        group="network",
+    )
+
+
+def faces(*, group: str | None = None) -> Any:
+    """Declares the setting `faces`."""
+    return setting(
+        "detect",
+        "detect the faces in each image, or take each image as one face, cropped as "
+        "FER2013's are",
+        choices=("detect", "cropped"),
+        group=group,
+    )
+
+
+def unsure_below() -> Any:
+    """Declares the setting `unsure_below`."""
+    return setting(
+        UNSURE_BELOW,
+        "where no emotion is this probable, the face is unsure; the default is right "
+        "for the shipped network, by original labels",
+        minimum=0,
+        maximum=1,
+        metavar="PROBABILITY",
+    )
+
+
 def class_order() -> Any:
     """Declares the setting `class_order`."""
     return setting(
@@ -60,7 +98,7 @@ def input_range() -> Any:
 def validation_share() -> Any:
     """Declares the setting `validation_share`."""
     return setting(
-        0.1,
+        VALIDATION_SHARE,
         "share of train/ held out for validation where there is no validation/ and "
         "the file names do not carry FER2013's PublicTest",
         minimum=0.01,
@@ -70,7 +108,7 @@ def validation_share() -> Any:
 
 def seed() -> Any:
     """Declares the setting `seed`."""
-    return setting(42, "fixes every random choice", minimum=0, maximum=2**31 - 1)
+    return setting(SEED, "fixes every random choice", minimum=0, maximum=2**31 - 1)
 
 
 def find_network(reference: str, runs: str) -> Path:

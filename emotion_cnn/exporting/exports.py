@@ -155,8 +155,8 @@ def export_network(
         What was exported.
 
     Raises:
-        ModelError: The network cannot be exported to a format, or a file is out of its
-            bounds; the others have been kept.
+        ModelError: The network cannot be exported at all, or to a format, or a file is
+            out of its bounds; the others have been kept.
         FolderError: The folder cannot be used, or something else is in the way.
     """
     # Here, as settings are checked without Keras.
@@ -165,7 +165,14 @@ def export_network(
     names = {format: _file_name(format, quantize) for format in formats}
     with at_work_in(output) as work:
         known = read_known(output, names.values())
-        model = exportable(network)
+        try:
+            model = exportable(network)
+        # Keras raises almost anything at layers that it cannot put together anew.
+        except Exception as error:
+            raise ModelError(
+                "Expected a network that can be exported, found one that cannot: "
+                f"{shown(first_line(error))}. Choose another with `weights`."
+            ) from error
         reference = Reference.of(KerasNetwork(network), images)
         calibration, facts = choose(train) if quantize == "int8" else (None, None)
         done, failures = [], []
@@ -192,10 +199,11 @@ def export_network(
             if shortfalls := exported.parity.shortfalls(quantize):
                 failures.append(f"{name}: {', '.join(shortfalls)}.")
                 continue
-            put(exported.path, output / name, aside=work / f"former-{name}")
-            done.append(replace(exported, path=output / name))
+            # First: a file that it does not name would be in the next export's way.
             known[name] = {"images": images_name, **exported.record()}
             write_json(output / PARITY_NAME, known)
+            put(exported.path, output / name)
+            done.append(replace(exported, path=output / name))
     if failures:
         raise ModelError(
             "Expected files that answer as the network does; not kept: "

@@ -23,6 +23,7 @@ from emotion_cnn.files import (
 
 PARITY_NAME = "parity.json"
 _WORK_NAME = ".exporting"
+_FORMER = "former-"
 _PARITY_MEGABYTES = 5
 
 
@@ -40,7 +41,7 @@ def at_work_in(output: Path) -> Iterator[Path]:
         work = output / _WORK_NAME
         # A killed command may have left it.
         if work.is_dir() and not work.is_symlink():
-            shutil.rmtree(work)
+            _remove(work)
         try:
             work.mkdir()
         except FileExistsError as error:
@@ -51,7 +52,16 @@ def at_work_in(output: Path) -> Iterator[Path]:
         try:
             yield work
         finally:
-            shutil.rmtree(work)
+            _remove(work)
+
+
+def _remove(work: Path) -> None:
+    """Removes a working folder; what was moved aside and not replaced goes back."""
+    for former in work.glob(f"{_FORMER}*"):
+        place = work.parent / former.name.removeprefix(_FORMER)
+        if not os.path.lexists(place):
+            former.rename(place)
+    shutil.rmtree(work)
 
 
 def read_known(output: Path, names: Iterable[str]) -> dict[str, Any]:
@@ -78,23 +88,18 @@ def read_known(output: Path, names: Iterable[str]) -> dict[str, Any]:
     return known
 
 
-def put(written: Path, place: Path, *, aside: Path) -> None:
-    """Moves a file or folder to its place; what is there is moved aside."""
+def put(written: Path, place: Path) -> None:
+    """Moves a file or folder from the working folder to its place."""
     for file in files_in(written):
         force_to_disk(file)
     if written.is_file():
         written.replace(place)
     else:
-        # No system exchanges folders at once; the old one comes back if need be.
-        had_one = os.path.lexists(place)
-        if had_one:
-            place.rename(aside)
-        try:
-            written.rename(place)
-        except OSError:
-            if had_one:
-                aside.rename(place)
-            raise
+        # No system exchanges folders at once. Whatever happens between the two steps,
+        # the old one goes back when the working folder is removed.
+        if os.path.lexists(place):
+            place.rename(written.with_name(f"{_FORMER}{place.name}"))
+        written.rename(place)
     folder_to_disk(place.parent)
 
 

@@ -61,7 +61,9 @@ def _without_dense_images(model: keras.Model) -> keras.Model:
     if not any(map(is_on_images, model.layers)):
         return model
     copy = keras.models.clone_model(model, clone_function=copied)
-    for layer, new in zip(model.layers, copy.layers, strict=True):
+    # Inputs, which have no weights, may get other names.
+    for layer in (each for each in model.layers if each.weights):
+        new = copy.get_layer(layer.name)
         values = zip(layer.get_weights(), new.get_weights(), strict=True)
         new.set_weights([value.reshape(as_new.shape) for value, as_new in values])
     return copy

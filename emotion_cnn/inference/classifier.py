@@ -322,7 +322,7 @@ class Classifier:
             raise ModelError(
                 "Expected a network of Keras, model.json and model_weights.h5, for "
                 "`layercam`, which needs its gradients; found an exported one. Explain "
-                "it with `method='occlusion'`."
+                "it by `occlusion`."
             )
         return LayerCAM(network.network)
 

@@ -46,9 +46,8 @@ def crop_face(
     Returns:
         uint8 `(size, size)`.
     """
-    side = max(1.0, side * (box[3] - box[1]))
-    left = (box[0] + box[2] - side) / 2
-    top = (box[1] + box[3] - side) / 2
+    left, top, right, _ = crop_box(box, side)
+    side = right - left
     # Whole pixels that hold the square, and those that its edges are blended with.
     margin = 2 + math.ceil(2 * side / size)
     first_row, first_column = math.floor(top) - margin, math.floor(left) - margin

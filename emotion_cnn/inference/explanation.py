@@ -150,7 +150,7 @@ def _split(network: Network) -> tuple[Any, Any]:
         raise ModelError(
             "Expected a network with a layer of several maps of at least "
             f"{size // _STAGE}x{size // _STAGE} for `layercam`, found none. Explain it "
-            "with `method=occlusion`."
+            "by `occlusion`."
         )
     try:
         after = keras.Model(stages[-1], model.output)
@@ -158,8 +158,8 @@ def _split(network: Network) -> tuple[Any, Any]:
         raise ModelError(
             "Expected all layers that follow the one of "
             f"{stages[-1].shape[1]}x{stages[-1].shape[2]} to depend on it alone for "
-            "`layercam`, found some that do not. Explain the network with "
-            "`method=occlusion`."
+            "`layercam`, found some that do not. Explain the network by "
+            "`occlusion`."
         ) from error
     return keras.Model(model.input, stages[-1]), after
 

@@ -17,6 +17,7 @@ from emotion_cnn.models.description import (
     shortened,
 )
 from emotion_cnn.models.export_formats import FORMATS, LONGEST_TEXT, QUANTIZATIONS
+from emotion_cnn.models.input_range import GRAY_LEVELS
 
 KEY = "emotion_cnn"
 """The name of the text in ONNX and LiteRT metadata."""
@@ -77,6 +78,11 @@ class ExportedDescription:
             raise ModelError(
                 "Expected `source_sha256` to be 64 hexadecimal digits, found "
                 f"{shortened(self.source_sha256)}."
+            )
+        if self.network.input_range != GRAY_LEVELS:
+            raise ModelError(
+                f"Expected `input_range` to be {GRAY_LEVELS}, as an exported network "
+                f"scales gray levels itself, found {self.network.input_range}."
             )
         for name in ("version", "license"):
             _check_text(name, getattr(self, name))

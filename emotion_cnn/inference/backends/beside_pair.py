@@ -8,7 +8,7 @@ import importlib.util
 import logging
 from pathlib import Path
 
-from emotion_cnn.errors import ModelError
+from emotion_cnn.errors import EmotionCnnError
 from emotion_cnn.inference.backends import exported, kind_of
 from emotion_cnn.models.pair_files import open_pair
 from emotion_cnn.models.shipped import EXPORTED_NAMES, shipped_folder
@@ -37,10 +37,10 @@ def read_beside_pair(folder: Path) -> exported.ExportedNetwork | None:
             digest = pair.digest
         is_shipped = folder.resolve() == shipped_folder().resolve()
         try:
-            network = exported.read(path, module, is_trusted=is_shipped)
-        except ModelError as error:
-            _log.warning("Not used: %s", error)
-            continue
-        if network.exported.source_sha256 == digest:
-            return network
+            return exported.read(
+                path, module, source_sha256=digest, is_trusted=is_shipped
+            )
+        # Also a runtime that cannot be imported: the pair needs none.
+        except EmotionCnnError as error:
+            _log.info("Not used: %s", error)
     return None

@@ -92,7 +92,8 @@ class Format(Protocol):
         """Returns what a network says of itself; None if it says nothing.
 
         Raises:
-            ModelError: It is damaged, or made of other than is let through.
+            ValueError: It is damaged, or made of other than is let through: says what
+                it has.
         """
 
     def runtime(self) -> Any:
@@ -138,16 +139,24 @@ class ExportedNetwork:
         return probabilities_of(self.runner, images, self.description)
 
 
-def read(path: Path, module: Format, *, is_trusted: bool = False) -> ExportedNetwork:
+def read(
+    path: Path,
+    module: Format,
+    *,
+    source_sha256: str | None = None,
+    is_trusted: bool = False,
+) -> ExportedNetwork:
     """Reads an exported network.
 
     Args:
         path: Its file or folder.
         module: The module of its format.
+        source_sha256: Of the weights that it has to be made of; None for any.
         is_trusted: Whether the network is one of this tool's own, which needs no trial.
 
     Raises:
-        ModelError: A file is missing or damaged, or the network is not of this kind.
+        ModelError: A file is missing or damaged, or the network is not of this kind, or
+            made of other weights.
         MissingPackageError: The runtime is not installed; says how to install it.
     """
     files = _read_files(path, module)
@@ -160,12 +169,23 @@ def read(path: Path, module: Format, *, is_trusted: bool = False) -> ExportedNet
                 "`emotion-cnn export` writes them, found none of that."
             )
         exported = parse_exported(text)
+    except ValueError as error:
+        raise ModelError(
+            f"Expected {place} to be a network of operations for images, found one "
+            f"that has {shown(first_line(error))}. Export the network again."
+        ) from error
     except ModelError as error:
         raise ModelError(f"{place} is no network that can be used. {error}") from error
     if exported.format != module.FORMAT:
         raise ModelError(
             f"Expected {place} to say that it is of the format {module.FORMAT}, found "
             f"{exported.format}. Export the network again."
+        )
+    if source_sha256 is not None and source_sha256 != exported.source_sha256:
+        raise ModelError(
+            f"Expected {place} to be made of the weights of SHA-256 "
+            f"{source_sha256[:8]}..., found that it is of others, "
+            f"{exported.source_sha256[:8]}.... Export the network again."
         )
     if not is_trusted:
         trial.pass_trial(place, module, files, exported.network)

@@ -7,7 +7,9 @@ are unsigned and lead forward, as in all FlatBuffers but for those to the vtable
 import struct
 from collections.abc import Iterator
 
-_MOST_ITEMS = 1_000_000
+_MOST_TABLES = 20_000
+"""The most in a vector. Vectors may share tables, so that the size of a file does not
+bound how many there are to check."""
 
 
 def root(content: memoryview, identifier: bytes) -> "Table":
@@ -60,14 +62,14 @@ class Table:
         start, count = self._vector(field, 1)
         return self._content[start : start + count]
 
-    def numbers(self, field: int) -> tuple[int, ...]:
+    def numbers(self, field: int, *, most: int) -> tuple[int, ...]:
         """Returns a vector of int32; empty if there is none.
 
         Raises:
-            ValueError: It lies outside the file, or is too long.
+            ValueError: It lies outside the file, or is longer than `most`.
         """
         start, count = self._vector(field, 4)
-        _check_count(count)
+        _check_count(count, most)
         return struct.unpack_from(f"<{count}i", self._content, start)
 
     def tables(self, field: int) -> Iterator["Table"]:
@@ -77,7 +79,7 @@ class Table:
             ValueError: One lies outside the file, or they are too many.
         """
         start, count = self._vector(field, 4)
-        _check_count(count)
+        _check_count(count, _MOST_TABLES)
         for place in range(start, start + 4 * count, 4):
             yield Table(self._content, place + _number(self._content, place, "<I"))
 
@@ -106,6 +108,6 @@ def _number(content: memoryview, place: int, kind: str) -> int:
     return struct.unpack_from(kind, content, place)[0]
 
 
-def _check_count(count: int) -> None:
-    if count > _MOST_ITEMS:
-        raise ValueError("a part that is too long")
+def _check_count(count: int, most: int) -> None:
+    if count > most:
+        raise ValueError(f"a part of more than {most:,} items")

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion_cnn.errors import ModelError
 from emotion_cnn.extras import require
-from emotion_cnn.files import first_line, shown
 from emotion_cnn.inference.backends.exported import Files, Tensor
 from emotion_cnn.inference.backends.protobuf import (
     Value,
@@ -52,6 +50,7 @@ _OPERATIONS = frozenset(
 """Those that networks for images are made of: none opens a file, loops, or calls."""
 
 _MOST_NODES = 20_000
+_MOST_DIMENSIONS = 8
 # Bits of an element, by the number of its type: those of `TensorProto.DataType` that
 # are numbers.
 _BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64}
@@ -68,16 +67,10 @@ def described(files: Files) -> str | bytes | None:
     """Checks what the file is made of, and returns what it says of itself.
 
     Raises:
-        ModelError: It is damaged, or has what networks for images do not need.
+        ValueError: Says what it has that networks for images do not need.
     """
     (content,) = files.values()
-    try:
-        return _checked(memoryview(content))
-    except ValueError as error:
-        raise ModelError(
-            f"Expected an ONNX file of operations for images, found one that has "
-            f"{shown(first_line(error))}. Export the network again."
-        ) from error
+    return _checked(memoryview(content))
 
 
 def runtime() -> Any:
@@ -185,7 +178,10 @@ def _check_tensor(tensor: memoryview) -> None:
     kind, size = 0, None
     for number, value in fields(tensor):
         if number == 1:
-            shape += varints(value)
+            shape += varints(value, most=_MOST_DIMENSIONS)
+            # Before they are multiplied, which takes the longer the more they are.
+            if len(shape) > _MOST_DIMENSIONS:
+                raise ValueError(f"weights of more than {_MOST_DIMENSIONS} dimensions")
         elif number == 2:
             kind = _integer(value)
         elif number == 9:

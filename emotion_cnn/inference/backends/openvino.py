@@ -8,9 +8,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from emotion_cnn.errors import ModelError
 from emotion_cnn.extras import hidden, require
-from emotion_cnn.files import first_line, shown
+from emotion_cnn.files import first_line
 from emotion_cnn.inference.backends.exported import Files, Tensor
 from emotion_cnn.models.exported import FILE_NAME
 
@@ -47,15 +46,9 @@ def described(files: Files) -> str | bytes | None:
     """Checks what the network is made of, and returns what it says of itself.
 
     Raises:
-        ModelError: It is damaged, or has what networks for images do not need.
+        ValueError: Says what it has that networks for images do not need.
     """
-    try:
-        _check(files[_GRAPH], len(files[_WEIGHTS]))
-    except ValueError as error:
-        raise ModelError(
-            f"Expected a {_GRAPH} of operations for images, found one that has "
-            f"{shown(first_line(error))}. Export the network again."
-        ) from error
+    _check(files[_GRAPH], len(files[_WEIGHTS]))
     return files[FILE_NAME]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 _MOST_FIELDS = 1_000_000
+_LONGEST_VARINT = 10
 
 Value = int | memoryview
 """Numbers that are stored as varints are ints from 0 to 2**64; all others bytes."""
@@ -50,7 +51,7 @@ def varint(message: memoryview, place: int) -> tuple[int, int]:
         ValueError: There is none.
     """
     value = shift = 0
-    while place < len(message) and shift < 70:
+    while place < len(message) and shift < 7 * _LONGEST_VARINT:
         byte = message[place]
         place += 1
         value |= (byte & 127) << shift
@@ -60,14 +61,16 @@ def varint(message: memoryview, place: int) -> tuple[int, int]:
     raise ValueError("a number that is cut short or too long")
 
 
-def varints(value: Value) -> list[int]:
+def varints(value: Value, *, most: int) -> list[int]:
     """Returns the numbers of a repeated field, packed or one of several single ones.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is none, or longer than `most` numbers can be.
     """
     if isinstance(value, int):
         return [value]
+    if len(value) > most * _LONGEST_VARINT:
+        raise ValueError(f"more than {most} numbers in place of a few")
     numbers, place = [], 0
     while place < len(value):
         number, place = varint(value, place)

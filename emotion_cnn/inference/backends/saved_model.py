@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion_cnn.errors import ModelError
 from emotion_cnn.extras import hidden, require
-from emotion_cnn.files import first_line, shown
 from emotion_cnn.inference.backends.exported import Files, Tensor
 from emotion_cnn.inference.backends.protobuf import fields, message, text
 from emotion_cnn.models.exported import FILE_NAME, INPUT_NAME, OUTPUT_NAME
@@ -83,15 +81,9 @@ def described(files: Files) -> str | bytes | None:
     """Checks what the network is made of, and returns what it says of itself.
 
     Raises:
-        ModelError: It is damaged, or has what networks for images do not need.
+        ValueError: Says what it has that networks for images do not need.
     """
-    try:
-        _check(memoryview(files[_GRAPH]))
-    except ValueError as error:
-        raise ModelError(
-            f"Expected a {_GRAPH} of operations for images, found one that has "
-            f"{shown(first_line(error))}. Export the network again."
-        ) from error
+    _check(memoryview(files[_GRAPH]))
     return files[FILE_NAME]
 
 
@@ -160,17 +152,16 @@ def _check(saved_model: memoryview) -> None:
         raise ValueError("no objects, as those of TensorFlow 1")
     called = set(_check_objects(objects[0]))
     with_files: set[str] = set()
-    calls: dict[str, set[str]] = {}
+    callers: dict[str, set[str]] = {}
     for number, value in parts:
         if number == 2:
-            _check_graph(message(value), with_files, calls)
+            _check_graph(message(value), with_files, callers)
     # What calls a function with such operations has them too.
-    while more := {
-        name
-        for name, others in calls.items()
-        if name not in with_files and others & with_files
-    }:
-        with_files |= more
+    waiting = list(with_files)
+    while waiting:
+        found = callers.pop(waiting.pop(), set())
+        with_files |= found
+        waiting += found
     if called & with_files:
         raise ValueError("operations on files where it predicts")
 
@@ -192,9 +183,9 @@ def _check_objects(graph: memoryview) -> Iterator[str]:
 
 
 def _check_graph(
-    graph: memoryview, with_files: set[str], calls: dict[str, set[str]]
+    graph: memoryview, with_files: set[str], callers: dict[str, set[str]]
 ) -> None:
-    """Checks all operations; notes which functions have some for files, and calls."""
+    """Checks all operations; notes which functions have some for files, and callers."""
     functions = [
         list(fields(message(function)))
         for number, library in fields(graph)
@@ -221,7 +212,8 @@ def _check_graph(
                 with_files.add(name)
             elif operation not in _OPERATIONS:
                 raise ValueError(f"the operation {operation[:50]!a}")
-            calls.setdefault(name, set()).update(called)
+            for each in called:
+                callers.setdefault(each, set()).add(name)
 
 
 def _name_of(function: Sequence[tuple[int, Any]]) -> str:

@@ -28,6 +28,7 @@ _MEMORY = 4 << 30
 """The most memory, in bytes, on top of what the runtime takes by itself."""
 
 _PASSED, _REFUSED = 0, 3
+_ADVICE = "Export the network again, or choose another."
 
 
 def pass_trial(
@@ -73,23 +74,20 @@ def pass_trial(
         sent = json.dumps(header).encode() + b"\n" + b"".join(files.values())
         try:
             _, errors = child.communicate(sent, timeout=SECONDS)
-            reason = f"it ends its process with exit code {child.returncode}"
         except subprocess.TimeoutExpired:
             child.kill()
             raise ModelError(
-                f"{place} cannot be used: in a trial it was not ready after {SECONDS} "
-                "seconds. Choose another network."
+                f"{place} fails in a trial: it was not ready after {SECONDS} seconds. "
+                "Choose another network."
             ) from None
     if child.returncode == _PASSED:
         return
+    reason = f"it ends its process with exit code {child.returncode}. {_ADVICE}"
     if child.returncode == _REFUSED:
         # The last line: a runtime may say something, too.
         lines = errors[-5_000:].decode(errors="replace").strip().splitlines()
-        reason = shown(lines[-1]) if lines else "it fails"
-    raise ModelError(
-        f"{place} cannot be used: in a trial {reason}. Export the network again, or "
-        "choose another."
-    )
+        reason = shown(lines[-1]) if lines else _ADVICE
+    raise ModelError(f"{place} fails in a trial: {reason}")
 
 
 def undergo(name: str) -> int:
@@ -117,12 +115,16 @@ def undergo(name: str) -> int:
     try:
         runner = module.load(files)
         exported.check_tensors(runner, description)
-        # Two are several; a whole batch would take longer than all else here.
-        images = np.full((2, *runner.inputs[0].shape[1:]), 128, np.uint8)
-        exported.probabilities_of(runner, images, description)
+        # The least that are several, and the most: a runtime may prepare for each anew.
+        for count in (2, exported.batch_size(description)):
+            images = np.full((count, *runner.inputs[0].shape[1:]), 128, np.uint8)
+            exported.probabilities_of(runner, images, description)
+    except ModelError as error:
+        sys.stderr.write(f"\n{error}")  # One line, which says what to do.
+        return _REFUSED
     # A runtime raises almost anything.
     except Exception as error:
-        sys.stderr.write(f"\n{first_line(error)}")
+        sys.stderr.write(f"\n{first_line(error)}. {_ADVICE}")
         return _REFUSED
     return _PASSED
 
