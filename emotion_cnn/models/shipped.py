@@ -5,7 +5,7 @@ from pathlib import Path
 from emotion_cnn.models.pair_files import MODEL_NAME
 
 EXPORTED_NAMES = ("model-float16.tflite", "model.onnx")
-"""Exported networks that may lie beside a pair; the first, beside the shipped one, does."""
+"""Exported networks that may lie beside a pair; the shipped pair has the first."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 

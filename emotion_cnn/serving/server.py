@@ -1,7 +1,7 @@
 """The server of the page, on this machine's loopback address unless told otherwise."""
 
-import asyncio
 import socket
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -39,7 +39,7 @@ def listen(host: str, port: int) -> socket.socket:
 class _Protocol(H11Protocol):
     """HTTP; who connects, but does not ask for anything, is not kept."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.loop.call_later(SECONDS_TO_ASK, self._close_unless_asked)
 
