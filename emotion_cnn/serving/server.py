@@ -39,7 +39,9 @@ def listen(host: str, port: int) -> socket.socket:
 class _Protocol(H11Protocol):
     """HTTP; who connects, but does not ask for anything, is not kept."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(  # type: ignore[override]
+        self, transport: asyncio.Transport
+    ) -> None:
         super().connection_made(transport)
         self.loop.call_later(SECONDS_TO_ASK, self._close_unless_asked)
 
