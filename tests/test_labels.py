@@ -33,7 +33,7 @@ from emotion_cnn.inference.prediction import predict
 from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convolution
 from emotion_cnn.models.description import Network, NetworkDescription
 from emotion_cnn.models.pair import read_pair, write_pair
-from emotion_cnn.training import experiment, fitting
+from emotion_cnn.training import experiment, finishing, fitting
 from emotion_cnn.training.out_of_fold import read_teachers
 from emotion_cnn.training.recipes import Recipe
 
@@ -263,7 +263,7 @@ def test_the_fitted_temperature_is_built_into_the_network(folder, monkeypatch):
         return 2.5
 
     given = []
-    monkeypatch.setattr(experiment, "fit_temperature", fitted)
+    monkeypatch.setattr(finishing, "fit_temperature", fitted)
     path = trained(folder, "--calibrate")
     metrics = json.loads((path / "metrics.json").read_text())
     assert metrics["temperatures"] == {"original": 2.5}
@@ -511,7 +511,7 @@ def test_teachers_predict_the_fold_that_they_were_not_trained_on(folder, teacher
         assert held_out in environment["data"]["validation_source"]
         positions = [train.names.index(name) for name in found.names]
         np.testing.assert_array_equal(found.labels[:, 0], train.labels[positions])
-        network = read_pair(path)
+        network = KerasNetwork(read_pair(path))
         for head, labels in enumerate(("original", "ferplus")):
             np.testing.assert_allclose(
                 found.probabilities[:, head],
