@@ -601,41 +601,88 @@ def test_openvino_folders_that_are_refused(copied, old, new, words):
 
 
 def with_operation(name: str, *, where: str):
-    """Adds an operation to the functions whose name has a part; else to the graph."""
+    """Adds an operation to the functions whose name has a part."""
 
     def change(graph) -> None:
-        nodes = [
-            function.node_def
-            for function in graph.graph_def.library.function
-            if where in function.signature.name
-        ]
-        for each in nodes or [graph.graph_def.node]:
-            each.add(name="added", op=name)
+        for function in graph.graph_def.library.function:
+            if where in function.signature.name:
+                function.node_def.add(name="added", op=name)
 
     return change
 
 
+def the_function(graph, part: str) -> str:
+    names = (each.signature.name for each in graph.graph_def.library.function)
+    return next(name for name in names if part in name)
+
+
 def that_calls_the_restoring_function(graph) -> None:
-    functions = graph.graph_def.library.function
-    names = [each.signature.name for each in functions]
-    (restore,) = (name for name in names if "traced_restore" in name)
-    for function in functions:
+    name = the_function(graph, "traced_restore")
+    for function in graph.graph_def.library.function:
         if "traced" not in function.signature.name:
             node = function.node_def.add(name="added", op="StatefulPartitionedCall")
-            node.attr["f"].func.name = restore
+            node.attr["f"].func.name = name
+
+
+def that_lists_the_restoring_function(graph) -> None:
+    name = the_function(graph, "traced_restore")
+    for function in graph.graph_def.library.function:
+        if "traced" not in function.signature.name:
+            node = function.node_def.add(name="added", op="NoOp")
+            node.attr["any"].list.func.add(name=name)
+
+
+def with_the_restoring_function_as(part: str):
+    """Lets an object, or what is called by its name, be the restoring function."""
+
+    def change(graph) -> None:
+        name = the_function(graph, "traced_restore")
+        if part == "operation":
+            called = the_function(graph, "inference___call")
+            for function in graph.graph_def.library.function:
+                if function.signature.name == called:
+                    function.node_def.add(name="added", op=name)
+        else:
+            node = graph.object_graph_def.nodes.add()
+            graph.object_graph_def.concrete_functions[name].SetInParent()
+            node.bare_concrete_function.concrete_function_name = name
+
+    return change
+
+
+def with_a_function_named_as_an_operation(*operations: str):
+    """Lets the first activation be a function of its name, of other operations."""
+
+    def change(graph) -> None:
+        library = graph.graph_def.library
+        called = [
+            node
+            for function in library.function
+            for node in function.node_def
+            if node.op == "Relu"
+        ]
+        function = library.function.add()
+        function.signature.name = called[0].op
+        function.signature.input_arg.add(name="x", type=1)
+        function.signature.output_arg.add(name="y", type=1)
+        for operation in operations:
+            function.node_def.add(name=operation, op=operation)
+        function.ret["y"] = "x"
+
+    return change
 
 
 def with_a_long_chain_of_calls(graph) -> None:
     for number in range(8_000):
         function = graph.graph_def.library.function.add()
-        function.signature.name = f"chain{number}"
+        function.signature.name = f"__inference_chain{number}"
         if number == 0:
             function.node_def.add(name="added", op="SaveV2")
         else:
             node = function.node_def.add(name="added", op="StatefulPartitionedCall")
-            node.attr["f"].func.name = f"chain{number - 1}"
+            node.attr["f"].func.name = f"__inference_chain{number - 1}"
     # What an object names can be called.
-    graph.object_graph_def.concrete_functions["chain7999"].SetInParent()
+    graph.object_graph_def.concrete_functions["__inference_chain7999"].SetInParent()
 
 
 def with_asset(graph) -> None:
@@ -653,13 +700,24 @@ def without_objects(graph) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (with_operation("WriteFile", where="inference"), "the operation 'WriteFile'"),
-        (with_operation("EagerPyFunc", where="wrapper"), "operation 'EagerPyFunc'"),
-        (with_operation("ReadFile", where="the graph"), "the operation 'ReadFile'"),
-        (with_operation("SaveV2", where="the graph"), "the operation 'SaveV2'"),
-        (with_operation("SaveV2", where="wrapper"), "files where it predicts"),
-        (that_calls_the_restoring_function, "files where it predicts"),
-        (with_a_long_chain_of_calls, "files where it predicts"),
+        *(
+            (with_operation(each, where="inference___call"), f"the operation '{each}'")
+            for each in (
+                *("WriteFile", "ReadFile", "SaveV2", "RestoreV2", "MergeV2Checkpoints"),
+                *("EagerPyFunc", "PyFunc", "While", "RandomUniform", "Where"),
+                *("AssignVariableOp", "VarHandleOp", "SymbolicGradient", "Print"),
+            )
+        ),
+        (with_operation("SaveV2", where="wrapper"), "the operation 'SaveV2'"),
+        (that_calls_the_restoring_function, "the operation 'RestoreV2'"),
+        (that_lists_the_restoring_function, "the operation 'RestoreV2'"),
+        (with_the_restoring_function_as("operation"), "the operation '__inference__tr"),
+        (with_the_restoring_function_as("object"), "the operation 'RestoreV2'"),
+        *(
+            (with_a_function_named_as_an_operation(each), "the function 'Relu'")
+            for each in ("SaveV2", "RestoreV2", "MergeV2Checkpoints", "ReadFile")
+        ),
+        (with_a_long_chain_of_calls, "the operation 'SaveV2'"),
         (with_asset, "files of its own"),
         (with_resource, "objects other than functions and variables"),
         (without_objects, "no objects"),
@@ -673,6 +731,23 @@ def test_saved_models_that_are_refused(copied, change, words):
     change(saved.meta_graphs[0])
     path.write_bytes(saved.SerializeToString())
     assert words in refused(path.parent)
+
+
+def test_only_the_functions_that_predict_reach_tensorflow(folder):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    from emotion_cnn.inference.backends import saved_model
+
+    files = {
+        name: (folder / "model_saved" / name).read_bytes()
+        for name in saved_model.names(folder / "model_saved")
+    }
+    expected = saved_model.load(files).run(some_images(3))
+    saved = saved_model_pb2.SavedModel.FromString(files["saved_model.pb"])
+    with_operation("ReadFile", where="traced_save")(saved.meta_graphs[0])
+    files["saved_model.pb"] = saved.SerializeToString()
+    saved_model.described(files)
+    np.testing.assert_array_equal(saved_model.load(files).run(some_images(3)), expected)
 
 
 @pytest.mark.parametrize("format", FORMATS)
