@@ -8,7 +8,7 @@ of the functions that predict alone, each of which has been checked.
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from emotion_cnn.inference.backends.protobuf import (
     message,
     text,
 )
+from emotion_cnn.inference.backends.sizes import ALL_BUT_FIRST, check_sizes
 from emotion_cnn.models.exported import FILE_NAME, INPUT_NAME, OUTPUT_NAME
 
 FORMAT = "saved-model"
@@ -48,14 +49,27 @@ _OPERATIONS = frozenset(
         *("NoOp", "Shape", "GatherV2", "ConcatV2", "Pack", "StridedSlice", "Prod"),
         *("SelectV2", "Greater", "Less", "StopGradient", "Expm1", "Erfc", "AddN"),
         *("SpaceToBatchND", "BatchToSpaceND", "ResizeNearestNeighbor"),
-        *("ResizeBilinear", "ResizeBicubic", "Split", "SplitV", "GreaterEqual"),
+        *("ResizeBilinear", "ResizeBicubic", "SplitV", "GreaterEqual"),
         *("Reshape", "ExpandDims", "Squeeze", "Transpose", "Pad", "PadV2", "Slice"),
-        *("ReadVariableOp", *_CALLS),
+        *("Tile", "ReadVariableOp", *_CALLS),
     )
 )
 """Those that networks for images are made of: none opens a file, loops, or keeps a
 state."""
 
+_SIZES = {
+    **dict.fromkeys(
+        (
+            *("Mean", "Sum", "Max", "Min", "Prod", "StridedSlice", "SpaceToBatchND"),
+            *("BatchToSpaceND", "ResizeNearestNeighbor", "ResizeBilinear", "SplitV"),
+            *("ResizeBicubic", "Reshape", "ExpandDims", "Transpose", "Pad", "PadV2"),
+            *("Slice", "Tile"),
+        ),
+        ALL_BUT_FIRST,
+    ),
+    "ConcatV2": slice(-1, None),
+    "GatherV2": slice(2, None),
+}
 _OBJECTS = frozenset(
     (
         *("_generic_user_object", "signature_map", "trackable_list_wrapper"),
@@ -176,7 +190,7 @@ class _Node:
     Attributes:
         name: Its name.
         operation: What it computes.
-        inputs: Which results it takes, as `node:result:0`, or an argument's name.
+        inputs: The nodes whose results it takes; arguments after a colon.
         calls: The functions that it names.
     """
 
@@ -276,8 +290,16 @@ def _node(value: Value) -> _Node:
     return _Node(
         name=_one_text(found, 1),
         operation=_one_text(found, 2),
-        inputs=tuple(text(each) for number, each in found if number == 3),
+        inputs=_inputs(text(each) for number, each in found if number == 3),
         calls=tuple(calls),
+    )
+
+
+def _inputs(texts: Iterable[str]) -> tuple[str, ...]:
+    """Returns from where it takes its inputs: `node:result:0`, `argument`, `^node`."""
+    found = [each for each in texts if not each.startswith("^")]
+    return tuple(
+        each.partition(":")[0] if ":" in each else f":{each}" for each in found
     )
 
 
@@ -297,6 +319,12 @@ def _check_nodes(nodes: Sequence[_Node]) -> None:
     for node in nodes:
         if node.operation not in _OPERATIONS:
             raise ValueError(f"the operation {node.operation[:50]!a}")
+    check_sizes(
+        ((node.operation, node.inputs, (node.name,)) for node in nodes),
+        fixed=(),
+        sizes=_SIZES,
+        shapes=("Shape",),
+    )
 
 
 def _one_text(found: _Fields, number: int) -> str:
