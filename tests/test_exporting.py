@@ -439,7 +439,7 @@ def test_mistakes(fails, arguments, expected, tmp_path, monkeypatch, shared_netw
 
 def test_other_backends_are_refused(fails, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("emotion_cnn.backend.use_backend", lambda: "jax")
+    monkeypatch.setattr("emotion_cnn.backend.use_backend", lambda **_: "jax")
     assert "Keras to run on TensorFlow, which exports" in fails("export")
 
 
