@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -435,6 +436,53 @@ def that_takes_few_images(model) -> None:
     )
 
 
+def with_size_of_pixels(operation: str, *more: str):
+    """Adds an operation on the pixels, with the pixels as the size of its result."""
+
+    def change(model) -> None:
+        from onnx import helper
+
+        names = ["pixels", *more, "pixels"]
+        model.graph.node.append(helper.make_node(operation, names, ["added"]))
+
+    return change
+
+
+def with_a_result_of_two_operations(model) -> None:
+    from onnx import helper
+
+    name = model.graph.initializer[0].name
+    model.graph.node.append(helper.make_node("Cast", ["pixels"], [name], to=7))
+
+
+def with_weights_in_two_parts(model) -> None:
+    from onnx import helper, numpy_helper
+
+    tensor = numpy_helper.from_array(np.ones(1, np.float32))
+    node = helper.make_node("Constant", [], ["added"], value=tensor)
+    part = b"\x2a\x02\x08\x02"  # The tensor again: a dimension of 2.
+    content = node.attribute[0].SerializeToString() + part
+    del node.attribute[:]
+    node.MergeFromString(b"\x2a" + bytes([len(content)]) + content)
+    # Python's parser puts them together, as all do.
+    assert list(node.attribute[0].t.dims) == [1, 2]
+    del node.attribute[:]
+    graph = node.SerializeToString() + b"\x2a" + bytes([len(content)]) + content
+    return graph_with(1, graph)
+
+
+def graph_with(field: int, content: bytes) -> bytes:
+    """Returns a graph of a part alone, as part of a model."""
+    for each in (field, 7):
+        content = bytes([each << 3 | 2, len(content)]) + content
+    return content
+
+
+def node_with(content: bytes):
+    """Lets a graph of a single node follow, given as Relu first."""
+    return lambda model: graph_with(1, b"\x22\x04Relu" + content)
+
+
 def that_fills_the_memory(model) -> None:
     from onnx import helper
 
@@ -460,6 +508,24 @@ def that_fills_the_memory(model) -> None:
         (with_absurd_shape, "fewer weights than it says"),
         (with_thousands_of_dimensions, "more than 8 dimensions"),
         (with_packed_dimensions, "more than 8 numbers"),
+        (with_weights_in_two_parts, "weights in parts"),
+        (with_a_result_of_two_operations, "a result of two operations"),
+        *(
+            (with_size_of_pixels(*each), f"depend on the pixels in {each[0]}")
+            for each in (
+                *(("Tile",), ("Reshape",), ("Pad",), ("Resize", ""), ("Unsqueeze",)),
+                *(("Slice",), ("Slice", "", ""), ("ReduceSum",), ("Split",)),
+            )
+        ),
+        *((add_node(each), f"operation '{each}'") for each in ("Expand", "Range")),
+        # What a parser takes for the operation Sin, and another does not.
+        (node_with(b"\xa2\x80\x80\x80\x10\x03Sin"), "or of an absurd one"),
+        (node_with(b"\xa2\x00\x03Sin"), "in more bytes than it needs"),
+        (node_with(b"\x22\x83\x00Sin"), "in more bytes than it needs"),
+        (node_with(b"\x22\x03Sin" + b"\x25Relu"), "a number in place of bytes"),
+        (node_with(b"\x23\x22\x03Sin\x24"), "a field of an unknown type"),
+        (node_with(b"\x22\x84\x80\x80\x80\x80\x80\x80\x80\x80\x02Relu"), "more bytes"),
+        (node_with(b"\xa2\x06\x03Sin"), "the unknown field 100"),
         (without_description, "says what its classes and its images are"),
         (described_as(format="litert"), "of the format onnx, found litert"),
         (
@@ -482,6 +548,13 @@ def test_onnx_files_that_are_refused(folder, tmp_path, change, words):
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString() + more)
     assert words in refused(path)
+
+
+def test_an_onnx_file_is_read_as_one_whatever_it_begins_with(folder, tmp_path):
+    path = tmp_path / "model.onnx"
+    # The name of the producer, and in it what files of ONNX Runtime's own format have.
+    path.write_bytes(b"\x12\x0a\0\0ORTM\0\0\0\0" + (folder / "model.onnx").read_bytes())
+    assert read_network(path).predict(some_images(2)).shape == (2, 2, 7)
 
 
 def litert_model(folder):
@@ -547,6 +620,27 @@ def with_too_many_operators(model) -> None:
     model.subgraphs[0].operators = [operator] * 500_000
 
 
+def with_size_of_pixels_in(code: int):
+    """Adds an operation on the pixels, with the pixels as the size of its result."""
+
+    def change(model) -> None:
+        from ai_edge_litert import schema_py_generated as schema
+
+        model.operatorCodes.append(schema.OperatorCodeT(builtinCode=code))
+        graph = model.subgraphs[0]
+        (pixels,) = graph.inputs
+        graph.tensors.append(schema.TensorT(shape=[1], type=0))
+        graph.operators.append(
+            schema.OperatorT(
+                opcodeIndex=len(model.operatorCodes) - 1,
+                inputs=[pixels, pixels],
+                outputs=[len(graph.tensors) - 1],
+            )
+        )
+
+    return change
+
+
 def without_metadata(model) -> None:
     model.metadata = []
 
@@ -564,6 +658,11 @@ def without_metadata(model) -> None:
         (of_shared_operators, "a part of more than 100 items"),
         (of_shared_tensors, "a part of more than 8 items"),
         (with_too_many_operators, "a part of more than 20,000 items"),
+        *(
+            (with_size_of_pixels_in(code), f"depend on the pixels in {name}")
+            for code, name in ((69, "TILE"), (22, "RESHAPE"), (34, "PAD"), (45, "STR"))
+        ),
+        (with_size_of_pixels_in(94), "the operation 94"),
         (without_metadata, "says what its classes and its images are"),
     ],
 )
@@ -579,6 +678,9 @@ def test_litert_files_that_are_refused(folder, tmp_path, change, words):
     assert words in refused(path)
 
 
+SIZE = '<edge from-layer="FROM" from-port="0" to-layer="TO" to-port="1" />'
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -588,53 +690,128 @@ def test_litert_files_that_are_refused(folder, tmp_path, change, words):
         ('offset="0"', 'offset="10000000"', "weights that lie outside model.bin"),
         ('offset="0"', 'offset="none"', "invalid literal"),
         ("</net>", "", "no XML"),
+        ("<net ", '<net xmlns="x" ', "the element '{x}net'"),
+        ("<layers>", '<layers xmlns="x">', "the element '{x}layers'"),
+        ("<edges>", "<body /><edges>", "the element 'body'"),
+        ("<edges>", "<layers /><edges>", "operations in parts"),
+        ("<layer ", '<layer xmlns:a="x" a:type="y" ', "the attribute '{x}type'"),
+        ("layer", "liar", "the element 'liars'"),
+        (SIZE, SIZE.replace("FROM", "0"), "depend on the pixels in Reshape"),
         ("pixels", "points", "fails in a trial: Expected"),
     ],
 )
 def test_openvino_folders_that_are_refused(copied, old, new, words):
     path = copied("model_openvino") / "model.xml"
     text = path.read_text()
+    if old == SIZE:
+        old, new = (each.replace("TO", reshape_in(text)) for each in (old, new))
+        old = re.search(old.replace("FROM", r"\d+"), text)[0]
     assert old in text
     path.write_text(text.replace(old, new))
     assert words in refused(path.parent)
 
 
+def reshape_in(text: str) -> str:
+    """Returns the number of the last layer that takes a shape."""
+    return re.findall(r'<layer id="(\d+)"[^>]*type="Reshape"', text)[-1]
+
+
 def with_operation(name: str, *, where: str):
-    """Adds an operation to the functions whose name has a part; else to the graph."""
+    """Adds an operation to the functions whose name has a part."""
 
     def change(graph) -> None:
-        nodes = [
-            function.node_def
-            for function in graph.graph_def.library.function
-            if where in function.signature.name
-        ]
-        for each in nodes or [graph.graph_def.node]:
-            each.add(name="added", op=name)
+        for function in graph.graph_def.library.function:
+            if where in function.signature.name:
+                function.node_def.add(name="added", op=name)
 
     return change
 
 
+def the_function(graph, part: str) -> str:
+    names = (each.signature.name for each in graph.graph_def.library.function)
+    return next(name for name in names if part in name)
+
+
 def that_calls_the_restoring_function(graph) -> None:
-    functions = graph.graph_def.library.function
-    names = [each.signature.name for each in functions]
-    (restore,) = (name for name in names if "traced_restore" in name)
-    for function in functions:
+    name = the_function(graph, "traced_restore")
+    for function in graph.graph_def.library.function:
         if "traced" not in function.signature.name:
             node = function.node_def.add(name="added", op="StatefulPartitionedCall")
-            node.attr["f"].func.name = restore
+            node.attr["f"].func.name = name
+
+
+def that_lists_the_restoring_function(graph) -> None:
+    name = the_function(graph, "traced_restore")
+    for function in graph.graph_def.library.function:
+        if "traced" not in function.signature.name:
+            node = function.node_def.add(name="added", op="NoOp")
+            node.attr["any"].list.func.add(name=name)
+
+
+def with_the_restoring_function_as(part: str):
+    """Lets an object, or what is called by its name, be the restoring function."""
+
+    def change(graph) -> None:
+        name = the_function(graph, "traced_restore")
+        if part == "operation":
+            called = the_function(graph, "inference___call")
+            for function in graph.graph_def.library.function:
+                if function.signature.name == called:
+                    function.node_def.add(name="added", op=name)
+        else:
+            node = graph.object_graph_def.nodes.add()
+            graph.object_graph_def.concrete_functions[name].SetInParent()
+            node.bare_concrete_function.concrete_function_name = name
+
+    return change
+
+
+def with_a_function_named_as_an_operation(*operations: str):
+    """Lets the first activation be a function of its name, of other operations."""
+
+    def change(graph) -> None:
+        library = graph.graph_def.library
+        called = [
+            node
+            for function in library.function
+            for node in function.node_def
+            if node.op == "Relu"
+        ]
+        function = library.function.add()
+        function.signature.name = called[0].op
+        function.signature.input_arg.add(name="x", type=1)
+        function.signature.output_arg.add(name="y", type=1)
+        for operation in operations:
+            function.node_def.add(name=operation, op=operation)
+        function.ret["y"] = "x"
+
+    return change
 
 
 def with_a_long_chain_of_calls(graph) -> None:
     for number in range(8_000):
         function = graph.graph_def.library.function.add()
-        function.signature.name = f"chain{number}"
+        function.signature.name = f"__inference_chain{number}"
         if number == 0:
             function.node_def.add(name="added", op="SaveV2")
         else:
             node = function.node_def.add(name="added", op="StatefulPartitionedCall")
-            node.attr["f"].func.name = f"chain{number - 1}"
+            node.attr["f"].func.name = f"__inference_chain{number - 1}"
     # What an object names can be called.
-    graph.object_graph_def.concrete_functions["chain7999"].SetInParent()
+    graph.object_graph_def.concrete_functions["__inference_chain7999"].SetInParent()
+
+
+def with_size_of_pixels_as(operation: str):
+    def change(graph) -> None:
+        name = the_function(graph, "inference___call")
+        for function in graph.graph_def.library.function:
+            if function.signature.name == name:
+                argument = function.signature.input_arg[0].name
+                function.node_def.add(
+                    name="added", op=operation, input=[argument, argument, argument]
+                )
+
+    return change
 
 
 def with_asset(graph) -> None:
@@ -652,13 +829,32 @@ def without_objects(graph) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (with_operation("WriteFile", where="inference"), "the operation 'WriteFile'"),
-        (with_operation("EagerPyFunc", where="wrapper"), "operation 'EagerPyFunc'"),
-        (with_operation("ReadFile", where="the graph"), "the operation 'ReadFile'"),
-        (with_operation("SaveV2", where="the graph"), "the operation 'SaveV2'"),
-        (with_operation("SaveV2", where="wrapper"), "files where it predicts"),
-        (that_calls_the_restoring_function, "files where it predicts"),
-        (with_a_long_chain_of_calls, "files where it predicts"),
+        *(
+            (with_operation(each, where="inference___call"), f"the operation '{each}'")
+            for each in (
+                *("WriteFile", "ReadFile", "SaveV2", "RestoreV2", "MergeV2Checkpoints"),
+                *("EagerPyFunc", "PyFunc", "While", "RandomUniform", "Where"),
+                *("AssignVariableOp", "VarHandleOp", "SymbolicGradient", "Print"),
+            )
+        ),
+        (with_operation("SaveV2", where="wrapper"), "the operation 'SaveV2'"),
+        (that_calls_the_restoring_function, "the operation 'RestoreV2'"),
+        (that_lists_the_restoring_function, "the operation 'RestoreV2'"),
+        (with_the_restoring_function_as("operation"), "the operation '__inference__tr"),
+        (with_the_restoring_function_as("object"), "the operation 'RestoreV2'"),
+        *(
+            (with_a_function_named_as_an_operation(each), "the function 'Relu'")
+            for each in ("SaveV2", "RestoreV2", "MergeV2Checkpoints", "ReadFile")
+        ),
+        (with_a_long_chain_of_calls, "the operation 'SaveV2'"),
+        *(
+            (with_size_of_pixels_as(each), f"depend on the pixels in {each}")
+            for each in ("Tile", "Reshape", "Pad", "StridedSlice", "ConcatV2")
+        ),
+        *(
+            (with_size_of_pixels_as(each), f"the operation '{each}'")
+            for each in ("Fill", "Range", "BroadcastTo")
+        ),
         (with_asset, "files of its own"),
         (with_resource, "objects other than functions and variables"),
         (without_objects, "no objects"),
@@ -672,6 +868,23 @@ def test_saved_models_that_are_refused(copied, change, words):
     change(saved.meta_graphs[0])
     path.write_bytes(saved.SerializeToString())
     assert words in refused(path.parent)
+
+
+def test_only_the_functions_that_predict_reach_tensorflow(folder):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    from emotion_cnn.inference.backends import saved_model
+
+    files = {
+        name: (folder / "model_saved" / name).read_bytes()
+        for name in saved_model.names(folder / "model_saved")
+    }
+    expected = saved_model.load(files).run(some_images(3))
+    saved = saved_model_pb2.SavedModel.FromString(files["saved_model.pb"])
+    with_operation("ReadFile", where="traced_save")(saved.meta_graphs[0])
+    files["saved_model.pb"] = saved.SerializeToString()
+    saved_model.described(files)
+    np.testing.assert_array_equal(saved_model.load(files).run(some_images(3)), expected)
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -700,8 +913,9 @@ def test_a_folder_without_all_its_files(copied, format):
 
 def test_other_than_regular_files_and_too_large_ones(folder, tmp_path, monkeypatch):
     assert "No such file" in refused(tmp_path / "none.onnx")
-    (tmp_path / "folder.onnx").mkdir()
-    assert "found no model.json" in refused(tmp_path / "folder.onnx")
+    for name in ("folder.onnx", "folder.tflite"):
+        (tmp_path / name).mkdir()
+        assert f"{name} to be a file of an exported" in refused(tmp_path / name)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.tflite")
         assert "cannot be read" in refused(tmp_path / "pipe.tflite")

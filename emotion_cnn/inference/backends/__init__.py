@@ -77,7 +77,8 @@ def kind_of(path: Path) -> str:
     """
     if path.is_dir():
         names = (name for name in _BY_FILE if os.path.lexists(path / name))
-        return _BY_FILE[next(names, MODEL_NAME)]
+        if found := next(names, None):
+            return _BY_FILE[found]
     return _BY_SUFFIX.get(path.suffix.lower(), KERAS)
 
 

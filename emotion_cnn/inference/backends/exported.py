@@ -262,9 +262,10 @@ def probabilities_of(
 def _read_files(path: Path, module: Format) -> Files:
     """Returns the files of a network, each read once."""
     files: dict[str, bytes] = {}
-    folder = path if path.is_dir() else path.parent
+    names = module.names(path)
+    folder = path.parent if list(names) == [path.name] else path
     left = MEGABYTES
-    for name in module.names(path):
+    for name in names:
         try:
             content = read_limited(folder / name, megabytes=left)
         except (OSError, ValueError) as error:

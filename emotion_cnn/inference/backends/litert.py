@@ -14,6 +14,7 @@ import numpy as np
 from emotion_cnn.extras import require
 from emotion_cnn.inference.backends.exported import Files, Tensor
 from emotion_cnn.inference.backends.flatbuffer import Table, root
+from emotion_cnn.inference.backends.sizes import ALL_BUT_FIRST, check_sizes
 from emotion_cnn.inference.cores import cores
 from emotion_cnn.models.exported import KEY
 
@@ -30,7 +31,7 @@ _OPERATIONS = {
     **{54: "PRELU", 55: "MAXIMUM", 57: "MINIMUM", 58: "LESS", 59: "NEG", 60: "PADV2"},
     **{61: "GREATER", 65: "SLICE", 69: "TILE", 70: "EXPAND_DIMS", 73: "LOG", 74: "SUM"},
     **{75: "SQRT", 76: "RSQRT", 77: "SHAPE", 78: "POW", 81: "REDUCE_PROD"},
-    **{82: "REDUCE_MAX", 83: "PACK", 92: "SQUARE", 94: "FILL"},
+    **{50: "LOG_SOFTMAX", 82: "REDUCE_MAX", 83: "PACK", 92: "SQUARE"},
     **{97: "RESIZE_NEAREST_NEIGHBOR", 98: "LEAKY_RELU", 99: "SQUARED_DIFFERENCE"},
     **{101: "ABS", 111: "ELU", 114: "QUANTIZE", 117: "HARD_SWISH", 123: "SELECT_V2"},
     **{126: "BATCH_MATMUL", 150: "GELU"},
@@ -38,6 +39,15 @@ _OPERATIONS = {
 """Those that networks for images are made of, by their number in LiteRT's schema: none
 opens a file, loops, calls, or keeps a state."""
 
+_SIZES = dict.fromkeys(
+    (
+        *("RESHAPE", "RESIZE_BILINEAR", "PAD", "BATCH_TO_SPACE_ND", "TRANSPOSE"),
+        *("SPACE_TO_BATCH_ND", "MEAN", "SQUEEZE", "STRIDED_SLICE", "PADV2", "SLICE"),
+        *("TILE", "EXPAND_DIMS", "SUM", "REDUCE_PROD", "REDUCE_MAX"),
+        "RESIZE_NEAREST_NEIGHBOR",
+    ),
+    ALL_BUT_FIRST,
+)
 _MOST_PLACES, _MOST_DIMENSIONS = 100, 8
 """The most tensors of an operation, and axes of a tensor."""
 # Bits of an element, by the number of its type in LiteRT's schema.
@@ -141,17 +151,18 @@ def _tensor(found: Any) -> Tensor:
 def _checked(content: bytes) -> bytes | None:
     """Returns the text under `KEY`; a `ValueError` says what the file has."""
     model = root(memoryview(content), b"TFL3")
+    operations = []
     for code in model.tables(1):
         # The first field has room for numbers below 127; older files have it alone.
         operation = max(code.number(0, "b"), code.number(3, "i"))
         if operation not in _OPERATIONS or code.has(1):
             raise ValueError(f"the operation {operation} of LiteRT's schema")
-    codes = sum(1 for _ in model.tables(1))
+        operations.append(_OPERATIONS[operation])
     buffers = [_buffer(each) for each in model.tables(4)]
     graphs = list(model.tables(2))
     if len(graphs) != 1:
         raise ValueError(f"{len(graphs)} graphs in place of one")
-    _check_graph(graphs[0], codes, buffers)
+    _check_graph(graphs[0], operations, buffers)
     for entry in model.tables(6):
         if entry.data(0) == KEY.encode():
             place = entry.number(1, "I")
@@ -167,26 +178,38 @@ def _buffer(buffer: Table) -> memoryview:
     return buffer.data(0)
 
 
-def _check_graph(graph: Table, codes: int, buffers: Sequence[memoryview]) -> None:
+def _check_graph(
+    graph: Table, operations: Sequence[str], buffers: Sequence[memoryview]
+) -> None:
     tensors = 0
+    fixed = [-1]  # What an operation takes may be left out.
     for tensor in graph.tables(0):
-        tensors += 1
         _check_tensor(tensor, buffers)
+        if buffers[tensor.number(2, "I")]:
+            fixed.append(tensors)
+        tensors += 1
     for number in (1, 2):
-        _check_places(graph, number, tensors, least=0)
+        _places(graph, number, tensors, least=0)
+    nodes = []
     for operator in graph.tables(3):
-        if operator.number(0, "I") >= codes:
+        code = operator.number(0, "I")
+        if code >= len(operations):
             raise ValueError("an operation that it does not list")
-        for number in (1, 2, 8):
-            _check_places(operator, number, tensors, least=-1)
+        taken, results, _ = (
+            _places(operator, number, tensors, least=-1) for number in (1, 2, 8)
+        )
         if any(operator.has(number) for number in (5, 9, 12)):
             raise ValueError("an operation with settings that none has")
+        nodes.append((operations[code], taken, results))
+    check_sizes(nodes, fixed=fixed, sizes=_SIZES, shapes=("SHAPE",))
 
 
-def _check_places(table: Table, field: int, tensors: int, *, least: int) -> None:
+def _places(table: Table, field: int, tensors: int, *, least: int) -> Sequence[int]:
+    """Returns which tensors a graph, or an operation, takes or results in."""
     places = table.numbers(field, most=_MOST_PLACES)
     if not all(least <= place < tensors for place in places):
         raise ValueError("an operation on a tensor that it does not have")
+    return places
 
 
 def _check_tensor(tensor: Table, buffers: Sequence[memoryview]) -> None:

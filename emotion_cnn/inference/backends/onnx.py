@@ -13,10 +13,12 @@ from emotion_cnn.inference.backends.exported import Files, Tensor
 from emotion_cnn.inference.backends.protobuf import (
     Value,
     fields,
+    known_fields,
     message,
     text,
     varints,
 )
+from emotion_cnn.inference.backends.sizes import ALL_BUT_FIRST, check_sizes
 from emotion_cnn.inference.cores import cores
 from emotion_cnn.models.exported import INPUT_NAME, KEY, OUTPUT_NAME
 
@@ -31,24 +33,23 @@ _OPERATIONS = frozenset(
         *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd"),
         *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Mish", "Tanh"),
         *("Sigmoid", "HardSigmoid", "HardSwish", "Softplus", "Softsign", "Softmax"),
-        *(
-            "Cast",
-            "Constant",
-            "Identity",
-            "Shape",
-            "Gather",
-            "Concat",
-            "Slice",
-            "Split",
-        ),
+        *("Cast", "Constant", "Identity", "Shape", "Gather", "Concat", "Slice"),
         *("Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten", "Pad", "Tile"),
-        *("Resize", "Where", "Greater", "Less", "Equal"),
+        *("Resize", "Split", "Where", "Greater", "Less", "Equal", "Not", "LogSoftmax"),
         *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
         *("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"),
     )
 )
 """Those that networks for images are made of: none opens a file, loops, or calls."""
 
+_SIZES = dict.fromkeys(
+    (
+        *("Reshape", "Tile", "Pad", "Slice", "Resize", "Split", "Squeeze"),
+        *("Unsqueeze", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"),
+        "ReduceProd",
+    ),
+    ALL_BUT_FIRST,
+)
 _MOST_NODES = 20_000
 _MOST_DIMENSIONS = 8
 # Bits of an element, by the number of its type: those of `TensorProto.DataType` that
@@ -91,6 +92,8 @@ def load(files: Files) -> "OnnxRunner":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores()
     options.log_severity_level = 4  # What goes wrong is raised as well.
+    # Not its own format, which the beginning of an ONNX file can look like.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     session = onnxruntime.InferenceSession(
         content, options, providers=["CPUExecutionProvider"]
     )
@@ -123,7 +126,7 @@ def _tensor(found: Any) -> Tensor:
 def _checked(model: memoryview) -> str | None:
     """Returns the text under `KEY`; a `ValueError` says what the file has."""
     described, graphs = None, 0
-    for number, value in fields(model):
+    for number, value in known_fields(model, (*range(1, 9), 14, 20, 25)):
         if number == 7:
             graphs += 1
             _check_graph(message(value))
@@ -139,21 +142,23 @@ def _checked(model: memoryview) -> str | None:
 
 
 def _check_graph(graph: memoryview) -> None:
-    nodes = 0
-    for number, value in fields(graph):
+    nodes = []
+    fixed = [""]  # What an operation takes may be left out.
+    for number, value in known_fields(graph, (1, 2, 5, *range(10, 17))):
         if number == 1:
-            nodes += 1
-            _check_node(message(value))
+            nodes.append(_checked_node(message(value)))
         elif number == 5:
-            _check_tensor(message(value))
+            fixed.append(_checked_tensor(message(value)))
         elif number == 15:
             raise ValueError("sparse weights")
-        if nodes > _MOST_NODES:
+        if len(nodes) > _MOST_NODES:
             raise ValueError(f"more than {_MOST_NODES:,} operations")
+    check_sizes(nodes, fixed=fixed, sizes=_SIZES, shapes=("Shape",))
 
 
-def _check_node(node: memoryview) -> None:
-    found = list(fields(node))
+def _checked_node(node: memoryview) -> tuple[str, list[str], list[str]]:
+    """Returns the operation, what it takes and its results."""
+    found = list(known_fields(node, range(1, 11)))
     operation = _last_text(found, 4)
     domain = _last_text(found, 7)
     if operation not in _OPERATIONS or domain not in ("", "ai.onnx"):
@@ -162,21 +167,28 @@ def _check_node(node: memoryview) -> None:
     for number, value in found:
         if number == 5:
             _check_attribute(message(value))
+    taken, results = (
+        [text(value) for number, value in found if number == field] for field in (1, 2)
+    )
+    return operation, taken, [each for each in results if each]
 
 
 def _check_attribute(attribute: memoryview) -> None:
-    for number, value in fields(attribute):
+    found = list(fields(attribute))
+    if sum(number == 5 for number, _ in found) > 1:
+        raise ValueError("weights in parts")  # Parsers put them together.
+    for number, value in found:
         if number == 5:
-            _check_tensor(message(value))
+            _checked_tensor(message(value))
         elif number in (6, 10, 11, 14, 15, 21, 22, 23):
             raise ValueError("an operation with parts of its own")
 
 
-def _check_tensor(tensor: memoryview) -> None:
-    """Checks that a tensor is numbers, as many as it says, in this very file."""
+def _checked_tensor(tensor: memoryview) -> str:
+    """Checks that it is numbers, as many as it says, in this file; returns its name."""
     shape: list[int] = []
-    kind, size = 0, None
-    for number, value in fields(tensor):
+    kind, size, name = 0, None, ""
+    for number, value in known_fields(tensor, range(1, 17)):
         if number == 1:
             shape += varints(value, most=_MOST_DIMENSIONS)
             # Before they are multiplied, which takes the longer the more they are.
@@ -184,6 +196,8 @@ def _check_tensor(tensor: memoryview) -> None:
                 raise ValueError(f"weights of more than {_MOST_DIMENSIONS} dimensions")
         elif number == 2:
             kind = _integer(value)
+        elif number == 8:
+            name = text(value)
         elif number == 9:
             size = len(message(value))
         elif number == 13 or (number == 14 and value != 0):
@@ -196,6 +210,7 @@ def _check_tensor(tensor: memoryview) -> None:
     bits, limit = (8, len(tensor)) if size is None else (_BITS[kind], size)
     if (math.prod(shape) * bits + 7) // 8 > limit:
         raise ValueError("fewer weights than it says")
+    return name
 
 
 def _last_text(found: Sequence[tuple[int, Value]], number: int) -> str:

@@ -1,16 +1,24 @@
 """Walks through protocol buffers, the format of ONNX files and saved models.
 
-Reads what is to be checked before a runtime parses the whole; knows no schema.
+Reads what is to be checked before a runtime parses the whole; knows no schema. What
+parsers may read in different ways, and no writer writes, is refused: keys of more than
+32 bits, of which some parsers take the lower ones, numbers in more bytes than they
+need, and groups.
 """
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Collection, Iterator
 
-_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
+_VARINT, _BYTES = 0, 2
+_NUMBERS = {1: "<d", 5: "<f"}
+"""Of eight and four bytes, by their type; some are integers, which nobody reads."""
 _MOST_FIELDS = 1_000_000
+_MOST_KEY = 2**32 - 1
 _LONGEST_VARINT = 10
 
-Value = int | memoryview
-"""Numbers that are stored as varints are ints from 0 to 2**64; all others bytes."""
+Value = int | float | memoryview
+"""Varints are ints from 0 to 2**64 - 1, numbers of four or eight bytes floats: parsers
+take neither for the other, nor for bytes."""
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
@@ -26,22 +34,41 @@ def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
             raise ValueError("too many fields")
         key, place = varint(message, place)
         number, kind = key >> 3, key & 7
-        if not number:
-            raise ValueError("a field without a number")
+        if not number or key > _MOST_KEY:
+            raise ValueError("a field without a number, or of an absurd one")
         if kind == _VARINT:
             value, place = varint(message, place)
             yield number, value
             continue
         if kind == _BYTES:
             length, place = varint(message, place)
-        elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
-            length = 8 if kind == _EIGHT_BYTES else 4
+        elif kind in _NUMBERS:
+            length = struct.calcsize(_NUMBERS[kind])
         else:
             raise ValueError("a field of an unknown type")
         if length > len(message) - place:
             raise ValueError("a field that is cut short")
-        yield number, message[place : place + length]
+        content = message[place : place + length]
+        if kind == _BYTES:
+            yield number, content
+        else:
+            (as_float,) = struct.unpack(_NUMBERS[kind], content)
+            yield number, as_float
         place += length
+
+
+def known_fields(
+    message: memoryview, numbers: Collection[int]
+) -> Iterator[tuple[int, Value]]:
+    """Yields the number and the value of each field of a message.
+
+    Raises:
+        ValueError: It is no whole message, or has a field of another number.
+    """
+    for number, value in fields(message):
+        if number not in numbers:
+            raise ValueError(f"the unknown field {number}")
+        yield number, value
 
 
 def varint(message: memoryview, place: int) -> tuple[int, int]:
@@ -56,9 +83,13 @@ def varint(message: memoryview, place: int) -> tuple[int, int]:
         place += 1
         value |= (byte & 127) << shift
         if byte < 128:
+            if (shift and not byte) or value >= 2**64:
+                break
             return value, place
         shift += 7
-    raise ValueError("a number that is cut short or too long")
+    raise ValueError(
+        "a number that is cut short, or written in more bytes than it needs"
+    )
 
 
 def varints(value: Value, *, most: int) -> list[int]:
@@ -69,6 +100,7 @@ def varints(value: Value, *, most: int) -> list[int]:
     """
     if isinstance(value, int):
         return [value]
+    value = message(value)
     if len(value) > most * _LONGEST_VARINT:
         raise ValueError(f"more than {most} numbers in place of a few")
     numbers, place = [], 0
@@ -93,6 +125,6 @@ def message(value: Value) -> memoryview:
     Raises:
         ValueError: It is a number.
     """
-    if isinstance(value, int):
+    if not isinstance(value, memoryview):
         raise ValueError("a number in place of bytes")
     return value

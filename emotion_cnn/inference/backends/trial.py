@@ -115,9 +115,13 @@ def undergo(name: str) -> int:
     try:
         runner = module.load(files)
         exported.check_tensors(runner, description)
+        generator = np.random.default_rng(0)
         # The least that are several, and the most: a runtime may prepare for each anew.
         for count in (2, exported.batch_size(description)):
-            images = np.full((count, *runner.inputs[0].shape[1:]), 128, np.uint8)
+            # Black, white and noise.
+            shape = (count, *runner.inputs[0].shape[1:])
+            images = generator.integers(0, 256, shape).astype(np.uint8)
+            images[0], images[1] = 0, 255
             exported.probabilities_of(runner, images, description)
     except ModelError as error:
         sys.stderr.write(f"\n{error}")  # One line, which says what to do.
