@@ -448,6 +448,13 @@ def with_size_of_pixels(operation: str, *more: str):
     return change
 
 
+def with_size_of_their_number(model) -> None:
+    from onnx import helper
+
+    for node in (("Shape", ["pixels"], ["s"]), ("Tile", ["pixels", "s"], ["added"])):
+        model.graph.node.append(helper.make_node(*node))
+
+
 def with_a_result_of_two_operations(model) -> None:
     from onnx import helper
 
@@ -509,9 +516,10 @@ def that_fills_the_memory(model) -> None:
         (with_thousands_of_dimensions, "more than 8 dimensions"),
         (with_packed_dimensions, "more than 8 numbers"),
         (with_weights_in_two_parts, "weights in parts"),
+        (with_size_of_their_number, "sizes that depend on the images in Tile"),
         (with_a_result_of_two_operations, "a result of two operations"),
         *(
-            (with_size_of_pixels(*each), f"depend on the pixels in {each[0]}")
+            (with_size_of_pixels(*each), f"depend on the images in {each[0]}")
             for each in (
                 *(("Tile",), ("Reshape",), ("Pad",), ("Resize", ""), ("Unsqueeze",)),
                 *(("Slice",), ("Slice", "", ""), ("ReduceSum",), ("Split",)),
@@ -659,7 +667,7 @@ def without_metadata(model) -> None:
         (of_shared_tensors, "a part of more than 8 items"),
         (with_too_many_operators, "a part of more than 20,000 items"),
         *(
-            (with_size_of_pixels_in(code), f"depend on the pixels in {name}")
+            (with_size_of_pixels_in(code), f"depend on the images in {name}")
             for code, name in ((69, "TILE"), (22, "RESHAPE"), (34, "PAD"), (45, "STR"))
         ),
         (with_size_of_pixels_in(94), "the operation 94"),
@@ -696,7 +704,7 @@ SIZE = '<edge from-layer="FROM" from-port="0" to-layer="TO" to-port="1" />'
         ("<edges>", "<layers /><edges>", "operations in parts"),
         ("<layer ", '<layer xmlns:a="x" a:type="y" ', "the attribute '{x}type'"),
         ("layer", "liar", "the element 'liars'"),
-        (SIZE, SIZE.replace("FROM", "0"), "depend on the pixels in Reshape"),
+        (SIZE, SIZE.replace("FROM", "0"), "depend on the images in Reshape"),
         ("pixels", "points", "fails in a trial: Expected"),
     ],
 )
@@ -848,7 +856,7 @@ def without_objects(graph) -> None:
         ),
         (with_a_long_chain_of_calls, "the operation 'SaveV2'"),
         *(
-            (with_size_of_pixels_as(each), f"depend on the pixels in {each}")
+            (with_size_of_pixels_as(each), f"depend on the images in {each}")
             for each in ("Tile", "Reshape", "Pad", "StridedSlice", "ConcatV2")
         ),
         *(

@@ -1,4 +1,4 @@
-"""Checks that the sizes in a network do not depend on the pixels.
+"""Checks that the sizes in a network do not depend on the images.
 
 Otherwise the memory that it takes for some images could not be known from a trial with
 others.
@@ -8,6 +8,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 ALL_BUT_FIRST = slice(1, None)
 """Of what most operations take, those that decide the size of the result, if any."""
+_RESHAPING = ("Reshape", "RESHAPE")
 
 
 def check_sizes(
@@ -17,7 +18,7 @@ def check_sizes(
     sizes: Mapping[str, slice],
     shapes: Collection[str],
 ) -> None:
-    """Checks what decides the size of a result: constants and sizes alone may.
+    """Checks what decides the size of a result: constants alone may.
 
     Args:
         nodes: The operation of each, what it takes, and its results, in the order in
@@ -27,15 +28,23 @@ def check_sizes(
         shapes: Operations whose results are sizes.
 
     Raises:
-        ValueError: A size depends on pixels, or a result has two origins.
+        ValueError: A size depends on pixels, or on the number of images other than
+            through a reshaping, which adds nothing; or a result has two origins.
     """
-    known = set(fixed)
-    seen = set(known)
+    constants, derived = set(fixed), set[Hashable]()
+    seen = set(constants)
     for operation, taken, results in nodes:
-        if operation in sizes and not known.issuperset(taken[sizes[operation]]):
-            raise ValueError(f"sizes that depend on the pixels in {operation}")
+        for each in taken[sizes[operation]] if operation in sizes else ():
+            if each not in constants and not (
+                operation in _RESHAPING and each in derived
+            ):
+                raise ValueError(f"sizes that depend on the images in {operation}")
         if not seen.isdisjoint(results):
             raise ValueError("a result of two operations")
         seen.update(results)
-        if operation in shapes or known.issuperset(taken):
-            known.update(results)
+        if operation in shapes:
+            derived.update(results)
+        elif constants.issuperset(taken):
+            constants.update(results)
+        elif all(each in constants or each in derived for each in taken):
+            derived.update(results)
