@@ -964,3 +964,13 @@ def test_a_runtime_that_is_not_installed(folder, format, monkeypatch):
     monkeypatch.setitem(sys.modules, module.PACKAGE, None)
     with pytest.raises(MissingPackageError, match="Install it: pip install"):
         read_network(path)
+
+
+def test_a_missing_pair_is_said_before_a_missing_backend(tmp_path, monkeypatch):
+    def missing(*_):
+        raise MissingPackageError("no backend")
+
+    module = import_module("emotion_cnn.inference.backends.keras_network")
+    monkeypatch.setattr(module, "use_backend", missing)
+    with pytest.raises(ModelError, match="nowhere"):
+        read_network(tmp_path / "nowhere")

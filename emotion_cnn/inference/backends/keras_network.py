@@ -16,6 +16,7 @@ from emotion_cnn.errors import ModelError
 from emotion_cnn.files import first_line, shown
 from emotion_cnn.models.description import Network, NetworkDescription
 from emotion_cnn.models.input_range import scaled
+from emotion_cnn.models.pair_files import open_pair
 from emotion_cnn.models.probabilities import check_probabilities
 
 BATCH_SIZE = 256
@@ -35,6 +36,9 @@ def read(
 
     Keras is imported, on the backend that `use_backend` chooses, unless it is already.
     """
+    # What is missing is said before a backend is looked for.
+    with open_pair(folder):
+        pass
     use_backend()
     from emotion_cnn.models.pair import read_pair
 
