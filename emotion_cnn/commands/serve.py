@@ -130,11 +130,11 @@ def run(**keywords: Any) -> None:
             )
         )
         _announce(settings, f"http://{_in_address(settings.host)}:{port}/{token}/")
-        try:
+        # Where a parent has this process ignore Ctrl-C, the server notices it alone.
+        with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
-        except KeyboardInterrupt:
-            print(_counted(service))
-            _end_at_once()
+        print(_counted(service))
+        _end_at_once()
 
 
 def _make_service(settings: ServeSettings) -> "Service":
