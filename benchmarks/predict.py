@@ -177,8 +177,8 @@ def measure_photos(folder: Path, cores: int) -> dict[str, float]:
         return [face.image for analysis in analyses for face in analysis.faces]
 
     crops = np.stack(whole())
-    pixels = crops[..., np.newaxis].astype("float32")
-    call = compiled(classifier)
+    pixels = crops[..., np.newaxis]
+    call = bare(classifier)
     photos: list[Any] = []
 
     def network() -> None:
@@ -204,17 +204,9 @@ def measure_photos(folder: Path, cores: int) -> dict[str, float]:
     )
 
 
-def compiled(classifier: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the bare network, compiled: from floats to NumPy arrays, unchecked."""
-    import keras
-
-    model = classifier._network.model
-    if keras.backend.backend() != "tensorflow":
-        return model.predict_on_batch
-    import tensorflow as tf
-
-    function = tf.function(lambda images: model(images, training=False))
-    return lambda images: function(tf.constant(images)).numpy()
+def bare(classifier: Any) -> Callable[[np.ndarray], Any]:
+    """Returns the bare call of the default network, unchecked: LiteRT's, of uint8."""
+    return classifier._network.runner.run
 
 
 def timed(work: Callable[[], Any]) -> float:
