@@ -51,7 +51,7 @@ export class Faces {
     this.#boxes = view.querySelector(".boxes");
     this.#cards = view.querySelector(".cards");
     this.#onError = onError;
-    this.isMirrored = false;
+    this.isFlipped = false;
   }
 
   /** Whether a heat map is shown of any face. */
@@ -158,7 +158,7 @@ export class Faces {
     // A detector's box may reach beyond the image.
     const [x0, x1] = [Math.max(0, left), Math.min(width, right)];
     const [y0, y1] = [Math.max(0, top), Math.min(height, bottom)];
-    const start = this.isMirrored ? width - x1 : x0;
+    const start = this.isFlipped ? width - x1 : x0;
     box.style.left = `${(100 * start) / width}%`;
     box.style.top = `${(100 * y0) / height}%`;
     box.style.width = `${(100 * (x1 - x0)) / width}%`;

@@ -112,7 +112,7 @@ export class Live {
       this.stop();
       this.#tell.error("The camera was disconnected.");
     });
-    this.#mirror(true);
+    this.#flip(true);
     this.#video.controls = false;
     this.#video.srcObject = stream;
     await this.#play();
@@ -121,7 +121,7 @@ export class Live {
   /** Plays a video, and begins. */
   async useVideo(file) {
     this.#begin(file.name, file.name);
-    this.#mirror(false);
+    this.#flip(false);
     this.#video.controls = true;
     this.#address = URL.createObjectURL(file);
     this.#video.src = this.#address;
@@ -180,10 +180,10 @@ export class Live {
     this.restart();
   }
 
-  #mirror(isMirrored) {
-    this.#faces.isMirrored = isMirrored;
-    this.#section.querySelector(".frame").classList.toggle("mirrored", isMirrored);
-    this.#section.querySelector(".cards").classList.toggle("mirrored-cards", isMirrored);
+  #flip(isFlipped) {
+    this.#faces.isFlipped = isFlipped;
+    this.#section.querySelector(".frame").classList.toggle("flipped", isFlipped);
+    this.#section.querySelector(".cards").classList.toggle("flipped-cards", isFlipped);
   }
 
   async #play() {
