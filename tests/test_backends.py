@@ -258,7 +258,16 @@ def test_predict_takes_what_lies_beside_the_pair(folder, image, tmp_path):
     shutil.copy(folder / "model.onnx", tmp_path)
     light, imported, _ = predicted(*settings, cwd=tmp_path)
     assert "keras" not in imported
-    assert light == slow
+    # The runtimes' last decimals are the processor's.
+    (names, *light), (expected_names, *slow) = (
+        [line.split(",") for line in table.splitlines()] for table in (light, slow)
+    )
+    assert names == expected_names
+    for found, expected in zip(light, slow, strict=True):
+        assert found[:10] + found[17:] == expected[:10] + expected[17:]
+        np.testing.assert_allclose(
+            *(np.array(each[10:17], float) for each in (found, expected)), atol=1e-5
+        )
 
 
 def test_only_what_was_made_of_the_pair_is_taken(folder, shared_networks, tmp_path):
