@@ -37,11 +37,11 @@ COMPARED = (
 _UNEQUAL = ("seconds", "images_per_second")
 _SMALL = {"model": "compact", "batch_size": 8, "precision": "float32"}
 RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "plateau": {"epochs": 4, "plateau_patience": 1, "learning_rate": 0.01},
     "averaging": {
         **{"epochs": 4, "optimizer": "sgd", "schedule": "cosine", "keep": "last"},
         **{"average_weights": 0.9, "calibrate": True, "mixup": 0.2},
     },
+    "plateau": {"epochs": 4, "plateau_patience": 1, "learning_rate": 0.01},
     "low resolution": {
         **{"recipe": "teacher", "epochs": 4, "warmup_epochs": 1, "batch_size": 16},
         **{"calibrate": True, "keep": "best"},
@@ -608,6 +608,8 @@ def main() -> int:
     parser.add_argument("--only", help="the part whose name begins so")
     options = parser.parse_args()
     cases, seed = options.cases, options.seed
+    # Few cases leave recipes out: each is trained whole first.
+    recipes = list(RECIPES)[: max(1, cases // 10)]
     failed = 0
     with tempfile.TemporaryDirectory() as name:
         place = Path(name).resolve()
@@ -617,9 +619,9 @@ def main() -> int:
         runs = _interrupted(tool, faces, place / "interrupted")
         parts: Mapping[str, Callable[[], Tally]] = {
             f"kills, {recipe}": partial(
-                _kills, tool, faces, place, recipe, -(-cases // len(RECIPES)), seed
+                _kills, tool, faces, place, recipe, -(-cases // len(recipes)), seed
             )
-            for recipe in RECIPES
+            for recipe in recipes
         } | {
             "two": partial(_two, tool, runs, max(1, cases // 20)),
             "links": partial(_planted, tool, runs, place, cases, seed),
