@@ -345,7 +345,7 @@ def refused(path: Path) -> str:
         read_network(path)
     text = str(caught.value)
     # For the trial, this process imports the runtime.
-    assert "trial" in text or time.process_time() - start < 3
+    assert "trial" in text or time.process_time() - start < 30
     return text
 
 
