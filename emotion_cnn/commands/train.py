@@ -68,8 +68,8 @@ def train(**keywords: Any) -> "TrainingRun":
 
     Args:
         **keywords: The settings of `TrainSettings` and `Recipe`, or of
-            `ResumeSettings`, and of `CacheSettings`; `emotion-cnn train --help` explains each. Paths may be
-            `pathlib.Path`.
+            `ResumeSettings`, and in both cases of `CacheSettings`; `emotion-cnn train
+            --help` explains each. Paths may be `pathlib.Path`.
 
     Returns:
         The finished run.
