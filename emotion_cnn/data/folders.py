@@ -392,7 +392,8 @@ def _entries(folder: Path) -> Iterator["os.DirEntry[str]"]:
 
 
 def _is_hidden(entry: "os.DirEntry[str]") -> bool:
-    return entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES
+    name = entry.name
+    return name[0] == "." or name.lower() in _SYSTEM_FILES
 
 
 def _is_image(entry: "os.DirEntry[str]") -> bool:
