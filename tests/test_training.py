@@ -225,7 +225,8 @@ def test_checkpoint_parameters(handed_to_keras):
 
 
 def test_validation_images_are_never_flipped(handed_to_keras):
-    images, labels = handed_to_keras["validation_data"]
+    (images, labels), *others = handed_to_keras["validation_data"]
+    assert not others
     np.testing.assert_array_equal(images, VALIDATION.images)
     np.testing.assert_array_equal(labels, targets(VALIDATION))
 

@@ -107,6 +107,7 @@ def evaluate(**keywords: Any) -> "Evaluation":
         EmotionCnnError: Images or network are missing or damaged.
     """
     settings = EvaluateSettings(**from_keywords(SETTINGS, keywords))
+    cache = shared.image_cache(settings.cache, settings.no_cache)
     source = find_source(settings.data)
     shared.choose_backend(settings.weights, settings.backend)
     from emotion_cnn.data.loading import load_test_data
@@ -124,7 +125,7 @@ def evaluate(**keywords: Any) -> "Evaluation":
         skip_bad=settings.skip_bad,
         classes=network.description.classes,
         size=network.description.input_size,
-        cache=shared.image_cache(settings.cache, settings.no_cache),
+        cache=cache,
     )
     if isinstance(network, KerasNetwork) and not network.is_described:
         doubt = doubt_assumptions(network.network, test, labels=settings.labels)
