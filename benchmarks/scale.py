@@ -25,13 +25,13 @@ from benchmarks import ROOT
 from benchmarks.report import Row, argument_parser, show
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.images import IMAGE_SIZE
-from emotion_cnn.data.packed import PIXELS_NAME, packing, read_packed
+from emotion_cnn.data.packed import PIXELS_NAME, is_packed, packing, read_packed
 
 COUNTS = (10_000, 100_000, 1_000_000)
 BATCH_SIZE = 128
 _PARTS = 8 * ("train",) + ("validation", "test")
 _AT_ONCE = 10_000
-_STEPS, _ROUNDS = 8, 9
+_STEPS, _ROUNDS = 4, 7
 _BATCHES = 300
 _COLD_SINGLE_BATCHES = 20
 
@@ -46,6 +46,16 @@ def make_set(folder: Path, count: int) -> None:
             for number, image in enumerate(block, start):
                 part, label = _PARTS[number % 10], EMOTIONS[number % 7]
                 writer.add(f"{part}/{label}/{number:08}.png", image)
+
+
+@contextmanager
+def _set(count: int, work: Path | None) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (work or Path(temporary)) / str(count)
+        if not is_packed(folder):
+            folder.mkdir(parents=True)
+            make_set(folder, count)
+        yield folder
 
 
 class _Memory:
@@ -243,8 +253,8 @@ def run_stage(stage: str, folder: Path) -> dict[str, float]:
 def main() -> None:
     """Measures, and prints the table."""
     parser = argument_parser(__doc__)
-    parser.add_argument("--most", type=int, default=COUNTS[-1], help="images at most")
-    parser.add_argument("--work", type=Path, help="folder for the sets, on a disk")
+    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
+    parser.add_argument("--work", type=Path, help="folder on a disk; keeps the sets")
     parser.add_argument("--stage", choices=STAGES, help="one stage, of --data alone")
     parser.add_argument("--data", type=Path, help="a set")
     arguments = parser.parse_args()
@@ -255,10 +265,8 @@ def main() -> None:
         print(json.dumps(figures | {"memory": memory.peak}))
         return
     measured: dict[int, dict[str, dict[str, float]]] = {}
-    for count in (count for count in COUNTS if count <= arguments.most):
-        with tempfile.TemporaryDirectory(dir=arguments.work) as temporary:
-            folder = Path(temporary)
-            make_set(folder, count)
+    for count in arguments.counts:
+        with _set(count, arguments.work) as folder:
             measured[count] = {}
             for stage in ("train", "evaluate", "read"):
                 measured[count][stage] = run_stage(stage, folder)

@@ -251,9 +251,7 @@ def test_training_batches_are_made_as_the_recipe_says(monkeypatch, run, too_many
     }
     with pytest.raises(KeyboardInterrupt):
         train(run, Recipe(**settings), seed=5)
-    assert made == [
-        settings | {"seed": 5, "one_shape": False, "by_blocks": too_many}
-    ]
+    assert made == [settings | {"seed": 5, "one_shape": False, "by_blocks": too_many}]
 
 
 def test_every_batch_is_trained_on_once_in_its_own_epoch(monkeypatch, run):
