@@ -28,7 +28,7 @@ from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.data.packed import PIXELS_NAME, is_packed, packing, read_packed
 
 COUNTS = (10_000, 100_000, 1_000_000)
-BATCH_SIZE = 128
+BATCH_SIZE = 64
 _PARTS = 8 * ("train",) + ("validation", "test")
 _AT_ONCE = 10_000
 _STEPS, _ROUNDS = 4, 7

@@ -50,6 +50,7 @@ from emotion_cnn.data.splits import (
     describe_other_images,
     fingerprint,
     hold_out,
+    official_parts,
     split_dataset,
 )
 from emotion_cnn.data.vote_smoothing import smooth_labels
@@ -196,6 +197,10 @@ def load_training_data(
             )
         data = _without_fold(train, test, fold, near_duplicates, notes)
     else:
+        groups = None
+        if not (source == SAMPLE_DATA or validation or official_parts(test)):
+            # Looking at every name takes longer than all else of a million images.
+            groups = find_groups(Path(source), train.names)
         data = split_dataset(
             train,
             test,
@@ -203,11 +208,7 @@ def load_training_data(
             seed=seed,
             notes=notes,
             validation=validation,
-            groups=(
-                None
-                if source == SAMPLE_DATA
-                else find_groups(Path(source), train.names)
-            ),
+            groups=groups,
         )
     if vote_smoothing:
         # After the split: what is held out is neither smoothed nor fitted on.

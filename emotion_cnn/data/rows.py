@@ -11,6 +11,8 @@ import psutil
 _AT_ONCE = 4096
 _MEMORY_SHARE = 0.75
 """Of memory, for pixels: the rest is for the network, the program and the system."""
+_FAR = 16
+"""Times as far apart as there are rows: what lies between is not read in advance."""
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -70,6 +72,8 @@ class Rows:
         if mapped is None or not hasattr(mapped, "madvise") or first >= end:
             return
         low, high = np.sort(self._positions[[first, end - 1]]).tolist()
+        if high - low > _FAR * (end - first):
+            return
         row = self.nbytes // len(self)
         page = mmap.PAGESIZE
         # The pixels are the end of the file.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,14 +135,10 @@ def split_dataset(
         else:
             validation = test.select(parts["PublicTest"])
             source = f"PublicTest ({len(validation):,} images of test/)"
+        # That of all begins as that of train does: no pixel is read twice.
+        of_train, _, of_all = _fingerprints(train, validation, test)
         return Dataset(
-            train,
-            validation,
-            test,
-            source,
-            tuple(notes),
-            fingerprint(train, validation, test),
-            fingerprint(train),
+            train, validation, test, source, tuple(notes), of_all, of_train
         )
     share = "tenth" if validation_share == 0.1 else f"{validation_share:.4g} share"
     source = f"a stratified, seeded {share} of train/"
@@ -278,6 +274,11 @@ def _held_out(train: Split, share: float, seed: int) -> np.ndarray:
 
 def fingerprint(*splits: Split) -> str:
     """Returns the SHA-256, in hexadecimal, over names, labels and pixels."""
+    return list(_fingerprints(*splits))[-1]
+
+
+def _fingerprints(*splits: Split) -> Iterator[str]:
+    """Yields the fingerprint of the first split, of the first two, and so on."""
     digest = hashlib.sha256()
     for split in splits:
         # The length, and a separator no file name can contain, keep the parts apart.
@@ -289,4 +290,4 @@ def fingerprint(*splits: Split) -> str:
             digest.update(np.ascontiguousarray(images).data)
         if split.targets is not None:
             digest.update(split.targets.astype("<f4").tobytes())
-    return digest.hexdigest()
+        yield digest.hexdigest()
