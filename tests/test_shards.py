@@ -4,7 +4,9 @@ import base64
 import json
 import os
 import re
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -236,3 +238,61 @@ def test_settings_that_do_not_agree(flags, capsys, tmp_path, monkeypatch, given,
     assert evaluate(*flags, *given) == 2
     assert said in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
+
+
+# --- Launchers, as docs/evaluation.md has them ---
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs/evaluation.md"
+VARIABLES = {
+    "srun": ("SLURM_PROCID", "SLURM_NTASKS"),
+    "mpirun": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    "kind: Job": ("JOB_COMPLETION_INDEX", "unused"),
+}
+"""By launcher: where a process finds its number, from 0, and how many there are."""
+
+
+def started_by(launcher):
+    """Returns what a launcher has a shell run in each process."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    (block,) = [
+        each
+        for each in re.findall(r"^```.*\n((?:.*\n)*?)```$", text, re.M)
+        if re.search(rf"^{launcher}\b", each, re.M)
+    ]
+    if "kind: Job" in block:
+        (script,) = re.findall(r"args:\s+- ((?:.*\n)*?) +volumeMounts", block)
+        return " ".join(script.split())
+    (line,) = [
+        each
+        for each in block.replace("\\\n", "").splitlines()
+        if each.startswith(launcher)
+    ]
+    words = shlex.split(line)
+    return words[words.index("-c") + 1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+@pytest.mark.parametrize("launcher", VARIABLES)
+def test_launchers_start_all_shards(launcher, tmp_path):
+    for program in ("python", "emotion-cnn"):
+        (tmp_path / program).write_text('#!/bin/sh\necho "$@"\n')
+        (tmp_path / program).chmod(0o755)
+    number, count = VARIABLES[launcher]
+    shards, outputs = [], []
+    for rank in range(16):
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        environment |= {number: str(rank), count: "16"}
+        started = subprocess.run(
+            ["sh", "-c", started_by(launcher)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        words = started.stdout.split()
+        assert words[words.index("--data") + 1] == "faces"
+        shards.append(words[words.index("--shard") + 1])
+        outputs.append(words[words.index("--output") + 1])
+    assert shards == [f"{each}/16" for each in range(1, 17)]
+    assert len(set(outputs)) == 16
+    assert {str(Path(each).parent) for each in outputs} == {"parts"}
