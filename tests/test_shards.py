@@ -283,7 +283,7 @@ def test_launchers_start_all_shards(launcher, tmp_path):
         environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
         environment |= {number: str(rank), count: "16"}
         started = subprocess.run(
-            ["sh", "-c", started_by(launcher)],
+            ["/bin/sh", "-c", started_by(launcher)],
             env=environment,
             capture_output=True,
             text=True,

@@ -1,8 +1,9 @@
-"""Writing a data folder: images in class folders, votes, and a record of both."""
+"""Writing a data folder: images, votes, and a record of both."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -10,6 +11,7 @@ from PIL import Image
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folds import choose_groups
 from emotion_cnn.data.groups import GROUPS_NAME, write_groups
+from emotion_cnn.data.packed import PackedWriter, packing
 from emotion_cnn.data.votes import VOTES_NAME, Votes, write_votes
 from emotion_cnn.files import write_json
 from emotion_cnn.importing.grouping import find_groups
@@ -31,39 +33,96 @@ PARTS = ("train", "test")
 _PNG_LEVEL = 1
 
 
+class Images(Protocol):
+    """Takes images by their paths in a data folder."""
+
+    def add(self, path: str, image: np.ndarray) -> None:
+        """Writes an image, uint8 `(48, 48)`, at a path that no other has."""
+
+    def move(self, old: str, new: str) -> None:
+        """Gives an image another path, that no other has."""
+
+
+class _Files:
+    """Images as PNG files, without loss, in folders per class."""
+
+    def __init__(self, folder: Path, classes: Sequence[str]) -> None:
+        self._folder = folder
+        for part in PARTS:
+            for name in classes:
+                (folder / part / name).mkdir(parents=True)
+
+    def add(self, path: str, image: np.ndarray) -> None:
+        Image.fromarray(image).save(self._folder / path, compress_level=_PNG_LEVEL)
+
+    def move(self, old: str, new: str) -> None:
+        (self._folder / old).rename(self._folder / new)
+
+
+class _Packed:
+    """Images in the files of a packed folder."""
+
+    def __init__(self, writer: PackedWriter) -> None:
+        self._writer = writer
+        self._places: dict[str, int] = {}
+
+    def add(self, path: str, image: np.ndarray) -> None:
+        self._places[path] = len(self._writer.names)
+        self._writer.add(path, image)
+
+    def move(self, old: str, new: str) -> None:
+        place = self._places[new] = self._places.pop(old)
+        self._writer.names[place] = new
+
+
+@contextmanager
+def packed_images(folder: Path) -> Iterator[Images]:
+    """Yields what packs images, as `packing` does; they are whole when it ends.
+
+    Args:
+        folder: Existing and empty.
+    """
+    with packing(folder) as writer:
+        yield _Packed(writer)
+
+
 class FolderWriter:
-    """Writes images into class folders, and splits those that have no split.
+    """Writes images of a data folder, and splits those that have no split.
 
     Attributes:
         classes: The class names, in the order of their labels.
     """
 
-    def __init__(self, folder: Path, classes: Sequence[str] = EMOTIONS) -> None:
-        """Creates `train/` and `test/` with a folder per class.
+    def __init__(
+        self,
+        folder: Path,
+        classes: Sequence[str] = EMOTIONS,
+        images: Images | None = None,
+    ) -> None:
+        """Begins a data folder.
 
         Args:
             folder: Existing and empty.
             classes: The class names, in the order of their labels.
+            images: What takes the images; None for a PNG file each, in `train/` and
+                `test/` with a folder per class, which are created.
         """
         self.classes = tuple(classes)
         self._folder = folder
+        self._images = images or _Files(folder, classes)
         self._counts: dict[tuple[int, str], int] = {}
         self._without_split: list[list[tuple[str, bool]]] = [[] for _ in classes]
         self._origins: dict[str, str] = {}
         self._groups: dict[str, str] = {}
         self._votes: dict[str, Votes] = {}
-        for part in PARTS:
-            for name in classes:
-                (folder / part / name).mkdir(parents=True)
 
     def write(self, record: ImageRecord, votes: Votes | None) -> None:
-        """Writes one image as PNG, without loss; to `train/` if it has no usage."""
+        """Writes one image; to `train/` if it has no usage."""
         label = record.label
         name = self._free_name(label, record.stem)
         part = "train" if record.usage in (None, TRAINING) else "test"
         path = f"{part}/{self.classes[label]}/{name}.png"
-        encoded = Image.fromarray(record.image)
-        encoded.save(self._folder / path, compress_level=_PNG_LEVEL)
+        self._images.add(path, record.image)
         if votes:
             self._votes[path] = votes
         if origin := record.path or record.name:
@@ -140,7 +199,7 @@ class FolderWriter:
                     new = self._free_name(label, name.replace(TRAINING, TEST, 1))
                 old_path = f"train/{class_name}/{name}.png"
                 new_path = f"test/{class_name}/{new}.png"
-                (self._folder / old_path).rename(self._folder / new_path)
+                self._images.move(old_path, new_path)
                 for known in (self._votes, self._groups):
                     _move(known, old_path, new_path)
             count = tally.counts.pop((None, class_name), 0)
