@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from emotion_cnn.data.rows import Images
 from emotion_cnn.errors import ModelError
 from emotion_cnn.inference.backends import Backend
 from emotion_cnn.inference.shards import WHOLE, Shard
@@ -10,7 +11,7 @@ from emotion_cnn.inference.test_time_augmentation import VIEWS
 
 def predict(
     network: Backend,
-    images: np.ndarray,
+    images: Images,
     *,
     labels: str,
     tta: str = "none",
