@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 from test_prepare import ROW_COUNT, contents, fails, prepare, table, write_ferplus
 from test_webdataset import png, samples, tarred
 

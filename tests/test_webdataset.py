@@ -205,7 +205,7 @@ def test_each_tar_is_checked(tmp_path):
     with pytest.raises(SourceError):
         read(tmp_path)
     damaged.write_text("text")
-    with pytest.raises(SourceError, match="Expected a tar in .*found a file"):
+    with pytest.raises(SourceError, match=r"Expected a tar in .*found a file"):
         read(tmp_path)
 
 
