@@ -53,6 +53,8 @@ class EvaluateSettings:
         metavar="FILE",
     )
     skip_bad: bool = setting(False, shared.SKIP_BAD_HELP)
+    cache: str | None = shared.cache()
+    no_cache: bool = shared.no_cache()
     weights: str | None = setting(
         None,
         f"{shared.NETWORK_HELP}; without it the pair in the working folder, else the "
@@ -243,6 +245,7 @@ def _load(settings: EvaluateSettings) -> _Subject:
         skip_bad=settings.skip_bad,
         classes=network.description.classes,
         size=network.description.input_size,
+        cache=shared.image_cache(settings.cache, settings.no_cache),
     )
     return _Subject(path, is_run, network, source, test, annotations)
 

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -75,6 +75,14 @@ class Packed:
     names: tuple[str, ...]
     converted: Mapping[str, ImageFormat]
     unreadable: Mapping[str, str]
+
+    @cached_property
+    def folders(self) -> Mapping[str, np.ndarray]:
+        """Where the images of each folder, such as `train/happy`, are: int64 `(m,)`."""
+        places: dict[str, list[int]] = {}
+        for place, name in enumerate(self.names):
+            places.setdefault(name.rpartition("/")[0], []).append(place)
+        return {name: np.array(each) for name, each in places.items()}
 
 
 class PackedWriter:
