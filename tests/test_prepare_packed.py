@@ -2,13 +2,15 @@
 
 import json
 
-import numpy as np
 from test_prepare import ROW_COUNT, contents, fails, prepare, table, write_ferplus
 from test_webdataset import png, samples, tarred
 
+from emotion_cnn.cli import main
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import read_splits
+from emotion_cnn.data.loading import load_training_data
 from emotion_cnn.data.packed import PACKED_NAMES, read_packed
+from emotion_cnn.data.splits import fingerprint
 
 __all__ = ["fails", "table"]
 CLASSES = ",".join(f"{label}={emotion}" for label, emotion in enumerate(EMOTIONS))
@@ -21,12 +23,14 @@ def by_name(folder):
 
 def check_same(files, packed):
     """Checks that two data folders hold the same, images and what is known of them."""
-    train, test, _ = read_splits(files, skip_bad=False)
+    train, test, notes = read_splits(files, skip_bad=False)
     images = by_name(packed)
     assert set(images) == {*train.names, *test.names}
-    for split in (train, test):
-        for name, image in zip(split.names, split.images, strict=True):
-            assert np.array_equal(images[name], image[..., 0])
+    of_packed = read_splits(packed, skip_bad=False)
+    assert of_packed[2] == notes
+    assert fingerprint(*of_packed[:2]) == fingerprint(train, test)
+    # What is read together lies together.
+    assert (*test.names, *train.names) == tuple(images)
     others, names = contents(files), contents(packed)
     assert {name for name in names if "/" in name} == set()
     beside = {name for name in others if "/" not in name}
@@ -118,3 +122,32 @@ def test_a_table_is_not_packed(table, tmp_path, fails):
     arguments = ("--source", table, "--export", tmp_path / "x.csv")
     message = fails(*arguments, "--to", "packed")
     assert "--to packed is for a data folder, which --export does not write" in message
+
+
+def test_all_commands_read_it_as_files(
+    table, tmp_path, network, own_environment, without_charts
+):
+    both(tmp_path, "--source", table)
+    found = {}
+    for kind in ("files", "packed"):
+        data, output = tmp_path / kind, tmp_path / f"of-{kind}"
+        options = ["--data", data, "--weights", network, "--output", output / "1"]
+        assert main(["evaluate", *map(str, options)]) == 0
+        options = ["--data", data, "--output", output / "2"]
+        assert main(["audit", *map(str, options)]) == 0
+        trained, _ = load_training_data(
+            str(data),
+            labels="original",
+            distribution=False,
+            leave_out=str(output / "2/audit.json"),
+            skip_bad=False,
+            validation_share=0.1,
+            seed=1,
+            vote_smoothing=0,
+        )
+        metrics = json.loads((output / "1/metrics.json").read_text())["parts"]
+        predictions = (output / "1/predictions.csv").read_text()
+        audit = json.loads((output / "2/audit.json").read_text())
+        audit |= {"created": "", "data": ""}
+        found[kind] = (metrics, predictions, audit, trained.fingerprint)
+    assert found["files"] == found["packed"]

@@ -249,7 +249,7 @@ def run(**keywords: Any) -> Path:
         output = Path(settings.data or ".")
         with (
             staged_folder(output, replace=settings.replace) as folder,
-            packed_images(folder)
+            packed_images(folder, classes)
             if settings.to == _PACKED
             else nullcontext() as images,
         ):

@@ -1,9 +1,10 @@
 """Writing a data folder: images, votes, and a record of both."""
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -11,7 +12,8 @@ from PIL import Image
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folds import choose_groups
 from emotion_cnn.data.groups import GROUPS_NAME, write_groups
-from emotion_cnn.data.packed import PackedWriter, packing
+from emotion_cnn.data.images import IMAGE_SIZE
+from emotion_cnn.data.packed import packing
 from emotion_cnn.data.votes import VOTES_NAME, Votes, write_votes
 from emotion_cnn.files import write_json
 from emotion_cnn.importing.grouping import find_groups
@@ -60,30 +62,53 @@ class _Files:
 
 
 class _Packed:
-    """Images in the files of a packed folder."""
+    """Images that wait in a file until the paths of all are known."""
 
-    def __init__(self, writer: PackedWriter) -> None:
-        self._writer = writer
+    def __init__(self, pixels: IO[bytes]) -> None:
+        self._pixels = pixels
+        # In the order in which they came.
         self._places: dict[str, int] = {}
 
     def add(self, path: str, image: np.ndarray) -> None:
-        self._places[path] = len(self._writer.names)
-        self._writer.add(path, image)
+        self._places[path] = len(self._places)
+        self._pixels.write(image.tobytes())
 
     def move(self, old: str, new: str) -> None:
-        place = self._places[new] = self._places.pop(old)
-        self._writer.names[place] = new
+        self._places[new] = self._places.pop(old)
+
+    def pack(self, folder: Path, classes: Sequence[str]) -> None:
+        """Writes a packed folder, in the order in which a data folder is read.
+
+        So what is read together lies together, also where a disk is slow.
+        """
+        labels = {name: label for label, name in enumerate(classes)}
+
+        def place_in_order(path: str) -> tuple[str, int, str]:
+            part, class_name, _ = path.split("/")
+            return part, labels[class_name], path
+
+        self._pixels.flush()
+        shape = (len(self._places), IMAGE_SIZE, IMAGE_SIZE)
+        images = np.memmap(self._pixels, np.uint8, "r", shape=shape)
+        with packing(folder) as writer:
+            for path in sorted(self._places, key=place_in_order):
+                writer.add(path, images[self._places[path]])
 
 
 @contextmanager
-def packed_images(folder: Path) -> Iterator[Images]:
-    """Yields what packs images, as `packing` does; they are whole when it ends.
+def packed_images(folder: Path, classes: Sequence[str]) -> Iterator[Images]:
+    """Yields what packs images; a packed folder is whole when it ends.
+
+    In memory are paths, and no pixels.
 
     Args:
         folder: Existing and empty.
+        classes: The class names, in the order of their labels.
     """
-    with packing(folder) as writer:
-        yield _Packed(writer)
+    with tempfile.TemporaryFile(dir=folder) as pixels:
+        images = _Packed(pixels)
+        yield images
+        images.pack(folder, classes)
 
 
 class FolderWriter:
