@@ -29,7 +29,7 @@ from emotion_cnn.data.packed import PIXELS_NAME, is_packed, packing, read_packed
 
 COUNTS = (10_000, 100_000, 1_000_000)
 BATCH_SIZE = 64
-_PARTS = 8 * ("train",) + ("validation", "test")
+_PARTS = ("test", *(8 * ("train",)), "validation")
 _AT_ONCE = 10_000
 _STEPS, _ROUNDS = 4, 7
 _BATCHES = 300
@@ -41,11 +41,14 @@ def make_set(folder: Path, count: int) -> None:
     generator = np.random.default_rng(0)
     shape = (_AT_ONCE, IMAGE_SIZE, IMAGE_SIZE)
     with packing(folder) as writer:
-        for start in range(0, count, _AT_ONCE):
-            block = generator.integers(0, 256, shape, np.uint8)
-            for number, image in enumerate(block, start):
-                part, label = _PARTS[number % 10], EMOTIONS[number % 7]
-                writer.add(f"{part}/{label}/{number:08}.png", image)
+        for number in range(count):
+            if number % _AT_ONCE == 0:
+                block = generator.integers(0, 256, shape, np.uint8)
+            # By part and class, as an import packs them.
+            part = _PARTS[10 * number // count]
+            label = 70 * number // count % len(EMOTIONS)
+            name = f"{part}/{EMOTIONS[label]}/{number:08}.png"
+            writer.add(name, block[number % _AT_ONCE])
 
 
 @contextmanager

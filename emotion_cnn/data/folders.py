@@ -4,7 +4,7 @@ A data folder holds `train/<class>/` and `test/<class>/` with images, and perhap
 `validation/<class>/`.
 Images come in the order of their classes, then of their names, never in the order
 in which a file system lists them. Or they are packed into one file, with such paths as
-names, and come in the order in which they lie there.
+names, and come in the same order.
 """
 
 import os
@@ -456,7 +456,11 @@ def _is_packed(folder: Path) -> bool:
     """
     if not is_packed(folder):
         return False
-    if found := [part for part in _PARTS if (folder / part).is_dir()]:
+    with _listing_errors():
+        found = [
+            part for part in _PARTS if any(map(_holds_image, _entries(folder / part)))
+        ]
+    if found:
         raise DataError(
             f"Expected either packed images in {shown(str(folder))} or folders of "
             f"them; found both: images.npy and {' and '.join(found)}. Move one of them "
@@ -468,7 +472,7 @@ def _is_packed(folder: Path) -> bool:
 def _list_packed(folder: Path, part: str, classes: Sequence[str]) -> _Listing:
     packed = read_packed(folder)
     listing = _Listing(folder, part, tuple(classes))
-    labels = np.full(len(packed.names), -1)
+    by_label: dict[int, list[int]] = {}
     for name, places in packed.folders.items():
         of_part, class_folder = name.split("/")
         if of_part != part:
@@ -478,10 +482,19 @@ def _list_packed(folder: Path, part: str, classes: Sequence[str]) -> _Listing:
         if class_name is None:
             listing.unused_folders.append(name)
         else:
-            labels[places] = listing.classes.index(class_name)
-    listing.places = np.flatnonzero(labels >= 0)
-    listing.labels = labels[listing.places]
-    listing.names = tuple(packed.names[place] for place in listing.places.tolist())
+            label = listing.classes.index(class_name)
+            by_label.setdefault(label, []).extend(places.tolist())
+    labels = sorted(by_label)
+    counts = [len(by_label[label]) for label in labels]
+    # As packed folders that `prepare` writes are in this order, it takes no time.
+    in_order = [
+        place
+        for label in labels
+        for place in sorted(by_label[label], key=packed.names.__getitem__)
+    ]
+    listing.places = np.array(in_order, dtype=np.int64)
+    listing.labels = np.repeat(np.array(labels, dtype=np.int64), counts)
+    listing.names = tuple(packed.names[place] for place in in_order)
     listing.folders.sort()
     listing.unused_folders.sort()
     return listing
