@@ -6,6 +6,7 @@ in memory, channels last, nothing measured but the loss.
 
 import time
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -134,7 +135,7 @@ class PlainTraining:
 
     def seconds_of_epoch(self, split: Split) -> float:
         """Trains on every image once, in random order."""
-        pixels = torch.from_numpy(split.images).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.asarray(split.images)).permute(0, 3, 1, 2)
         labels = torch.from_numpy(split.labels)
         start = time.perf_counter()
         for places in torch.randperm(len(split)).split(self._batch_size):

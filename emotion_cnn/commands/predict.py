@@ -182,15 +182,16 @@ def _read_photo(source: "Source", reserve: "Reserve") -> "np.ndarray | str":
 
 def _find_sources(settings: PredictSettings) -> "tuple[list[Source], list[Source]]":
     """Returns all sources, and those of this shard."""
-    from emotion_cnn.inference.sources import find_sources, parse_shard
+    from emotion_cnn.inference.shards import WHOLE, parse_shard
+    from emotion_cnn.inference.sources import find_sources
 
-    shard = None if settings.shard is None else parse_shard(settings.shard)
+    shard = WHOLE if settings.shard is None else parse_shard(settings.shard)
     sources = find_sources(
         str(settings.source),
         pattern=settings.pattern,
         standard_input=getattr(sys.stdin, "buffer", None),
     )
-    return sources, sources if shard is None else shard.of(sources)
+    return sources, list(shard.of(sources))
 
 
 def _output_folder(settings: PredictSettings) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from emotion_cnn.data.annotations import Annotations
+from emotion_cnn.data.cache import ImageCache
 from emotion_cnn.data.classes import (
     BOTH_LABELS,
     CONTEMPT,
@@ -49,6 +50,7 @@ from emotion_cnn.data.splits import (
     describe_other_images,
     fingerprint,
     hold_out,
+    official_parts,
     split_dataset,
 )
 from emotion_cnn.data.vote_smoothing import smooth_labels
@@ -104,6 +106,7 @@ def load_training_data(
     fold: str | None = None,
     teachers: Mapping[str, OutOfFold] | None = None,
     soft_share: float = 0.5,
+    cache: ImageCache | None = None,
 ) -> tuple[Dataset, Annotations]:
     """Reads what a network is trained, validated and tested on.
 
@@ -124,6 +127,7 @@ def load_training_data(
         fold: With `leave_out`: fold to hold out for validation, such as `1/4`.
         teachers: As for `average_out_of_fold`: mix their predictions into the targets.
         soft_share: Share of each original label that they replace.
+        cache: Where decoded images are kept.
 
     Returns:
         The data; the near-duplicates, if an audit of them is at hand; and the votes, if
@@ -146,9 +150,10 @@ def load_training_data(
             # FER+'s votes see contempt where no folder of FER2013 does.
             may_lack=() if labels == "original" else (CONTEMPT,),
             size=size,
+            cache=cache,
         )
         own = read_validation(
-            Path(source), skip_bad=skip_bad, classes=classes, size=size
+            Path(source), skip_bad=skip_bad, classes=classes, size=size, cache=cache
         )
         if own and fold:
             notes += (
@@ -192,6 +197,10 @@ def load_training_data(
             )
         data = _without_fold(train, test, fold, near_duplicates, notes)
     else:
+        groups = None
+        if not (source == SAMPLE_DATA or validation or official_parts(test)):
+            # Looking at every name takes longer than all else of a million images.
+            groups = find_groups(Path(source), train.names)
         data = split_dataset(
             train,
             test,
@@ -199,11 +208,7 @@ def load_training_data(
             seed=seed,
             notes=notes,
             validation=validation,
-            groups=(
-                None
-                if source == SAMPLE_DATA
-                else find_groups(Path(source), train.names)
-            ),
+            groups=groups,
         )
     if vote_smoothing:
         # After the split: what is held out is neither smoothed nor fitted on.
@@ -241,6 +246,7 @@ def load_test_data(
     skip_bad: bool,
     classes: tuple[str, ...] = EMOTIONS,
     size: int = IMAGE_SIZE,
+    cache: ImageCache | None = None,
 ) -> tuple[Split, Annotations]:
     """Reads what a network is evaluated on.
 
@@ -251,6 +257,7 @@ def load_test_data(
         skip_bad: Whether to go on without images that cannot be read.
         classes: Names of the classes, in the order of the labels.
         size: Height and width, in pixels, that images are converted to.
+        cache: Where decoded images are kept.
 
     Returns:
         The images of test; the near-duplicates, if an audit of them is at hand; and
@@ -267,7 +274,7 @@ def load_test_data(
     else:
         _require_known(source, classes)
         test, notes = read_test(
-            Path(source), skip_bad=skip_bad, classes=classes, size=size
+            Path(source), skip_bad=skip_bad, classes=classes, size=size, cache=cache
         )
     for note in notes:
         _log.info("%s", note)

@@ -1,16 +1,16 @@
-"""Labelled images in memory: splits, held-out validation images, fingerprint."""
+"""Labelled images: splits, held-out validation images, fingerprint."""
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folds import choose_groups
+from emotion_cnn.data.rows import Images, Rows, in_blocks
 from emotion_cnn.errors import DataError
 from emotion_cnn.files import shown
 
@@ -20,7 +20,8 @@ class Split:
     """Some labelled images.
 
     Attributes:
-        images: uint8 `(n, height, width, 1)`, gray levels 0 to 255.
+        images: uint8 `(n, height, width, 1)`, gray levels 0 to 255: an array, or rows
+            of one that may be larger than memory.
         labels: int64 `(n,)`, positions in `classes`.
         names: The n paths relative to the data folder, with forward slashes, such
             as `test/happy/PrivateTest_123.jpg`.
@@ -29,7 +30,7 @@ class Split:
         classes: What the labels stand for, in their order.
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     names: tuple[str, ...]
     targets: np.ndarray | None = None
@@ -40,13 +41,16 @@ class Split:
         return len(self.names)
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Split":
-        """Returns the images at some positions, in that order, or those of a mask."""
+        """Returns the images at some positions, in that order, or those of a mask.
+
+        No pixel is copied.
+        """
         positions = np.arange(len(self))[indices]
-        names = tuple(self.names[position] for position in positions)
+        names = tuple(self.names[position] for position in positions.tolist())
         targets = None if self.targets is None else self.targets[positions]
         return dataclasses.replace(
             self,
-            images=self.images[positions],
+            images=Rows.of(self.images).select(positions),
             labels=self.labels[positions],
             names=names,
             targets=targets,
@@ -131,15 +135,9 @@ def split_dataset(
         else:
             validation = test.select(parts["PublicTest"])
             source = f"PublicTest ({len(validation):,} images of test/)"
-        return Dataset(
-            train,
-            validation,
-            test,
-            source,
-            tuple(notes),
-            fingerprint(train, validation, test),
-            fingerprint(train),
-        )
+        # That of all begins as that of train does: no pixel is read twice.
+        of_train, _, of_all = _fingerprints(train, validation, test)
+        return Dataset(train, validation, test, source, tuple(notes), of_all, of_train)
     share = "tenth" if validation_share == 0.1 else f"{validation_share:.4g} share"
     source = f"a stratified, seeded {share} of train/"
     if groups and any(name in groups for name in train.names):
@@ -203,7 +201,7 @@ def official_parts(test: Split) -> dict[str, np.ndarray]:
         start with neither part; of `PublicTest`; of `PrivateTest`. Empty unless both
         parts occur, and have more images than there are others.
     """
-    files = [PurePosixPath(name).name for name in test.names]
+    files = [name.rpartition("/")[2] for name in test.names]
     parts = {
         part: np.flatnonzero([file.startswith(part) for file in files])
         for part in ("PublicTest", "PrivateTest")
@@ -217,7 +215,7 @@ def official_parts(test: Split) -> dict[str, np.ndarray]:
 
 def describe_other_images(test: Split) -> str | None:
     """Returns what images among FER2013's official split mean, if there are any."""
-    files = [PurePosixPath(name).name for name in test.names]
+    files = [name.rpartition("/")[2] for name in test.names]
     official = [file.startswith(("PublicTest", "PrivateTest")) for file in files]
     if all(official) or not any(official):
         return None
@@ -274,6 +272,11 @@ def _held_out(train: Split, share: float, seed: int) -> np.ndarray:
 
 def fingerprint(*splits: Split) -> str:
     """Returns the SHA-256, in hexadecimal, over names, labels and pixels."""
+    return list(_fingerprints(*splits))[-1]
+
+
+def _fingerprints(*splits: Split) -> Iterator[str]:
+    """Yields the fingerprint of the first split, of the first two, and so on."""
     digest = hashlib.sha256()
     for split in splits:
         # The length, and a separator no file name can contain, keep the parts apart.
@@ -281,7 +284,8 @@ def fingerprint(*splits: Split) -> str:
         for name in split.names:
             digest.update(name.encode(errors="surrogatepass") + b"\0")
         digest.update(split.labels.astype("<i8").tobytes())
-        digest.update(np.ascontiguousarray(split.images).data)
+        for images in in_blocks(split.images):
+            digest.update(np.ascontiguousarray(images).data)
         if split.targets is not None:
             digest.update(split.targets.astype("<f4").tobytes())
-    return digest.hexdigest()
+        yield digest.hexdigest()
