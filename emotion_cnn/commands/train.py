@@ -12,6 +12,7 @@ Examples of settings:
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ from emotion_cnn.errors import (
 from emotion_cnn.extras import check_installed
 from emotion_cnn.files import locked, shown
 from emotion_cnn.models.pair_files import check_publishable
+from emotion_cnn.processes import check_same, is_chief, join, own_copy, own_results
 from emotion_cnn.settings import (
     from_keywords,
     settings_of,
@@ -57,7 +59,8 @@ SWITCHES = tuple(settings_of(Recipe))
 def run(**keywords: Any) -> None:
     """Trains as `train` does, and prints the figures."""
     result = train(**keywords)
-    print(f"{result.report}\nResults: {result.folder}")
+    if is_chief():
+        print(f"{result.report}\nResults: {result.folder}")
 
 
 @takes_settings(SETTINGS)
@@ -82,11 +85,15 @@ def train(**keywords: Any) -> "TrainingRun":
                 "`resume` continues a run with the settings it was started with; "
                 f"leave out {', '.join(f'`{name}`' for name in strange)}."
             )
-        with _to_be_given_again(given, "runs", "data", "publish"):
-            return _resume(ResumeSettings(**given))
+        with _to_be_given_again(given, "runs", "data", "publish", "distributed"):
+            resumed = ResumeSettings(**given)
+            _join_if(resumed.distributed)
+            return _resume(resumed)
     single = {name: given.pop(name) for name in settings_of(Recipe) if name in given}
-    with _to_be_given_again(given, "runs"):
-        return _start(TrainSettings(**given, settings=single))
+    with _to_be_given_again(given, "runs", "distributed"):
+        settings = TrainSettings(**given, settings=single)
+        _join_if(settings.distributed)
+        return _start(settings)
 
 
 @contextmanager
@@ -101,6 +108,13 @@ def _to_be_given_again(given: Mapping[str, Any], *names: str) -> Iterator[None]:
     except (ResumableError, RunInterruptedError) as stopped:
         stopped.settings |= {name: given[name] for name in names if name in given}
         raise
+
+
+def _join_if(distributed: bool) -> None:
+    """Joins other processes before anything asks which of them this one is."""
+    if distributed:
+        use_backend("jax", quiet=True)
+        join()
 
 
 def _start(settings: TrainSettings) -> "TrainingRun":
@@ -127,26 +141,31 @@ def _start(settings: TrainSettings) -> "TrainingRun":
         start = read_initial_weights(folder, recipe, settings.label_sets, classes)
         environment = {_INITIAL_WEIGHTS: start.sha256}
     data, annotations = _read_data(settings, recipe, classes)
-    run = create_run(
-        Path(settings.runs),
-        str(settings.recipe),
-        config=dataclasses.asdict(settings.with_whole_paths()),
-        environment=describe_environment() | environment | {"data": data.summary()},
-    )
-    with locked(run.path, _TRAINING):
-        return _fit_and_evaluate(run, settings, recipe, data, annotations, start)
+    with own_results(Path(settings.runs)) as runs:
+        run = create_run(
+            runs,
+            str(settings.recipe),
+            config=dataclasses.asdict(settings.with_whole_paths()),
+            environment=describe_environment() | environment | {"data": data.summary()},
+        )
+        with locked(run.path, _TRAINING):
+            return _fit_and_evaluate(run, settings, recipe, data, annotations, start)
 
 
 def _resume(given: ResumeSettings) -> "TrainingRun":
-    from emotion_cnn.training.run_folder import find_run
+    from emotion_cnn.training.run_folder import RunFolder, find_run
 
-    run = find_run(given.resume, Path(given.runs))
-    # Two processes that continue one run would destroy it.
-    with locked(run.path, _TRAINING):
-        return _continue(run, given)
+    found = find_run(given.resume, Path(given.runs))
+    with own_copy(found.path, found.resumed_from) as folder:
+        run = RunFolder(folder)
+        # Two commands that continue one run would destroy it.
+        with locked(run.path, _TRAINING):
+            return _continue(run, given, found)
 
 
-def _continue(run: "RunFolder", given: ResumeSettings) -> "TrainingRun":
+def _continue(
+    run: "RunFolder", given: ResumeSettings, found: "RunFolder"
+) -> "TrainingRun":
     if run.finished:
         raise RunError(
             f"Expected an interrupted run, but {shown(str(run.path))} is finished: "
@@ -154,11 +173,14 @@ def _continue(run: "RunFolder", given: ResumeSettings) -> "TrainingRun":
             f"from it: `weights={shown(str(run.path))}`."
         )
     settings, environment = read_started(run)
-    check_places(run, settings, given)
+    check_places(found, settings, given)
     run.remove_half_written()
     source = find_source(given.data or settings.data)
     settings = dataclasses.replace(
-        settings, data=source, publish=given.publish or settings.publish
+        settings,
+        data=source,
+        publish=given.publish or settings.publish,
+        distributed=given.distributed,
     )
     recipe = settings.resolve_recipe(drawn_faces=source == SAMPLE_DATA)
     _check_possible(settings)
@@ -227,6 +249,7 @@ def _fit_and_evaluate(
 ) -> "TrainingRun":
     from emotion_cnn.training.experiment import fit_and_evaluate
 
+    _check_same_everywhere(run, settings, recipe, data, start)
     return fit_and_evaluate(
         run,
         data,
@@ -239,7 +262,30 @@ def _fit_and_evaluate(
         publish=Path(settings.publish) if settings.publishes else None,
         fold=settings.fold,
         tensorboard=settings.tensorboard,
+        distributed=settings.distributed,
     )
+
+
+def _check_same_everywhere(
+    run: "RunFolder",
+    settings: TrainSettings,
+    recipe: Recipe,
+    data: "Dataset",
+    start: Any,
+) -> None:
+    """Compares with the other processes all that a network depends on."""
+    if settings.distributed:
+        state = run.state.read_bytes() if run.state.exists() else b""
+        everything = (
+            recipe,
+            settings.seed,
+            settings.label_sets,
+            data.fingerprint,
+            start and start.sha256,
+            hashlib.sha256(state).hexdigest(),
+        )
+        digest = hashlib.sha256(repr(everything).encode()).digest()
+        check_same("data, settings and state of the run", digest)
 
 
 def _check_possible(settings: TrainSettings) -> None:
@@ -247,5 +293,5 @@ def _check_possible(settings: TrainSettings) -> None:
     if settings.tensorboard:
         for package in ("tensorflow", "tensorboard"):
             check_installed(package, extra="tensorboard")
-    if settings.publishes:
+    if settings.publishes and is_chief():
         check_publishable(Path(settings.publish))
