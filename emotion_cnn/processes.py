@@ -20,7 +20,11 @@ from emotion_cnn.files import first_line, shown
 
 HEARTBEAT_SECONDS = 30
 """After so long without a sign of life from one process, the others end."""
-_GOODBYE_SECONDS = 30
+_JOINING_SECONDS = 300
+_GOODBYE_SECONDS = 120
+"""How long a process that is done with training waits for the others."""
+
+_log = logging.getLogger(__name__)
 
 _VARIABLES = "KERAS_DISTRIBUTION_"
 _HOW_TO_START = (
@@ -76,6 +80,10 @@ def join() -> None:
         return
     addresses = os.environ.get(f"{_VARIABLES}JOB_ADDRESSES")
     count, place = _number("NUM_PROCESSES"), _number("PROCESS_ID")
+    # JAX aborts where one does not come, and says nothing that a user can read.
+    _log.info(
+        "Joining other processes, where there are any, for up to %d s", _JOINING_SECONDS
+    )
     # It would take SIGTERM, by which schedulers end processes, for a notice to heed.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -83,6 +91,7 @@ def join() -> None:
             addresses and addresses.split(",")[0],
             count,
             place,
+            initialization_timeout=_JOINING_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=_GOODBYE_SECONDS,
         )

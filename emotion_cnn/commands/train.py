@@ -86,14 +86,10 @@ def train(**keywords: Any) -> "TrainingRun":
                 f"leave out {', '.join(f'`{name}`' for name in strange)}."
             )
         with _to_be_given_again(given, "runs", "data", "publish", "distributed"):
-            resumed = ResumeSettings(**given)
-            _join_if(resumed.distributed)
-            return _resume(resumed)
+            return _resume(ResumeSettings(**given))
     single = {name: given.pop(name) for name in settings_of(Recipe) if name in given}
     with _to_be_given_again(given, "runs", "distributed"):
-        settings = TrainSettings(**given, settings=single)
-        _join_if(settings.distributed)
-        return _start(settings)
+        return _start(TrainSettings(**given, settings=single))
 
 
 @contextmanager
@@ -106,7 +102,7 @@ def _to_be_given_again(given: Mapping[str, Any], *names: str) -> Iterator[None]:
     try:
         yield
     except (ResumableError, RunInterruptedError) as stopped:
-        stopped.settings |= {name: given[name] for name in names if name in given}
+        stopped.settings |= {name: given[name] for name in names if given.get(name)}
         raise
 
 
@@ -121,6 +117,7 @@ def _start(settings: TrainSettings) -> "TrainingRun":
     settings = dataclasses.replace(settings, data=find_source(settings.data))
     drawn_faces = settings.data == SAMPLE_DATA
     recipe = settings.resolve_recipe(drawn_faces=drawn_faces)
+    _join_if(settings.distributed)
     _check_possible(settings)
     settings = dataclasses.replace(
         settings,
@@ -156,6 +153,7 @@ def _resume(given: ResumeSettings) -> "TrainingRun":
     from emotion_cnn.training.run_folder import RunFolder, find_run
 
     found = find_run(given.resume, Path(given.runs))
+    _join_if(given.distributed)
     with own_copy(found.path, found.resumed_from) as folder:
         run = RunFolder(folder)
         # Two commands that continue one run would destroy it.

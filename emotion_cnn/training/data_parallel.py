@@ -62,8 +62,8 @@ def _own_places(count: int) -> np.ndarray:
         count: Rows of the whole batch.
 
     Returns:
-        int64 `(n,)`, n the same in all processes: places from 0 to `count` and beyond,
-        up to a multiple of the devices.
+        int64 `(n,)`, n the same in all processes: the places from 0 to `count`, and
+        beyond up to a multiple of the devices, are shared out in order.
     """
     devices = keras.distribution.distribution().num_model_replicas
     places = np.arange(math.ceil(count / devices) * devices)

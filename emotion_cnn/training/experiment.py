@@ -30,7 +30,7 @@ from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import Network, NetworkDescription
 from emotion_cnn.models.pair import publish_pair, read_pair, write_pair
 from emotion_cnn.models.weights import start_from
-from emotion_cnn.processes import is_chief, leave, processes
+from emotion_cnn.processes import HEARTBEAT_SECONDS, is_chief, leave, processes
 from emotion_cnn.training.augmentation import with_augmentation
 from emotion_cnn.training.data_parallel import describe_devices, over_all_devices
 from emotion_cnn.training.device_loop import steps_per_execution
@@ -249,6 +249,13 @@ def _train(
         keras.backend.backend() + describe_devices(),
         run.path,
     )
+    if processes().count > 1:
+        _log.info(
+            "If one process ends, the others end within %d seconds. Then start all of "
+            "them with `resume=%s` and `distributed=True`.",
+            HEARTBEAT_SECONDS,
+            run.path,
+        )
     history = fit(
         model,
         data.train,
