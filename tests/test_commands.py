@@ -15,7 +15,9 @@ from PIL import Image
 import emotion_cnn
 from emotion_cnn.cli import main
 from emotion_cnn.commands.train_settings import TrainSettings
+from emotion_cnn.data import cache
 from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.packed import packing
 from emotion_cnn.errors import ResumableError, RunInterruptedError
 from emotion_cnn.models.pair import read_pair
 from emotion_cnn.training.recipes import Recipe
@@ -615,3 +617,76 @@ def test_what_cannot_be_averaged(fails, tmp_path, faces, dense, words):
     flags = ("--weights", runs, "--data", faces, "--publish", tmp_path / "mean")
     assert words in fails("--mode", "average", *flags)
     assert contents(tmp_path / "mean") == []
+
+
+# --- Packed images, and the cache ---
+
+
+def pack(folder: Path, to: Path) -> Path:
+    """Packs the images of a data folder."""
+    to.mkdir()
+    with packing(to) as writer:
+        for path in sorted(folder.rglob("*.png"), key=lambda path: path.name):
+            name = path.relative_to(folder).as_posix()
+            writer.add(name, np.asarray(Image.open(path)))
+    return to
+
+
+def test_packed_images_are_evaluated_as_those_in_folders(
+    tmp_path, faces, network, without_charts, own_environment
+):
+    packed = pack(faces, tmp_path / "packed")
+    found = [
+        emotion_cnn.evaluate(
+            data=data, weights=network, runs=tmp_path / "runs", no_cache=True
+        )
+        for data in (faces, packed)
+    ]
+    assert found[0].metrics == found[1].metrics
+    # Each in the order of its data.
+    by_name = [
+        dict(zip(each.test.names, each.probabilities.tolist(), strict=True))
+        for each in found
+    ]
+    assert by_name[0] == by_name[1]
+
+
+def test_packed_images_are_audited_and_their_audit_is_used(
+    tmp_path, faces, network, without_charts, own_environment, capsys
+):
+    packed = pack(faces, tmp_path / "packed")
+    arguments = ["audit", "--data", str(packed), "--output", str(tmp_path / "audit")]
+    assert main(arguments) == 0
+    shutil.copy(tmp_path / "audit" / "audit.json", packed)
+    capsys.readouterr()
+    keywords = {"weights": network, "runs": tmp_path / "runs"}
+    result = emotion_cnn.evaluate(data=packed, **keywords)
+    assert result.record["audit"] == str(packed / "audit.json")
+
+
+@pytest.mark.parametrize("mode", ["train", "evaluate", "audit"])
+def test_cache_and_no_cache_exclude_each_other(fails, faces, mode):
+    message = fails(mode, "--data", faces, "--cache", faces / "x", "--no-cache")
+    assert message.startswith("--cache and --no-cache exclude each other")
+    assert not (faces / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ((), "user/emotion-cnn"),
+        (("--cache", "named"), "named"),
+        (("--no-cache",), None),
+    ],
+)
+def test_where_decoded_images_are_kept(
+    tmp_path, faces, monkeypatch, own_environment, flags, expected
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cache, "CACHED_FROM", 14)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    assert main(["audit", "--data", str(faces), "--output", "audit", *flags]) == 0
+    made = {path.parent for path in tmp_path.rglob("images.npy")}
+    assert {path.parent for path in made} == (
+        {tmp_path / expected} if expected else set()
+    )

@@ -192,6 +192,7 @@ def together(tmp_path_factory, faces, start_two):
     started = start_two([*training(faces, runs), "--distributed"])
     wait_for_epoch(runs, 1, started)
     started[1][0].kill()
+    started[1][0].communicate()
     killed = time.monotonic()
     one_killed, _ = end_of(*started[0])
     seconds, code = time.monotonic() - killed, started[0][0].returncode
@@ -204,7 +205,7 @@ def together(tmp_path_factory, faces, start_two):
     for each, _ in started:
         each.kill()
     for each, _ in started:
-        each.wait()
+        each.communicate()
     assert epochs_of(run) < EPOCHS
 
     ended = [end_of(*each) for each in start_two(resume)]

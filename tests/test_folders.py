@@ -11,6 +11,9 @@ from PIL import Image
 
 from emotion_cnn.data import folders, images, splits
 from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.folders import find_classes
+from emotion_cnn.data.images import ImageFormat
+from emotion_cnn.data.packed import packing
 from emotion_cnn.data.splits import Dataset
 from emotion_cnn.errors import DataError
 
@@ -528,3 +531,96 @@ def test_fer2013():
     assert data.notes == ()
     path = Path(str(FER2013)) / data.test.names[1234]
     assert np.array_equal(data.test.images[1234, :, :, 0], np.asarray(Image.open(path)))
+
+
+def packed_from(folder: Path, to: Path, *, size: int = 48) -> Path:
+    """Packs the images of a data folder, in an order of no meaning."""
+    to.mkdir()
+    train, test, _ = folders.read_splits(
+        folder, skip_bad=False, classes=find_classes(folder), size=size
+    )
+    images = {
+        name: image
+        for split in (train, test)
+        for name, image in zip(split.names, split.images, strict=True)
+    }
+    with packing(to, size=size) as writer:
+        for name in sorted(images, key=lambda name: name[::-1]):
+            writer.add(name, images[name][..., 0])
+    return to
+
+
+def test_packed_images_are_those_of_the_folder(faces, tmp_path):
+    packed = packed_from(faces, tmp_path / "packed")
+    assert folders.has_images(packed)
+    assert find_classes(packed) == find_classes(faces) == EMOTIONS
+    assert find_classes(packed, "validation") == ()
+    assert folders.read_validation(packed, skip_bad=False, classes=EMOTIONS) is None
+    expected = folders.read_splits(faces, skip_bad=False)
+    found = folders.read_splits(packed, skip_bad=False)
+    assert found[2] == expected[2] == ()
+    for one, other in zip(found[:2], expected[:2], strict=True):
+        # In the order in which they are packed, for a disk to read them in.
+        assert list(one.names) == sorted(other.names, key=lambda name: name[::-1])
+        order = [other.names.index(name) for name in one.names]
+        assert np.array_equal(one.labels, other.labels[order])
+        assert np.array_equal(one.images, other.images[order])
+    test, _ = folders.read_test(packed, skip_bad=False)
+    assert np.array_equal(test.images, found[1].images)
+
+
+def test_classes_of_packed_images(faces, tmp_path):
+    packed = packed_from(faces, tmp_path / "packed")
+    chosen = ("sad", "happy")
+    train, _, notes = folders.read_splits(packed, skip_bad=False, classes=chosen)
+    assert {name.split("/")[1] for name in train.names} == {*chosen}
+    assert train.labels.tolist() == [
+        chosen.index(name.split("/")[1]) for name in train.names
+    ]
+    assert notes[0].startswith("left out: 10 folders (train/angry, ")
+    with pytest.raises(DataError, match=r"No images of tired in .*the folders angry"):
+        folders.read_splits(packed, skip_bad=False, classes=("sad", "tired"))
+
+
+def test_a_survey_of_packed_images(faces, tmp_path):
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    before = ImageFormat(10, 20, "RGB", False)
+    with packing(packed) as writer:
+        for part in ("train", "test", "other"):
+            image = np.zeros((48, 48), np.uint8)
+            writer.add(f"{part}/sad/1.png", image, before)
+            writer.add(f"{part}/odd/1.png", image)
+            writer.add_unreadable(f"{part}/sad/2.png", "empty file")
+    found = folders.survey(packed, classes=("sad", "happy"))
+    assert found.train.names == ("train/sad/1.png",)
+    assert found.test.names == ("test/sad/1.png",)
+    assert found.unreadable == {
+        "train/sad/2.png": "empty file",
+        "test/sad/2.png": "empty file",
+    }
+    assert found.converted == {"train/sad/1.png": before, "test/sad/1.png": before}
+    assert found.unused_folders == ("train/odd", "test/odd", "other")
+
+
+def test_packed_images_of_another_size(faces, tmp_path):
+    packed = packed_from(faces, tmp_path / "packed", size=32)
+    with pytest.raises(DataError, match=r"of 48x48 pixels in .*, found 32x32"):
+        folders.read_splits(packed, skip_bad=False)
+
+
+def test_packed_images_beside_others(faces, tmp_path):
+    packed_from(faces, tmp_path / "packed")
+    for path in (tmp_path / "packed").iterdir():
+        path.rename(faces / path.name)
+    with pytest.raises(DataError, match=r"found both: images\.npy and train and test"):
+        folders.read_splits(faces, skip_bad=False)
+
+
+def test_damaged_packed_images(faces, tmp_path):
+    packed = packed_from(faces, tmp_path / "packed")
+    (packed / "images.csv").write_text("")
+    with pytest.raises(
+        DataError, match=r"Expected packed images .*images\.csv is dama"
+    ):
+        folders.read_splits(packed, skip_bad=False)

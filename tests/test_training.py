@@ -225,12 +225,14 @@ def test_checkpoint_parameters(handed_to_keras):
 
 
 def test_validation_images_are_never_flipped(handed_to_keras):
-    images, labels = handed_to_keras["validation_data"]
+    (images, labels), *others = handed_to_keras["validation_data"]
+    assert not others
     np.testing.assert_array_equal(images, VALIDATION.images)
     np.testing.assert_array_equal(labels, targets(VALIDATION))
 
 
-def test_training_batches_are_made_as_the_recipe_says(monkeypatch, run):
+@pytest.mark.parametrize("too_many", [False, True])
+def test_training_batches_are_made_as_the_recipe_says(monkeypatch, run, too_many):
     def record(split, **options):
         assert split is TRAIN
         made.append(options)
@@ -238,6 +240,7 @@ def test_training_batches_are_made_as_the_recipe_says(monkeypatch, run):
 
     made = []
     monkeypatch.setattr(fitting, "TrainingBatches", record)
+    monkeypatch.setattr(fitting, "exceed_memory", lambda images: too_many)
     settings = {
         "batch_size": 16,
         "flip": False,
@@ -248,7 +251,7 @@ def test_training_batches_are_made_as_the_recipe_says(monkeypatch, run):
     }
     with pytest.raises(KeyboardInterrupt):
         train(run, Recipe(**settings), seed=5)
-    assert made == [settings | {"seed": 5, "one_shape": False}]
+    assert made == [settings | {"seed": 5, "one_shape": False, "by_blocks": too_many}]
 
 
 def test_every_batch_is_trained_on_once_in_its_own_epoch(monkeypatch, run):

@@ -36,6 +36,8 @@ class AuditSettings:
         metavar="PATH",
     )
     runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
+    cache: str | None = shared.cache()
+    no_cache: bool = shared.no_cache()
 
     def __post_init__(self) -> None:
         """Checks types and names."""
@@ -69,6 +71,7 @@ def run(**keywords: Any) -> Path:
     from emotion_cnn.data.votes import find_votes
     from emotion_cnn.files import removed_if_empty, write_json, write_text
 
+    cache = shared.image_cache(settings.cache, settings.no_cache)
     source = find_source(settings.data)
     votes = None
     now = datetime.now(UTC)
@@ -80,7 +83,7 @@ def run(**keywords: Any) -> Path:
             votes = find_votes(Path(source))
             declared = settings.classes and parse_classes(settings.classes)
             classes = declared or find_classes(Path(source)) or EMOTIONS
-            found = survey(Path(source), classes=classes)
+            found = survey(Path(source), classes=classes, cache=cache)
         result = audit_images(source_name(source), found, votes)
         report = format_audit(result)
         write_text(output / "audit.txt", report + "\n")

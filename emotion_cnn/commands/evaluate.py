@@ -49,6 +49,8 @@ class EvaluateSettings:
         metavar="FILE",
     )
     skip_bad: bool = setting(False, shared.SKIP_BAD_HELP)
+    cache: str | None = shared.cache()
+    no_cache: bool = shared.no_cache()
     weights: str | None = setting(
         None,
         f"{shared.NETWORK_HELP}; without it the pair in the working folder, else the "
@@ -105,6 +107,7 @@ def evaluate(**keywords: Any) -> "Evaluation":
         EmotionCnnError: Images or network are missing or damaged.
     """
     settings = EvaluateSettings(**from_keywords(SETTINGS, keywords))
+    cache = shared.image_cache(settings.cache, settings.no_cache)
     source = find_source(settings.data)
     shared.choose_backend(settings.weights, settings.backend)
     from emotion_cnn.data.loading import load_test_data
@@ -122,6 +125,7 @@ def evaluate(**keywords: Any) -> "Evaluation":
         skip_bad=settings.skip_bad,
         classes=network.description.classes,
         size=network.description.input_size,
+        cache=cache,
     )
     if isinstance(network, KerasNetwork) and not network.is_described:
         doubt = doubt_assumptions(network.network, test, labels=settings.labels)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.backend import use_backend
 from emotion_cnn.commands.train_settings import (
+    CacheSettings,
     ResumeSettings,
     TrainSettings,
     check_places,
@@ -45,13 +46,14 @@ from emotion_cnn.training.recipes import Recipe
 
 if TYPE_CHECKING:
     from emotion_cnn.data.annotations import Annotations
+    from emotion_cnn.data.cache import ImageCache
     from emotion_cnn.data.splits import Dataset
     from emotion_cnn.training.experiment import TrainingRun
     from emotion_cnn.training.run_folder import RunFolder
 
 _INITIAL_WEIGHTS = "initial_weights_sha256"
 _TRAINING = "a training"
-SETTINGS = (TrainSettings, Recipe, ResumeSettings)
+SETTINGS = (TrainSettings, Recipe, ResumeSettings, CacheSettings)
 SWITCHES = tuple(settings_of(Recipe))
 """Settings that may be switched off where a recipe has switched them on."""
 
@@ -69,8 +71,8 @@ def train(**keywords: Any) -> "TrainingRun":
 
     Args:
         **keywords: The settings of `TrainSettings` and `Recipe`, or of
-            `ResumeSettings`; `emotion-cnn train --help` explains each. Paths may be
-            `pathlib.Path`.
+            `ResumeSettings`, and in both cases of `CacheSettings`; `emotion-cnn train
+            --help` explains each. Paths may be `pathlib.Path`.
 
     Returns:
         The finished run.
@@ -79,6 +81,13 @@ def train(**keywords: Any) -> "TrainingRun":
         EmotionCnnError: Something the user can fix; what is done is kept.
     """
     given = from_keywords(SETTINGS, keywords)
+    cache = CacheSettings(
+        **{
+            name: given.pop(name)
+            for name in settings_of(CacheSettings)
+            if name in given
+        }
+    ).open()
     if "resume" in given:
         if strange := sorted(set(given) - set(settings_of(ResumeSettings))):
             raise ConfigError(
@@ -86,10 +95,10 @@ def train(**keywords: Any) -> "TrainingRun":
                 f"leave out {', '.join(f'`{name}`' for name in strange)}."
             )
         with _to_be_given_again(given, "runs", "data", "publish", "distributed"):
-            return _resume(ResumeSettings(**given))
+            return _resume(ResumeSettings(**given), cache)
     single = {name: given.pop(name) for name in settings_of(Recipe) if name in given}
     with _to_be_given_again(given, "runs", "distributed"):
-        return _start(TrainSettings(**given, settings=single))
+        return _start(TrainSettings(**given, settings=single), cache)
 
 
 @contextmanager
@@ -113,7 +122,7 @@ def _join_if(distributed: bool) -> None:
         join()
 
 
-def _start(settings: TrainSettings) -> "TrainingRun":
+def _start(settings: TrainSettings, cache: "ImageCache | None") -> "TrainingRun":
     settings = dataclasses.replace(settings, data=find_source(settings.data))
     drawn_faces = settings.data == SAMPLE_DATA
     recipe = settings.resolve_recipe(drawn_faces=drawn_faces)
@@ -137,7 +146,7 @@ def _start(settings: TrainSettings) -> "TrainingRun":
         settings = dataclasses.replace(settings, weights=str(folder))
         start = read_initial_weights(folder, recipe, settings.label_sets, classes)
         environment = {_INITIAL_WEIGHTS: start.sha256}
-    data, annotations = _read_data(settings, recipe, classes)
+    data, annotations = _read_data(settings, recipe, classes, cache)
     with own_results(Path(settings.runs)) as runs:
         run = create_run(
             runs,
@@ -149,7 +158,7 @@ def _start(settings: TrainSettings) -> "TrainingRun":
             return _fit_and_evaluate(run, settings, recipe, data, annotations, start)
 
 
-def _resume(given: ResumeSettings) -> "TrainingRun":
+def _resume(given: ResumeSettings, cache: "ImageCache | None") -> "TrainingRun":
     from emotion_cnn.training.run_folder import RunFolder, find_run
 
     found = find_run(given.resume, Path(given.runs))
@@ -158,11 +167,14 @@ def _resume(given: ResumeSettings) -> "TrainingRun":
         run = RunFolder(folder)
         # Two commands that continue one run would destroy it.
         with locked(run.path, _TRAINING):
-            return _continue(run, given, found)
+            return _continue(run, given, found, cache)
 
 
 def _continue(
-    run: "RunFolder", given: ResumeSettings, found: "RunFolder"
+    run: "RunFolder",
+    given: ResumeSettings,
+    found: "RunFolder",
+    cache: "ImageCache | None",
 ) -> "TrainingRun":
     if run.finished:
         raise RunError(
@@ -200,7 +212,7 @@ def _continue(
                 f"found others in {shown(str(folder))}. Restore them, or start a new "
                 "run."
             )
-    data, annotations = _read_data(settings, recipe, classes)
+    data, annotations = _read_data(settings, recipe, classes, cache)
     before = environment["data"]["fingerprint"]
     if data.fingerprint != before:
         raise RunError(
@@ -215,7 +227,10 @@ def _continue(
 
 
 def _read_data(
-    settings: TrainSettings, recipe: Recipe, classes: tuple[str, ...]
+    settings: TrainSettings,
+    recipe: Recipe,
+    classes: tuple[str, ...],
+    cache: "ImageCache | None",
 ) -> "tuple[Dataset, Annotations]":
     from emotion_cnn.data.loading import load_training_data
     from emotion_cnn.training.out_of_fold import read_teachers
@@ -234,6 +249,7 @@ def _read_data(
         fold=settings.fold,
         teachers=read_teachers(Path(folder)) if folder is not None else None,
         soft_share=recipe.soft_share,
+        cache=cache,
     )
 
 
@@ -272,9 +288,13 @@ def _check_same_everywhere(
     start: Any,
 ) -> None:
     """Compares with the other processes all that a network depends on."""
+    from emotion_cnn.data.rows import exceed_memory
+
     if settings.distributed:
         state = run.state.read_bytes() if run.state.exists() else b""
         everything = (
+            # The order of the images depends on the memory.
+            exceed_memory(data.train.images),
             recipe,
             settings.seed,
             settings.label_sets,
@@ -283,7 +303,9 @@ def _check_same_everywhere(
             hashlib.sha256(state).hexdigest(),
         )
         digest = hashlib.sha256(repr(everything).encode()).digest()
-        check_same("data, settings and state of the run", digest)
+        check_same(
+            "data, settings and state of the run, and room for all images,", digest
+        )
 
 
 def _check_possible(settings: TrainSettings) -> None:

@@ -74,9 +74,11 @@ class KnownNearDuplicates:
         positions = np.array(
             [-1 if name is None else self.classes.index(name) for name in names]
         )
-        labels = positions[split.labels]
-        # Images come in the order of their labels.
-        return replace(split, labels=labels).select(np.argsort(labels, kind="stable"))
+        relabelled = replace(split, labels=positions[split.labels])
+        # Images of folders come in the order of their labels, packed ones in their own.
+        if (np.diff(split.labels) < 0).any():
+            return relabelled
+        return relabelled.select(np.argsort(relabelled.labels, kind="stable"))
 
     def exclude_from(self, train: Split) -> Split:
         """Returns `train` without the images that have a near-duplicate in test.

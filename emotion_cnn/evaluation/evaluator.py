@@ -81,7 +81,7 @@ class Evaluation:
                 metrics.reliability, metrics.expected_calibration_error, title=title
             ),
             "mistakes": mistakes_figure(
-                images.images[self.places],
+                images.select(self.places).images,
                 images.labels[self.places],
                 self.probabilities[self.places],
                 images.classes,

@@ -2,13 +2,14 @@
 
 import numpy as np
 
+from emotion_cnn.data.rows import Images
 from emotion_cnn.errors import ModelError
 from emotion_cnn.inference.backends import Backend
 from emotion_cnn.inference.test_time_augmentation import VIEWS
 
 
 def predict(
-    network: Backend, images: np.ndarray, *, labels: str, tta: str = "none"
+    network: Backend, images: Images, *, labels: str, tta: str = "none"
 ) -> np.ndarray:
     """Returns how probable each class is, for each image.
 

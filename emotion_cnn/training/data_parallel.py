@@ -12,7 +12,6 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 
-from emotion_cnn.data.splits import Split, targets
 from emotion_cnn.errors import ConfigError
 from emotion_cnn.processes import check_several_devices, processes
 
@@ -55,6 +54,12 @@ def describe_devices() -> str:
     return f", {devices} devices of {count} process{'es' if count > 1 else ''}"
 
 
+def _filled_up(count: int) -> int:
+    """Returns a number of rows, or the next one that devices can share evenly."""
+    devices = keras.distribution.distribution().num_model_replicas
+    return math.ceil(count / devices) * devices
+
+
 def _own_places(count: int) -> np.ndarray:
     """Returns this process' part of the rows of a batch.
 
@@ -65,8 +70,7 @@ def _own_places(count: int) -> np.ndarray:
         int64 `(n,)`, n the same in all processes: the places from 0 to `count`, and
         beyond up to a multiple of the devices, are shared out in order.
     """
-    devices = keras.distribution.distribution().num_model_replicas
-    places = np.arange(math.ceil(count / devices) * devices)
+    places = np.arange(_filled_up(count))
     return np.split(places, processes().count)[processes().place]
 
 
@@ -94,38 +98,37 @@ class OwnRows(keras.utils.PyDataset):
         return tuple(array[places] for array in batch)
 
 
-class OwnValidationRows(keras.utils.PyDataset):
+class OwnWeightedRows(keras.utils.PyDataset):
     """The rows of validation batches that this process feeds its devices.
 
-    Rows that fill up the last batch have no weight. The others have the same one: that
-    with which Keras, which divides by the number of rows, finds the mean over all
-    images.
+    Rows that fill up a batch have no weight. The others have the same one: that with
+    which Keras, which divides by the number of rows, finds the mean over all images.
     """
 
-    def __init__(self, split: Split, *, batch_size: int) -> None:
-        """Takes the images of all processes.
+    def __init__(
+        self, batches: keras.utils.PyDataset, *, images: int, batch_size: int
+    ) -> None:
+        """Takes the batches of all processes.
 
         Args:
-            split: The images.
-            batch_size: Rows of a batch over all processes; made a multiple of the
-                devices.
+            batches: The batches.
+            images: How many there are in all of them.
+            batch_size: How many there are in each but the last.
         """
         super().__init__()
-        devices = keras.distribution.distribution().num_model_replicas
-        self._images, self._targets = split.images, targets(split)
-        self._batch_size = math.ceil(batch_size / devices) * devices
-        rows = math.ceil(len(split) / devices) * devices
-        self._weight = np.float32(rows / len(split))
+        self._batches = batches
+        full, last = divmod(images, batch_size)
+        rows = full * _filled_up(batch_size) + _filled_up(last)
+        self._weight = np.float32(rows / images)
 
     def __len__(self) -> int:
         """Returns the number of batches."""
-        return math.ceil(len(self._images) / self._batch_size)
+        return len(self._batches)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Returns this process' rows of a batch, and their weights."""
-        start = index * self._batch_size
-        count = min(self._batch_size, len(self._images) - start)
+        batch = self._batches[index]
+        count = len(batch[0])
         places = _own_places(count)
         weights = np.where(places < count, self._weight, np.float32(0))
-        places = start + places % count
-        return self._images[places], self._targets[places], weights
+        return (*(array[places % count] for array in batch), weights)

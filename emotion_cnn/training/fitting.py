@@ -12,8 +12,9 @@ from typing import Any
 import keras
 
 from emotion_cnn.ctrl_c import noticing_ctrl_c
-from emotion_cnn.data.batches import TrainingBatches
-from emotion_cnn.data.splits import Split, targets
+from emotion_cnn.data.batches import BatchesInOrder, TrainingBatches
+from emotion_cnn.data.rows import exceed_memory
+from emotion_cnn.data.splits import Split
 from emotion_cnn.errors import ModelError, RunError
 from emotion_cnn.files import first_line, shown
 from emotion_cnn.models.untrusted.weights import load_kept_weights
@@ -26,7 +27,7 @@ from emotion_cnn.training.callbacks import (
 )
 from emotion_cnn.training.data_parallel import (
     OwnRows,
-    OwnValidationRows,
+    OwnWeightedRows,
     is_data_parallel,
 )
 from emotion_cnn.training.device_loop import loop_on_device
@@ -125,6 +126,12 @@ def training_batches(
     split: Split, recipe: Recipe, *, seed: int, one_shape: bool = False
 ) -> TrainingBatches:
     """Returns the batches that a recipe trains on."""
+    by_blocks = exceed_memory(split.images)
+    if by_blocks:
+        _log.info(
+            "The images exceed this machine's memory: they are shuffled by blocks, in "
+            "another order than where there is more."
+        )
     return TrainingBatches(
         split,
         seed=seed,
@@ -135,6 +142,7 @@ def training_batches(
         cutmix=recipe.cutmix,
         label_smoothing=recipe.label_smoothing,
         one_shape=one_shape,
+        by_blocks=by_blocks,
     )
 
 
@@ -220,7 +228,7 @@ def fit(
         with noticing_ctrl_c() as pressed:
             model.fit(
                 OwnRows(batches) if is_data_parallel() else batches,
-                **_validation(validation),
+                validation_data=_validation_batches(validation),
                 epochs=recipe.epochs,
                 initial_epoch=state.epochs_done,
                 callbacks=[_stop_where(pressed), *callbacks],
@@ -233,15 +241,12 @@ def fit(
     return state.history
 
 
-def _validation(split: Split) -> dict[str, Any]:
-    """Returns what `fit` takes to validate on some images."""
-    if is_data_parallel():
-        rows = OwnValidationRows(split, batch_size=VALIDATION_BATCH_SIZE)
-        return {"validation_data": rows}
-    return {
-        "validation_data": (split.images, targets(split)),
-        "validation_batch_size": VALIDATION_BATCH_SIZE,
-    }
+def _validation_batches(split: Split) -> keras.utils.PyDataset:
+    """Returns what `fit` validates on."""
+    batches = BatchesInOrder(split, batch_size=VALIDATION_BATCH_SIZE)
+    if not is_data_parallel():
+        return batches
+    return OwnWeightedRows(batches, images=len(split), batch_size=VALIDATION_BATCH_SIZE)
 
 
 def _stop_where(pressed: threading.Event) -> keras.callbacks.Callback:
