@@ -7,6 +7,7 @@ temporary folders of their own. Imports no JAX before processes join.
 
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from emotion_cnn.errors import ConfigError
+from emotion_cnn.errors import ConfigError, RunError
 from emotion_cnn.files import first_line, shown
 
 HEARTBEAT_SECONDS = 30
@@ -25,6 +26,9 @@ _GOODBYE_SECONDS = 120
 """How long a process that is done with training waits for the others."""
 
 _log = logging.getLogger(__name__)
+
+_JAX_STATUS = re.compile("[A-Z_]+: ")
+"""What the message of an error begins with that a device or a connection has."""
 
 _VARIABLES = "KERAS_DISTRIBUTION_"
 _HOW_TO_START = (
@@ -155,6 +159,7 @@ def check_same(what: str, digest: bytes) -> None:
 
     Raises:
         ConfigError: It differs.
+        RunError: Another process has ended.
     """
     if _joined.count == 1:
         return
@@ -162,7 +167,15 @@ def check_same(what: str, digest: bytes) -> None:
     from jax.experimental import multihost_utils
 
     own = np.frombuffer(digest, np.uint8)
-    found = np.asarray(multihost_utils.process_allgather(own))
+    try:
+        found = np.asarray(multihost_utils.process_allgather(own))
+    except (ValueError, RuntimeError) as error:
+        if not tells_of_a_lost_process(error):
+            raise
+        raise RunError(
+            f"Another process has ended before training ({shown(first_line(error))}). "
+            "It says why."
+        ) from error
     different = np.flatnonzero((found != found[0]).any(axis=1))
     if len(different):
         raise ConfigError(
@@ -170,6 +183,11 @@ def check_same(what: str, digest: bytes) -> None:
             f"{', '.join(map(str, different))} than in process 0. Start all with the "
             "same command, on the same files."
         )
+
+
+def tells_of_a_lost_process(error: Exception) -> bool:
+    """Returns whether an error may be what JAX raises where another process is gone."""
+    return _joined.count > 1 and bool(_JAX_STATUS.match(str(error)))
 
 
 @contextmanager

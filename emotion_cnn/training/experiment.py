@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -30,7 +29,13 @@ from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import Network, NetworkDescription
 from emotion_cnn.models.pair import publish_pair, read_pair, write_pair
 from emotion_cnn.models.weights import start_from
-from emotion_cnn.processes import HEARTBEAT_SECONDS, is_chief, leave, processes
+from emotion_cnn.processes import (
+    HEARTBEAT_SECONDS,
+    is_chief,
+    leave,
+    processes,
+    tells_of_a_lost_process,
+)
 from emotion_cnn.training.augmentation import with_augmentation
 from emotion_cnn.training.data_parallel import describe_devices, over_all_devices
 from emotion_cnn.training.device_loop import steps_per_execution
@@ -46,9 +51,6 @@ from emotion_cnn.training.recipes import Recipe
 from emotion_cnn.training.run_folder import History, RunFolder
 
 _log = logging.getLogger(__name__)
-
-_JAX_STATUS = re.compile("[A-Z_]+: ")
-"""What the message of an error begins with that a device or a connection has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,7 +283,7 @@ def _resumable(run: RunFolder) -> Iterator[None]:
         raise _to_be_continued(str(error), run) from error
     # JAX's errors are of both kinds.
     except (ValueError, RuntimeError) as error:
-        if processes().count == 1 or not _JAX_STATUS.match(str(error)):
+        if not tells_of_a_lost_process(error):
             raise
         fact = "Another process of this training has ended, or cannot be reached"
         fact += f" ({shown(first_line(error))}). {run.kept.capitalize()}."
