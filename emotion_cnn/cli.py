@@ -26,6 +26,7 @@ from emotion_cnn.commands import MODES
 from emotion_cnn.ctrl_c import noticing_ctrl_c
 from emotion_cnn.errors import EmotionCnnError, ResumableError, RunInterruptedError
 from emotion_cnn.files import first_line, shown
+from emotion_cnn.processes import end_at_once
 from emotion_cnn.settings import settings_of
 
 _DESCRIPTION = "Train, evaluate and use networks for facial-expression recognition."
@@ -75,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             print("\nStopped.", file=sys.stderr)
             code = _STOPPED
+    if argv is None and code:
+        end_at_once(code)
     if argv is None and code == _STOPPED:
         # The process ends now; Ctrl-C would interrupt that with a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -163,7 +166,7 @@ def _resume_message(
     flags = [
         word
         for name, value in stopped.settings.items()
-        for word in (_flag_name(name), shlex.quote(value))
+        for word in _flag_with_value(name, value)
     ]
     command = " ".join([program, _with_mode(mode), *flags])
     return f"{with_flags(stopped.fact, settings)} Continue with: {command}"
@@ -202,6 +205,11 @@ def with_flags(text: str, settings: Mapping[str, dataclasses.Field[Any]]) -> str
 def _words(pattern: str) -> str:
     """Returns a pattern that fits between words, not inside a path."""
     return rf"(?<![^\s(]){pattern}(?![^\s.,;:)])"
+
+
+def _flag_with_value(name: str, value: str | bool) -> tuple[str, ...]:
+    flag = _flag_name(name)
+    return (flag,) if isinstance(value, bool) else (flag, shlex.quote(value))
 
 
 def _flag_name(name: str) -> str:

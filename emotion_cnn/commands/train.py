@@ -12,6 +12,7 @@ Examples of settings:
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,7 @@ from emotion_cnn.errors import (
 from emotion_cnn.extras import check_installed
 from emotion_cnn.files import locked, shown
 from emotion_cnn.models.pair_files import check_publishable
+from emotion_cnn.processes import check_same, is_chief, join, own_copy, own_results
 from emotion_cnn.settings import (
     from_keywords,
     settings_of,
@@ -59,7 +61,8 @@ SWITCHES = tuple(settings_of(Recipe))
 def run(**keywords: Any) -> None:
     """Trains as `train` does, and prints the figures."""
     result = train(**keywords)
-    print(f"{result.report}\nResults: {result.folder}")
+    if is_chief():
+        print(f"{result.report}\nResults: {result.folder}")
 
 
 @takes_settings(SETTINGS)
@@ -91,10 +94,10 @@ def train(**keywords: Any) -> "TrainingRun":
                 "`resume` continues a run with the settings it was started with; "
                 f"leave out {', '.join(f'`{name}`' for name in strange)}."
             )
-        with _to_be_given_again(given, "runs", "data", "publish"):
+        with _to_be_given_again(given, "runs", "data", "publish", "distributed"):
             return _resume(ResumeSettings(**given), cache)
     single = {name: given.pop(name) for name in settings_of(Recipe) if name in given}
-    with _to_be_given_again(given, "runs"):
+    with _to_be_given_again(given, "runs", "distributed"):
         return _start(TrainSettings(**given, settings=single), cache)
 
 
@@ -108,14 +111,22 @@ def _to_be_given_again(given: Mapping[str, Any], *names: str) -> Iterator[None]:
     try:
         yield
     except (ResumableError, RunInterruptedError) as stopped:
-        stopped.settings |= {name: given[name] for name in names if name in given}
+        stopped.settings |= {name: given[name] for name in names if given.get(name)}
         raise
+
+
+def _join_if(distributed: bool) -> None:
+    """Joins other processes before anything asks which of them this one is."""
+    if distributed:
+        use_backend("jax", quiet=True)
+        join()
 
 
 def _start(settings: TrainSettings, cache: "ImageCache | None") -> "TrainingRun":
     settings = dataclasses.replace(settings, data=find_source(settings.data))
     drawn_faces = settings.data == SAMPLE_DATA
     recipe = settings.resolve_recipe(drawn_faces=drawn_faces)
+    _join_if(settings.distributed)
     _check_possible(settings)
     settings = dataclasses.replace(
         settings,
@@ -136,27 +147,34 @@ def _start(settings: TrainSettings, cache: "ImageCache | None") -> "TrainingRun"
         start = read_initial_weights(folder, recipe, settings.label_sets, classes)
         environment = {_INITIAL_WEIGHTS: start.sha256}
     data, annotations = _read_data(settings, recipe, classes, cache)
-    run = create_run(
-        Path(settings.runs),
-        str(settings.recipe),
-        config=dataclasses.asdict(settings.with_whole_paths()),
-        environment=describe_environment() | environment | {"data": data.summary()},
-    )
-    with locked(run.path, _TRAINING):
-        return _fit_and_evaluate(run, settings, recipe, data, annotations, start)
+    with own_results(Path(settings.runs)) as runs:
+        run = create_run(
+            runs,
+            str(settings.recipe),
+            config=dataclasses.asdict(settings.with_whole_paths()),
+            environment=describe_environment() | environment | {"data": data.summary()},
+        )
+        with locked(run.path, _TRAINING):
+            return _fit_and_evaluate(run, settings, recipe, data, annotations, start)
 
 
 def _resume(given: ResumeSettings, cache: "ImageCache | None") -> "TrainingRun":
-    from emotion_cnn.training.run_folder import find_run
+    from emotion_cnn.training.run_folder import RunFolder, find_run
 
-    run = find_run(given.resume, Path(given.runs))
-    # Two processes that continue one run would destroy it.
-    with locked(run.path, _TRAINING):
-        return _continue(run, given, cache)
+    found = find_run(given.resume, Path(given.runs))
+    _join_if(given.distributed)
+    with own_copy(found.path, found.resumed_from) as folder:
+        run = RunFolder(folder)
+        # Two commands that continue one run would destroy it.
+        with locked(run.path, _TRAINING):
+            return _continue(run, given, found, cache)
 
 
 def _continue(
-    run: "RunFolder", given: ResumeSettings, cache: "ImageCache | None"
+    run: "RunFolder",
+    given: ResumeSettings,
+    found: "RunFolder",
+    cache: "ImageCache | None",
 ) -> "TrainingRun":
     if run.finished:
         raise RunError(
@@ -165,11 +183,14 @@ def _continue(
             f"from it: `weights={shown(str(run.path))}`."
         )
     settings, environment = read_started(run)
-    check_places(run, settings, given)
+    check_places(found, settings, given)
     run.remove_half_written()
     source = find_source(given.data or settings.data)
     settings = dataclasses.replace(
-        settings, data=source, publish=given.publish or settings.publish
+        settings,
+        data=source,
+        publish=given.publish or settings.publish,
+        distributed=given.distributed,
     )
     recipe = settings.resolve_recipe(drawn_faces=source == SAMPLE_DATA)
     _check_possible(settings)
@@ -242,6 +263,7 @@ def _fit_and_evaluate(
 ) -> "TrainingRun":
     from emotion_cnn.training.experiment import fit_and_evaluate
 
+    _check_same_everywhere(run, settings, recipe, data, start)
     return fit_and_evaluate(
         run,
         data,
@@ -254,7 +276,36 @@ def _fit_and_evaluate(
         publish=Path(settings.publish) if settings.publishes else None,
         fold=settings.fold,
         tensorboard=settings.tensorboard,
+        distributed=settings.distributed,
     )
+
+
+def _check_same_everywhere(
+    run: "RunFolder",
+    settings: TrainSettings,
+    recipe: Recipe,
+    data: "Dataset",
+    start: Any,
+) -> None:
+    """Compares with the other processes all that a network depends on."""
+    from emotion_cnn.data.rows import exceed_memory
+
+    if settings.distributed:
+        state = run.state.read_bytes() if run.state.exists() else b""
+        everything = (
+            # The order of the images depends on the memory.
+            exceed_memory(data.train.images),
+            recipe,
+            settings.seed,
+            settings.label_sets,
+            data.fingerprint,
+            start and start.sha256,
+            hashlib.sha256(state).hexdigest(),
+        )
+        digest = hashlib.sha256(repr(everything).encode()).digest()
+        check_same(
+            "data, settings and state of the run, and room for all images,", digest
+        )
 
 
 def _check_possible(settings: TrainSettings) -> None:
@@ -262,5 +313,5 @@ def _check_possible(settings: TrainSettings) -> None:
     if settings.tensorboard:
         for package in ("tensorflow", "tensorboard"):
             check_installed(package, extra="tensorboard")
-    if settings.publishes:
+    if settings.publishes and is_chief():
         check_publishable(Path(settings.publish))

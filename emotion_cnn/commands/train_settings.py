@@ -30,6 +30,10 @@ _PUBLISH_HELP = (
     "folder whose model.json and model_weights.h5 a finished run on real images "
     "replaces"
 )
+_DISTRIBUTED_HELP = (
+    "with `backend=jax`: train on all devices, and together with the other processes "
+    "that srun, mpirun or KERAS_DISTRIBUTION_* variables name; see docs/scale.md"
+)
 _PLACES = ("leave_out", "soft_labels", "weights")
 """Settings that name what is read besides the data."""
 
@@ -92,6 +96,7 @@ class TrainSettings:
     )
     seed: int = shared.seed()
     backend: str | None = setting(None, shared.BACKEND_HELP, choices=BACKENDS)
+    distributed: bool = setting(False, _DISTRIBUTED_HELP)
     runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
     publish: str = setting(".", _PUBLISH_HELP, metavar="FOLDER")
     tensorboard: bool = setting(False, "write TensorBoard logs into the run folder")
@@ -107,6 +112,12 @@ class TrainSettings:
                 "`label_mode=distribution` is for `labels=ferplus`, found "
                 f"`labels={self.labels}`; choose ferplus, or leave it out "
                 f"({BOTH_LABELS} means the distribution anyway)."
+            )
+        if self.distributed and self.backend != "jax":
+            raise ConfigError(
+                "`distributed` needs `backend=jax`, found "
+                f"{f'`backend={self.backend}`' if self.backend else 'none named'}; "
+                "choose jax, or leave `distributed` out."
             )
         if self.recipe == "best" and self.weights is None:
             raise ConfigError(
@@ -206,13 +217,15 @@ class ResumeSettings:
     resume: str = setting(
         "",
         "continue this interrupted run (a folder, or a name below --runs) with "
-        "the settings it was started with; --data, --publish and --runs can go with it",
+        "the settings it was started with; --data, --publish, --runs and "
+        "--distributed can go with it",
         metavar="RUN",
         group="an interrupted run",
     )
     data: str | None = setting(None, shared.DATA_HELP, metavar="FOLDER")
     publish: str | None = setting(None, _PUBLISH_HELP, metavar="FOLDER")
     runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
+    distributed: bool = setting(False, _DISTRIBUTED_HELP)
 
     def __post_init__(self) -> None:
         """Checks types."""

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,15 @@ from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import Network, NetworkDescription
 from emotion_cnn.models.pair import publish_pair, read_pair, write_pair
 from emotion_cnn.models.weights import start_from
+from emotion_cnn.processes import (
+    HEARTBEAT_SECONDS,
+    is_chief,
+    leave,
+    processes,
+    tells_of_a_lost_process,
+)
 from emotion_cnn.training.augmentation import with_augmentation
+from emotion_cnn.training.data_parallel import describe_devices, over_all_devices
 from emotion_cnn.training.device_loop import steps_per_execution
 from emotion_cnn.training.finishing import calibrate, re_estimate_statistics
 from emotion_cnn.training.fitting import (
@@ -126,6 +134,7 @@ def fit_and_evaluate(
     publish: Path | None = None,
     fold: str | None = None,
     tensorboard: bool = False,
+    distributed: bool = False,
 ) -> TrainingRun:
     """Trains a network, or continues its training, and evaluates it.
 
@@ -142,6 +151,7 @@ def fit_and_evaluate(
         fold: The fold that `data.validation` is, such as `1/4`: the network is
             evaluated on it in place of test, and its predictions are written too.
         tensorboard: Whether to write TensorBoard logs.
+        distributed: Whether to train on all devices of all processes that have joined.
 
     Raises:
         RunInterruptedError: Ctrl-C; finished epochs are kept.
@@ -156,41 +166,25 @@ def fit_and_evaluate(
             input_size=data.train.images.shape[1],
         )
         finished = _untrained(recipe, description)
-        with computing_with(recipe.precision):
-            network = build_model(
-                ARCHITECTURES[recipe.model], description, for_training=True
+        over_devices = (
+            over_all_devices(batch_size=recipe.batch_size)
+            if distributed
+            else nullcontext()
+        )
+        with over_devices:
+            history, weights = _train(
+                run,
+                data,
+                recipe,
+                description,
+                seed=seed,
+                initial_weights=initial_weights,
+                tensorboard=tensorboard,
             )
-            model = with_augmentation(
-                network, recipe, image_size=description.input_size
-            )
-        compile_model(
-            model,
-            recipe,
-            images=len(data.train),
-            steps_per_execution=steps_per_execution(),
-        )
-        if initial_weights:
-            arrays = initial_weights.arrays
-            network.set_weights([*arrays, *network.get_weights()[len(arrays) :]])
-        _check_one_batch(model, data.train.images[: recipe.batch_size])
-        _log.info(
-            "Network: %s, %s parameters, on %s\nRun: %s",
-            recipe.model,
-            f"{network.count_params():,}",
-            keras.backend.backend(),
-            run.path,
-        )
-        history = fit(
-            model,
-            data.train,
-            data.validation,
-            recipe=recipe,
-            seed=seed,
-            run=run,
-            tensorboard=tensorboard,
-        )
+        # What is left to do needs one device.
+        leave()
         write_figure(run.loss_curves, loss_curves_figure(history))
-        finished.model.set_weights(network.get_weights())
+        finished.model.set_weights(weights)
         if recipe.average_weights:
             re_estimate_statistics(finished.model, data.train.images, seed=seed)
         if recipe.calibrate:
@@ -215,7 +209,7 @@ def fit_and_evaluate(
             else annotations,
         )
         evaluation.write()
-        if publish and publish.resolve() != run.path.resolve():
+        if is_chief() and publish and publish.resolve() != run.path.resolve():
             publish_pair(publish, finished)
             _log.info("Published: model.json, model_weights.h5 in %s", publish)
         # Without its state the run counts as finished: the rest is tidying up.
@@ -224,17 +218,76 @@ def fit_and_evaluate(
     return TrainingRun(run.path, history, evaluation)
 
 
+def _train(
+    run: RunFolder,
+    data: Dataset,
+    recipe: Recipe,
+    description: NetworkDescription,
+    *,
+    seed: int,
+    initial_weights: InitialWeights | None,
+    tensorboard: bool,
+) -> tuple[History, list[np.ndarray]]:
+    """Returns the history of training, and the weights that it ends with."""
+    with computing_with(recipe.precision):
+        network = build_model(
+            ARCHITECTURES[recipe.model], description, for_training=True
+        )
+        model = with_augmentation(network, recipe, image_size=description.input_size)
+    compile_model(
+        model,
+        recipe,
+        images=len(data.train),
+        steps_per_execution=steps_per_execution(),
+    )
+    if initial_weights:
+        arrays = initial_weights.arrays
+        network.set_weights([*arrays, *network.get_weights()[len(arrays) :]])
+    _check_one_batch(model, data.train.images[: recipe.batch_size])
+    _log.info(
+        "Network: %s, %s parameters, on %s\nRun: %s",
+        recipe.model,
+        f"{network.count_params():,}",
+        keras.backend.backend() + describe_devices(),
+        run.path,
+    )
+    if processes().count > 1:
+        _log.info(
+            "If one process ends, the others end within %d seconds. Then start all of "
+            "them with `resume=%s` and `distributed=True`.",
+            HEARTBEAT_SECONDS,
+            run.path,
+        )
+    history = fit(
+        model,
+        data.train,
+        data.validation,
+        recipe=recipe,
+        seed=seed,
+        run=run,
+        tensorboard=tensorboard,
+    )
+    return history, network.get_weights()
+
+
 @contextmanager
 def _resumable(run: RunFolder) -> Iterator[None]:
     """Turns what stops a run into an error that says whether it can be continued."""
     try:
         yield
     except KeyboardInterrupt:
-        if run.finished or run.is_gone:
+        if run.finished or run.is_gone or not is_chief():
             raise
         raise RunInterruptedError(f"Stopped; {run.kept}.", run.path) from None
     except FolderError as error:
-        raise ResumableError(str(error), run.path) from error
+        raise _to_be_continued(str(error), run) from error
+    # JAX's errors are of both kinds.
+    except (ValueError, RuntimeError) as error:
+        if not tells_of_a_lost_process(error):
+            raise
+        fact = "Another process of this training has ended, or cannot be reached"
+        fact += f" ({shown(first_line(error))}). {run.kept.capitalize()}."
+        raise _to_be_continued(fact, run) from error
     except OSError as error:
         if run.finished:
             raise
@@ -246,7 +299,14 @@ def _resumable(run: RunFolder) -> Iterator[None]:
                 "the finished epochs. Train again."
             ) from error
         fact += f" {run.kept.capitalize()}. Make room or fix it."
-        raise ResumableError(fact, run.path) from error
+        raise _to_be_continued(fact, run) from error
+
+
+def _to_be_continued(fact: str, run: RunFolder) -> RunError:
+    """Returns the error of a run that can be continued: the chief knows which it is."""
+    if is_chief():
+        return ResumableError(fact, run.path)
+    return RunError(f"{fact} Process 0 says how to continue.")
 
 
 def _untrained(recipe: Recipe, description: NetworkDescription) -> Network:

@@ -18,11 +18,17 @@ from emotion_cnn.data.splits import Split
 from emotion_cnn.errors import ModelError, RunError
 from emotion_cnn.files import first_line, shown
 from emotion_cnn.models.untrusted.weights import load_kept_weights
+from emotion_cnn.processes import is_chief
 from emotion_cnn.training.callbacks import (
     EpochLog,
     LearningRateLog,
     ProgressiveSizes,
     StopAtNonFiniteLoss,
+)
+from emotion_cnn.training.data_parallel import (
+    OwnRows,
+    OwnWeightedRows,
+    is_data_parallel,
 )
 from emotion_cnn.training.device_loop import loop_on_device
 from emotion_cnn.training.live_chart import LiveChart
@@ -105,7 +111,8 @@ def compile_model(
     model.compile(
         optimizer=optimizer,
         loss=crossentropy_of_label_sets,
-        metrics=[
+        # Weighted, as validation on several devices has rows without a weight.
+        weighted_metrics=[
             keras.metrics.MeanMetricWrapper(accuracy_of_first_labels, name="accuracy")
         ],
         steps_per_execution=steps_per_execution,
@@ -197,8 +204,9 @@ def fit(
         state.checkpoint,
         # After the two callbacks whose counters it saves.
         state,
-        LiveChart(run.live_chart, state.history),
     ]
+    if is_chief():
+        callbacks.append(LiveChart(run.live_chart, state.history))
     if recipe.average_weights:
         averages = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
         # The averages are in the network when its weights are saved, and the last
@@ -210,7 +218,7 @@ def fit(
                 on_epoch_end=lambda epoch, logs: averages.on_epoch_begin(epoch)
             ),
         )
-    if tensorboard:
+    if tensorboard and is_chief():
         _check_no_links(run.tensorboard)
         callbacks.append(keras.callbacks.TensorBoard(run.tensorboard))
     shows_bar = sys.stdout.isatty() and _log.isEnabledFor(logging.INFO)
@@ -219,10 +227,8 @@ def fit(
     if not state.done:
         with noticing_ctrl_c() as pressed:
             model.fit(
-                batches,
-                validation_data=BatchesInOrder(
-                    validation, batch_size=VALIDATION_BATCH_SIZE
-                ),
+                OwnRows(batches) if is_data_parallel() else batches,
+                validation_data=_validation_batches(validation),
                 epochs=recipe.epochs,
                 initial_epoch=state.epochs_done,
                 callbacks=[_stop_where(pressed), *callbacks],
@@ -233,6 +239,14 @@ def fit(
             )
     _load_kept_weights(model, run, state)
     return state.history
+
+
+def _validation_batches(split: Split) -> keras.utils.PyDataset:
+    """Returns what `fit` validates on."""
+    batches = BatchesInOrder(split, batch_size=VALIDATION_BATCH_SIZE)
+    if not is_data_parallel():
+        return batches
+    return OwnWeightedRows(batches, images=len(split), batch_size=VALIDATION_BATCH_SIZE)
 
 
 def _stop_where(pressed: threading.Event) -> keras.callbacks.Callback:

@@ -111,6 +111,12 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
 
     @property
+    def resumed_from(self) -> tuple[str, ...]:
+        """Patterns of the names of the files that a run is continued from."""
+        files = (self.config, self.environment, self.history, self.state, self.metrics)
+        return (*(path.name for path in files), "epoch-*.weights.h5")
+
+    @property
     def finished(self) -> bool:
         """Whether the run ended well: its metrics are the last thing it writes."""
         return self.metrics.is_file() and not self.state.exists()
