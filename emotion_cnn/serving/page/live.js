@@ -272,7 +272,7 @@ export class Live {
     const { faces, seconds } = answer.line;
     this.#faces.show(answer);
     this.#timeline.add(seconds, faces);
-    const text = summary(faces);
+    const text = summary(answer);
     this.#verdict.textContent = text;
     this.#announce(text);
     this.#showRate();

@@ -118,7 +118,7 @@ export class Photos {
 
   #show(photo, answer) {
     const { article, name } = photo;
-    const text = summary(answer.line.faces);
+    const text = summary(answer);
     const image = article.querySelector("img");
     if (photo.answer === null) {
       const preview = new Blob([bytesOf(answer.preview)], { type: "image/jpeg" });
