@@ -134,7 +134,7 @@ def test_a_photo_gets_boxes_bars_and_words(open_page, server):
     playwright.expect(verdict).to_have_text("3 faces: 1 sad, 1 unsure, 1 disgust.")
     cards = page.locator(".photo .card")
     titles = [card.locator("h3").text_content() for card in cards.all()]
-    assert titles == ["1: sad 90%", "2: unsure, most like angry 14%", "3: disgust 90%"]
+    assert titles == ["1: sad 90%", "2: unsure (angry 14%)", "3: disgust 90%"]
     assert list(shares(cards.first)) == list(ByGrayLevel.classes)
     assert shares(cards.first)["sad"] == "90%"
     fill = cards.first.locator(".bar.first .fill")
@@ -146,6 +146,21 @@ def test_a_photo_gets_boxes_bars_and_words(open_page, server):
     assert middle == pytest.approx(1 / 6, abs=0.01)
     assert page.locator(".photo img").get_attribute("alt").startswith("three.jpg. 3 ")
     playwright.expect(page.locator("#announcer")).to_contain_text("3 faces")
+
+
+def test_six_faces_are_seen_beside_their_photo(open_page, server):
+    window = {"width": 1280, "height": 720}
+    page = open_page(server, viewport=window)
+    photo = draw_photo(200, 120, 60, 220, 180, 250, size=(1200, 800))
+    choose(page, file("six.jpg", encoded(photo)))
+    playwright.expect(page.locator(".photo .card")).to_have_count(6)
+    # The page moves so that the first photo is seen.
+    page.wait_for_function("scrollY > 0")
+    places = [each.bounding_box() for each in page.locator(".photo .bars").all()]
+    places.append(page.locator(".photo .frame").bounding_box())
+    for place in places:
+        assert 0 <= place["x"] <= place["x"] + place["width"] <= window["width"]
+        assert 0 <= place["y"] <= place["y"] + place["height"] <= window["height"]
 
 
 def test_other_labels_are_answered_anew(open_page, server):

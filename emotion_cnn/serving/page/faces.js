@@ -86,6 +86,7 @@ export class Faces {
     box.className = "box";
     box.setAttribute("aria-pressed", "false");
     box.append(document.createElement("span"));
+    box.firstElementChild.append("", withText("span", "word", ""));
     const shown = { box, card, isExplaining: false, asked: 0, leaving: null };
     const bars = card.querySelector(".bars");
     shown.bars = this.#about.classes.map((name, place) => {
@@ -139,7 +140,9 @@ export class Faces {
       const color = this.#about.colors[this.#about.classes.indexOf(face.emotion)];
       box.style.setProperty("--class-color", color);
       const short = face.unsure ? "unsure" : face.emotion;
-      box.firstElementChild.textContent = `${number}: ${short}`;
+      const [numeral, word] = box.firstElementChild.childNodes;
+      numeral.textContent = number;
+      word.textContent = `: ${short}`;
       box.setAttribute("aria-label", `Face ${number}: ${words}. Heat map`);
       shown.crop = inPercentOf(face.box, answer.crops[index]);
     }
