@@ -133,7 +133,7 @@ def test_a_browser_is_opened_where_there_is_one(
         monkeypatch.setenv("DISPLAY", display)
     # The command ends its process, and this one has tests to run.
     monkeypatch.setattr(os, "_exit", sys.exit)
-    with pytest.raises(SystemExit, match="^130$"):
+    with pytest.raises(SystemExit, match=r"^130$"):
         main(["serve", *arguments])
     output = capsys.readouterr().out
     address = re.search(r"http://127\.0\.0\.1:\d+/\S{32}/", output)[0]
