@@ -83,7 +83,7 @@ def network() -> Network:
 
 
 def once(write, folder: Path):
-    """Returns what writes a network as a format does, and copies what it wrote before."""
+    """Returns what writes as a format does, and copies what it wrote before."""
 
     def written(model, path, *, quantize, text, images):
         key = hashlib.sha256(f"{quantize} {text}".encode())
