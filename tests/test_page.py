@@ -163,7 +163,7 @@ def test_six_faces_are_seen_beside_their_photo(open_page, server):
     choose(page, file("six.jpg", encoded(photo)))
     playwright.expect(page.locator(".photo .card")).to_have_count(6)
     # The page moves so that the first photo is seen.
-    page.wait_for_function("scrollY > 0")
+    page.wait_for_function("() => scrollY > 0")
     places = [each.bounding_box() for each in page.locator(".photo .bars").all()]
     places.append(page.locator(".photo .frame").bounding_box())
     for place in places:
