@@ -1,4 +1,4 @@
-"""Leaving out what TensorFlow prints at every start, which no one has to act on.
+"""Leaving out what TensorFlow prints as a matter of course: no one has to act on it.
 
 Parts of it are printed by compiled code before any setting can reach them, so that the
 environment variable `TF_CPP_MIN_LOG_LEVEL` leaves them as they are.
@@ -24,6 +24,9 @@ _NOISE = re.compile(
     rb"|[EW][0-9]{4} .*already (been )?registered"
 )
 
+# What LiteRT's converter prints of its settings where there are images to measure on.
+_SETTINGS = re.compile(rb"fully_quantize: ")
+
 
 @contextmanager
 def quiet_start() -> Iterator[None]:
@@ -37,6 +40,23 @@ def quiet_start() -> Iterator[None]:
         return
     # TensorFlow prints its build options too unless told not to.
     os.environ[_LEVEL] = "2"
+    with _without(_NOISE):
+        yield
+
+
+@contextmanager
+def quiet_conversion() -> Iterator[None]:
+    """Leaves out of standard error what LiteRT's converter prints of its settings.
+
+    All else is printed as `quiet_start` does it.
+    """
+    with _without(_SETTINGS):
+        yield
+
+
+@contextmanager
+def _without(noise: re.Pattern[bytes]) -> Iterator[None]:
+    """Leaves lines out of standard error; prints the others when the block ends."""
     with tempfile.TemporaryFile() as file:
         try:
             before = os.dup(_STANDARD_ERROR)
@@ -63,7 +83,7 @@ def quiet_start() -> Iterator[None]:
             os.close(before)
             file.seek(0)
             for line in file:
-                if is_failed or not _NOISE.match(line):
+                if is_failed or not noise.match(line):
                     with suppress(OSError):  # Nobody reads it any more.
                         os.write(_STANDARD_ERROR, line)
 

@@ -143,6 +143,30 @@ def test_a_decision_needs_the_probability_that_is_asked_for(classifier):
         assert analyzer.analyze(seen)[0].unsure is unsure
 
 
+@pytest.mark.parametrize(
+    ("unsure_below", "probabilities", "percents"),
+    [
+        (0.54, (0.5361, 0.2639, 0.2), [53, 26, 20]),
+        (0.54, (0.5399, 0.2601, 0.2), [53, 26, 20]),
+        (0.54, (0.54, 0.26, 0.2), [54, 26, 20]),
+        (0.545, (0.5449, 0.4551, 0), [54, 46, 0]),
+        (0.545, (0.5451, 0.4549, 0), [55, 45, 0]),
+        (0.496, (0.4961, 0.4959, 0.008), [50, 50, 1]),
+        (0.5, (0.499, 0.498, 0.003), [49, 49, 0]),
+        (1.0, (0.9999, 0.0001, 0), [99, 0, 0]),
+        (0.0, (0.0, 1.0, 0.0), [0, 100, 0]),
+    ],
+)
+def test_percentages_do_not_contradict_the_decision(
+    classifier, unsure_below, probabilities, percents
+):
+    analyzer = Analyzer(classifier, None, unsure_below=unsure_below)
+    (face,) = analyzer.analyze(photo((45, 30, 99)))
+    shown = dataclasses.replace(face, probabilities=np.array(probabilities, np.float32))
+    assert shown.percents == percents
+    assert shown.unsure == (max(percents) < 100 * unsure_below)
+
+
 @pytest.mark.parametrize("unsure_below", [-0.1, 1.1, float("nan")])
 def test_a_threshold_that_is_no_probability(classifier, unsure_below):
     with pytest.raises(ConfigError, match="`unsure_below` is a probability from 0"):

@@ -40,6 +40,7 @@ def places(image: Image.Image, color: tuple[int, int, int]) -> np.ndarray:
 def test_decisions_in_words():
     assert describe(face(0.2, 0.7, 0.1)) == "happy 70%"
     assert describe(face(0.3, 0.4, 0.3)) == "unsure (happy 40%)"
+    assert describe(face(0.3, 0.496, 0.204)) == "unsure (happy 49%)"
 
 
 def test_a_box_has_the_colour_of_its_class_and_leaves_its_inside():

@@ -32,7 +32,7 @@ from websockets.sync.client import connect
 from emotion_cnn import serving
 from emotion_cnn.errors import ConfigError, ModelError
 from emotion_cnn.inference.analysis import Analyzer
-from emotion_cnn.inference.annotation import annotate
+from emotion_cnn.inference.annotation import annotate, describe
 from emotion_cnn.inference.explanation import heat_map
 from emotion_cnn.inference.predictions import Predictions
 from emotion_cnn.serving import application, frames, limits
@@ -301,6 +301,8 @@ def test_a_photo_is_answered_as_predict_answers_it(server, tmp_path):
     header, rows = (tmp_path / "predictions.csv").read_text().split("\n", 1)
     assert answer["line"] == json.loads(lines)
     assert answer["csv"] == rows
+    assert answer["words"] == [describe(face) for face in faces]
+    assert answer["percents"] == [face.percents for face in faces]
     about = json.loads(ask(server, "about")[2])
     assert about["csv"]["photo"] == header + "\n"
     for face, text in zip(faces, answer["images"], strict=True):

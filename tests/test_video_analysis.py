@@ -89,6 +89,41 @@ def test_a_track_survives_three_frames_without_a_face(analyzer):
     ]  # fmt: skip
 
 
+def scene(*, gain=1.0, shift=0, seed=1):
+    """A frame of blurred colours, seen from one place or another, dark or bright."""
+    generator = np.random.default_rng(seed)
+    colors = generator.integers(0, 180, (6, 3))
+    world = colors[generator.integers(0, 6, (8, 30))].repeat(20, 0).repeat(20, 1)
+    return np.clip(gain * world[:, shift : shift + 240], 0, 255).astype(np.uint8)
+
+
+BLANK = np.zeros_like(scene())
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize(
+    ("images", "tracks"),
+    [
+        pytest.param([scene()] * 3, [1, 1, 1], id="the same"),
+        pytest.param([scene(shift=4 * n) for n in range(3)], [1, 1, 1], id="moves"),
+        pytest.param([scene(shift=0), scene(shift=80)], [1, 1], id="moves fast"),
+        pytest.param([scene(), scene(gain=1.4)], [1, 1], id="light"),
+        pytest.param([scene(), BLANK, scene()], [1, 1, 1], id="lost frame"),
+        pytest.param([BLANK, scene(), scene(seed=2)], [1, 1, 2], id="cut"),
+        pytest.param([scene(), BLANK, scene(seed=2)], [1, 1, 2], id="cut by black"),
+        pytest.param([scene(), scene(seed=2), scene()], [1, 2, 3], id="there and back"),
+    ],
+)
+def test_nobody_is_followed_from_one_scene_to_another(images, tracks, live):
+    frames = [VideoFrame(n, n / 25, image) for n, image in enumerate(images)]
+    analyzer = Analyzer(ByBrightness(), None)
+    found = list(analyze_frames(analyzer, frames, smoothing=10, live=live))
+    assert [face.track for each in found for face in each.faces] == tracks
+    begun = {face.track: face for each in found[::-1] for face in each.faces}
+    for face in begun.values():
+        np.testing.assert_allclose(face.smoothed, face.probabilities, atol=1e-6)
+
+
 def test_without_smoothing_the_frame_alone_decides(analyzer):
     frames = [frame(0, 0, 10, 250), frame(1, 0.04, 10, 70)]
     found = list(analyze_frames(analyzer, frames, smoothing=0))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emotion_cnn.models.exported import INPUT_NAME, KEY, OUTPUT_NAME
+from emotion_cnn.quiet import quiet_conversion
 
 if TYPE_CHECKING:
     import keras
@@ -50,7 +51,8 @@ def write(
         target["supported_types"] = [tf.float16]
     elif quantize == "int8":
         options["representative_dataset"] = one_by_one
-    model.export(path, format="litert", verbose=False, **options)
+    with quiet_conversion():
+        model.export(path, format="litert", verbose=False, **options)
     path.write_bytes(_described(path.read_bytes(), text))
 
 

@@ -4,6 +4,7 @@ Imports no Keras: whatever predicts as a `Classifier` does will do.
 """
 
 import functools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -104,7 +105,8 @@ class Face:
         if self.box is not None:
             place = "box ({:.0f}, {:.0f}, {:.0f}, {:.0f})".format(*self.box)
         unsure = ", unsure" if self.unsure else ""
-        return f"<Face: {self.emotion} {self.confidence:.0%}{unsure}; {place}>"
+        confidence = max(self.percents)
+        return f"<Face: {self.emotion} {confidence}%{unsure}; {place}>"
 
     @property
     def decisive(self) -> np.ndarray:
@@ -125,6 +127,18 @@ class Face:
     def unsure(self) -> bool:
         """Whether no class is probable enough for a decision."""
         return self.confidence < self.unsure_below
+
+    @property
+    def percents(self) -> list[int]:
+        """The probabilities that decide as they are shown, in whole percent.
+
+        Rounded so that the greatest is below `unsure_below` if the face is unsure, and
+        else not: 53.6% would be shown as 54%, and as too little for a bound of 54%.
+        """
+        bound = math.ceil(round(100 * self.unsure_below, 6))
+        greatest = round(100 * self.confidence)
+        greatest = min(greatest, bound - 1) if self.unsure else max(greatest, bound)
+        return [min(round(100 * share), greatest) for share in self.decisive.tolist()]
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the columns of `predictions.csv` that are about the face itself.

@@ -283,7 +283,8 @@ def _card(
             color = CLASS_COLORS[place % len(CLASS_COLORS)]
             draw.rectangle((start, top, start + length, end), fill=color)
         right = start + bar_width + round(_PERCENT_WIDTH * scale)
-        draw.text((right, center), f"{share:.0%}", fill=_TEXT, font=font, anchor="rm")
+        percent = f"{face.percents[place]}%"
+        draw.text((right, center), percent, fill=_TEXT, font=font, anchor="rm")
         y += line
     return card
 
@@ -310,7 +311,7 @@ def _card_size(
 
 def describe(face: Face) -> str:
     """Returns what a face shows, in words."""
-    decision = f"{face.emotion} {face.confidence:.0%}"
+    decision = f"{face.emotion} {max(face.percents)}%"
     return f"unsure ({decision})" if face.unsure else decision
 
 

@@ -72,6 +72,10 @@ class Tracker:
         self._begun = 0
         self._frame = 0
 
+    def forget(self) -> None:
+        """Ends all tracks: whoever comes next is somebody else."""
+        self._tracks = []
+
     def update(
         self, seconds: float, boxes: Sequence[Box], probabilities: Sequence[np.ndarray]
     ) -> list[TrackedFace]:

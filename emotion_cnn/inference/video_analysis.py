@@ -11,6 +11,7 @@ from emotion_cnn.errors import DataError, EmotionCnnError
 from emotion_cnn.inference.analysis import PHOTOS_AHEAD, Analyzer, Face
 from emotion_cnn.inference.cores import cores
 from emotion_cnn.inference.defaults import SMOOTHING
+from emotion_cnn.inference.scenes import Scenes
 from emotion_cnn.inference.tracking import Tracker
 from emotion_cnn.inference.video import VideoFrame
 
@@ -61,8 +62,10 @@ def analyze_frames(
         DataError: A frame cannot be analysed.
         ModelError: The network fails.
     """
-    tracker = Tracker(smoothing=smoothing)
+    tracker, scenes = Tracker(smoothing=smoothing), Scenes()
     for frame, faces in (_one_by_one if live else _several)(analyzer, frames):
+        if scenes.is_cut(frame.image):
+            tracker.forget()
         tracked = tracker.update(
             frame.seconds,
             [_box(face, frame.image) for face in faces],

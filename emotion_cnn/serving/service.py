@@ -16,7 +16,7 @@ from emotion_cnn.data.classes import LABEL_NAMES
 from emotion_cnn.data.images import decode_photo
 from emotion_cnn.errors import DataError
 from emotion_cnn.inference.analysis import Analyzer, Face, FaceClassifier
-from emotion_cnn.inference.annotation import CLASS_COLORS, annotate
+from emotion_cnn.inference.annotation import CLASS_COLORS, annotate, describe
 from emotion_cnn.inference.cropping import crop_box
 from emotion_cnn.inference.defaults import SMOOTHING, UNSURE_BELOW
 from emotion_cnn.inference.detection import Detector
@@ -326,6 +326,8 @@ def _answer(rows: str, line: dict[str, Any], faces: Sequence[Face]) -> dict[str,
     return {
         "csv": rows,
         "line": line,
+        "words": [describe(face) for face in faces],
+        "percents": [face.percents for face in faces],
         "crops": [
             None
             if face.box is None

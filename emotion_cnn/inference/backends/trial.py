@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from emotion_cnn.errors import ModelError
+from emotion_cnn.errors import MissingPackageError, ModelError
 from emotion_cnn.files import first_line, shown
 from emotion_cnn.models.description import NetworkDescription
 
@@ -70,7 +70,11 @@ def pass_trial(
             "label_sets": description.label_sets,
         }
         # While the child does so.
-        module.runtime()
+        try:
+            module.runtime()
+        except MissingPackageError:
+            child.kill()
+            raise
         sent = json.dumps(header).encode() + b"\n" + b"".join(files.values())
         try:
             _, errors = child.communicate(sent, timeout=SECONDS)

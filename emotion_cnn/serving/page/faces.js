@@ -5,29 +5,22 @@ import { explanation } from "./server.js";
 const LEAVING_MILLISECONDS = 700;
 const NEXT_HEAT_MAP_MILLISECONDS = 300;
 
-const percent = new Intl.NumberFormat("en", { style: "percent" });
-
-/** Says what a face shows. */
-export function describe(face) {
-  const decision = `${face.emotion} ${percent.format(face.confidence)}`;
-  return face.unsure ? `unsure, most like ${decision}` : decision;
-}
-
-/** Says what all faces of an image show, in a sentence. */
-export function summary(faces) {
+/** Says what all faces of an answer show, in a sentence. */
+export function summary({ line, words }) {
+  const { faces } = line;
   if (faces.length === 0) {
     return "No face found.";
   }
   if (faces.length === 1) {
-    return `1 face: ${describe(faces[0])}.`;
+    return `1 face: ${words[0]}.`;
   }
   const counts = new Map();
   for (const face of faces) {
     const word = face.unsure ? "unsure" : face.emotion;
     counts.set(word, (counts.get(word) ?? 0) + 1);
   }
-  const words = [...counts].map(([word, count]) => `${count} ${word}`);
-  return `${faces.length} faces: ${words.join(", ")}.`;
+  const found = [...counts].map(([word, count]) => `${count} ${word}`);
+  return `${faces.length} faces: ${found.join(", ")}.`;
 }
 
 /** The boxes and cards of one image, or of the frames of a camera. */
@@ -65,9 +58,8 @@ export class Faces {
     answer.line.faces.forEach((face, index) => {
       const key = face.track ?? face.face;
       present.add(key);
-      const image = bytesOf(answer.images[index]);
       const shown = this.#shown.get(key) ?? this.#added(key);
-      this.#update(shown, face, answer, answer.crops[index], image);
+      this.#update(shown, face, answer, index);
     });
     for (const [key, shown] of this.#shown) {
       if (!present.has(key)) {
@@ -79,6 +71,7 @@ export class Faces {
   /** Removes all of them. */
   clear() {
     for (const shown of this.#shown.values()) {
+      clearTimeout(shown.leaving);
       shown.box.remove();
       shown.card.remove();
     }
@@ -93,7 +86,8 @@ export class Faces {
     box.className = "box";
     box.setAttribute("aria-pressed", "false");
     box.append(document.createElement("span"));
-    const shown = { box, card, isExplaining: false, asked: 0, leavesAt: null };
+    box.firstElementChild.append("", withText("span", "word", ""));
+    const shown = { box, card, isExplaining: false, asked: 0, leaving: null };
     const bars = card.querySelector(".bars");
     shown.bars = this.#about.classes.map((name, place) => {
       const bar = document.createElement("li");
@@ -116,13 +110,16 @@ export class Faces {
     return shown;
   }
 
-  #update(shown, face, answer, crop, image) {
+  #update(shown, face, answer, index) {
     const { box, card } = shown;
-    const words = describe(face);
+    const words = answer.words[index];
+    const percents = answer.percents[index];
+    const image = bytesOf(answer.images[index]);
     const number = face.track ?? face.face;
     shown.face = face;
     shown.image = image;
-    shown.leavesAt = null;
+    clearTimeout(shown.leaving);
+    shown.leaving = null;
     card.classList.remove("leaving");
     card.querySelector("h3").textContent = `${number}: ${words}`;
     const seen = card.querySelector(".seen");
@@ -134,7 +131,7 @@ export class Faces {
       const share = decisive[name];
       bar.classList.toggle("first", name === face.emotion);
       bar.querySelector(".fill").style.transform = `translateX(${100 * (share - 1)}%)`;
-      bar.querySelector(".value").textContent = percent.format(share);
+      bar.querySelector(".value").textContent = `${percents[place]}%`;
     });
     box.hidden = face.box === null;
     if (face.box !== null) {
@@ -143,9 +140,11 @@ export class Faces {
       const color = this.#about.colors[this.#about.classes.indexOf(face.emotion)];
       box.style.setProperty("--class-color", color);
       const short = face.unsure ? "unsure" : face.emotion;
-      box.firstElementChild.textContent = `${number}: ${short}`;
+      const [numeral, word] = box.firstElementChild.childNodes;
+      numeral.textContent = number;
+      word.textContent = `: ${short}`;
       box.setAttribute("aria-label", `Face ${number}: ${words}. Heat map`);
-      shown.crop = inPercentOf(face.box, crop);
+      shown.crop = inPercentOf(face.box, answer.crops[index]);
     }
     if (!shown.isExplaining) {
       draw(seen, grayPixels(image), this.#about.size);
@@ -214,15 +213,13 @@ export class Faces {
 
   /** Takes a face away once it has been missing for a while: frames may miss one. */
   #leave(key, shown) {
-    const now = performance.now();
     shown.box.hidden = true;
-    shown.leavesAt ??= now + LEAVING_MILLISECONDS;
     shown.card.classList.add("leaving");
-    if (now >= shown.leavesAt) {
+    shown.leaving ??= setTimeout(() => {
       shown.box.remove();
       shown.card.remove();
       this.#shown.delete(key);
-    }
+    }, LEAVING_MILLISECONDS);
   }
 }
 

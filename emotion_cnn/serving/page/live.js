@@ -272,7 +272,7 @@ export class Live {
     const { faces, seconds } = answer.line;
     this.#faces.show(answer);
     this.#timeline.add(seconds, faces);
-    const text = summary(faces);
+    const text = summary(answer);
     this.#verdict.textContent = text;
     this.#announce(text);
     this.#showRate();
@@ -290,8 +290,9 @@ export class Live {
     const span = (now - this.#times[0]) / 1000;
     if (span > 1) {
       const rate = Math.round((this.#times.length - 1) / span);
+      const words = rate === 1 ? "prediction" : "predictions";
       const full = this.#answers.length >= MOST_ANSWERS ? "; no more are noted" : "";
-      this.#rate.textContent = `${rate} predictions a second${full}`;
+      this.#rate.textContent = `${rate} ${words} a second${full}`;
     }
   }
 

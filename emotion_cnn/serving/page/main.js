@@ -43,6 +43,10 @@ frames.addEventListener("gone", (event) => {
 });
 
 sayWhereImagesGo();
+document.getElementById("unsure-below").textContent = new Intl.NumberFormat("en", {
+  style: "percent",
+  maximumFractionDigits: 2,
+}).format(facts.unsure_below);
 offerLabelSets();
 document.getElementById("camera").addEventListener("click", () => {
   messages.replaceChildren();

@@ -118,12 +118,14 @@ export class Photos {
 
   #show(photo, answer) {
     const { article, name } = photo;
-    const text = summary(answer.line.faces);
+    const text = summary(answer);
     const image = article.querySelector("img");
+    let isFirst = false;
     if (photo.answer === null) {
       const preview = new Blob([bytesOf(answer.preview)], { type: "image/jpeg" });
       this.#forget(image);
       image.src = URL.createObjectURL(preview);
+      isFirst = article === this.#list.firstElementChild;
     }
     image.alt = `${name}. ${text}`;
     photo.answer = { csv: answer.csv, line: answer.line };
@@ -132,6 +134,10 @@ export class Photos {
     article.querySelector(".verdict").textContent = text;
     this.#say(photo, "");
     photo.faces.show(answer);
+    if (isFirst) {
+      // The size of the image is known once it is read.
+      image.decode().then(() => article.scrollIntoView({ block: "nearest" }), () => {});
+    }
     this.#tell.announce(`${name}: ${text}`);
   }
 

@@ -1,9 +1,13 @@
-// What all faces of a session showed over time, as shares that fill a band.
+// What all faces of a session showed over time: mean probabilities that fill a band.
 
 const MOST_BINS = 480;
 const FIRST_BIN_SECONDS = 0.5;
 const LEAST_BINS = 20;
-const LABEL_ROOM = 18;
+// Pixels of the axes, below and at the left: numbers, and what they are.
+const BELOW = 36;
+const LEFT = 54;
+const TICKS = [0, 0.5, 1];
+const STEPS = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 36_000];
 
 const percent = new Intl.NumberFormat("en", { style: "percent" });
 
@@ -88,33 +92,51 @@ export class Timeline {
     const context = canvas.getContext("2d");
     context.scale(ratio, ratio);
     const style = getComputedStyle(canvas);
-    const band = height - LABEL_ROOM;
+    // So that 100% is seen whole.
+    const top = 6;
+    const [band, length] = [height - BELOW - top, width - LEFT];
+    context.translate(LEFT, top);
     context.fillStyle = style.getPropertyValue("--groove");
-    context.fillRect(0, 0, width, band);
+    context.fillRect(0, 0, length, band);
     const first = Math.min(this.first, this.bins.length * this.binSeconds);
     const begin = Math.floor(first / this.binSeconds);
     const count = Math.max(this.bins.length - begin, LEAST_BINS);
-    const step = width / count;
+    const step = length / count;
     this.bins.forEach((bin, place) => {
-      let top = band;
+      let above = band;
       bin.sums.forEach((sum, index) => {
         if (bin.faces) {
           const share = (band * sum) / bin.faces;
-          top -= share;
+          above -= share;
           context.fillStyle = this.#about.colors[index];
-          context.fillRect((place - begin) * step, top, step + 0.5, share);
+          context.fillRect((place - begin) * step, above, step + 0.5, share);
         }
       });
     });
     context.fillStyle = style.getPropertyValue("--quiet");
     context.font = `12px ${style.fontFamily}`;
-    const marks = Math.max(2, Math.floor(width / 120));
-    for (let mark = 0; mark <= marks; mark += 1) {
-      const at = (mark * width) / marks;
-      const seconds = (begin + (mark * count) / marks) * this.binSeconds;
-      context.textAlign = mark === 0 ? "left" : mark === marks ? "right" : "center";
-      context.fillText(clock(seconds), at, height - 4);
+    context.textAlign = "center";
+    // As many whole seconds between two marks as leave room for what they say.
+    const perSecond = step / this.binSeconds;
+    const between =
+      STEPS.find((seconds) => seconds * perSecond >= 64) ?? STEPS.at(-1);
+    const begun = begin * this.binSeconds;
+    for (
+      let at = Math.ceil(begun / between) * between;
+      (at - begun) * perSecond <= length - 12;
+      at += between
+    ) {
+      context.fillText(clock(at), (at - begun) * perSecond, band + 15);
     }
+    context.textAlign = "right";
+    context.textBaseline = "middle";
+    for (const share of TICKS) {
+      context.fillText(percent.format(share), -4, band * (1 - share));
+    }
+    context.textAlign = "center";
+    context.fillText("time (minutes:seconds)", length / 2, band + 29);
+    context.rotate(-Math.PI / 2);
+    context.fillText("mean probability", -band / 2, 8 - LEFT);
     this.#text.textContent = this.#summary();
   }
 
