@@ -6,6 +6,7 @@ evaluation (--audit) read the near-duplicates from audit.json.
 Examples of settings:
   --data FOLDER
   --data FOLDER --output audit
+  --data FOLDER --against test
 """
 
 import dataclasses
@@ -28,6 +29,13 @@ class AuditSettings:
     data: str = setting(".", shared.DATA_HELP, metavar="FOLDER")
     classes: str | None = setting(
         None, shared.CLASSES_HELP, metavar="NAMES", is_path=False
+    )
+    against: str = setting(
+        "all",
+        "what images are compared with for near-duplicates: all with all, or those of "
+        "train/ with those of test/ alone, which is all that --leave-out needs, and "
+        "where train/ has millions the quicker by far",
+        choices=("all", "test"),
     )
     output: str | None = setting(
         None,
@@ -81,7 +89,9 @@ def run(**keywords: Any) -> Path:
             declared = settings.classes and parse_classes(settings.classes)
             classes = declared or find_classes(Path(source)) or EMOTIONS
             found = survey(Path(source), classes=classes)
-        result = audit_images(source_name(source), found, votes)
+        result = audit_images(
+            source_name(source), found, votes, against=settings.against
+        )
         report = format_audit(result)
         write_text(output / "audit.txt", report + "\n")
         page = render_page(result, found.train, found.test, now)
