@@ -29,8 +29,10 @@ from emotion_cnn.files import (
     write_csv,
     write_json,
 )
+from emotion_cnn.tables import write_parquet_beside
 
 TABLE_NAME = "predictions.csv"
+PARQUET_NAME = "predictions.parquet"
 LINES_NAME = "predictions.jsonl"
 ERRORS_NAME = "errors.csv"
 SETTINGS_NAME = "predict.json"
@@ -49,6 +51,11 @@ _PLACE_COLUMNS = ("source", "frame", "seconds", "face")
 _BOX_COLUMNS = ("left", "top", "right", "bottom")
 _DETECTOR_COLUMNS = ("score", "track")
 _DECISION_COLUMNS = ("emotion", "confidence", "unsure")
+_TYPES = {
+    **{"source": "string", "frame": "int64", "face": "int64", "track": "int64"},
+    **{"emotion": "string", "unsure": "bool"},
+}
+"""Of the columns that are no real numbers, in Parquet."""
 _ERROR_COLUMNS = ("source", "reason")
 _SMOOTHED = "smoothed_"
 _CLASS = "class_"
@@ -253,7 +260,10 @@ class Predictions:
     def _tidy(self) -> None:
         """Removes what a killed command has left half written."""
         for folder in (self.folder, *(self.folder / name for name in SAVED_FOLDERS)):
-            remove_half_written(folder, re.compile(r".+\.(csv|json|png|jpg|mp4)"))
+            names = re.compile(r".+\.(csv|json|parquet|png|jpg|mp4)")
+            remove_half_written(folder, names)
+        # The table gets longer; this one is of what it was.
+        (self.folder / PARQUET_NAME).unlink(missing_ok=True)
 
     def _check_empty(self) -> None:
         """Raises a `RunError` where there is something.
@@ -326,7 +336,15 @@ class Predictions:
         self.failed += 1
 
     def finish(self) -> None:
-        """Writes down that all sources have had their turn."""
+        """Writes down that all sources have had their turn.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        write_parquet_beside(
+            self.folder / TABLE_NAME,
+            [(name, _TYPES.get(name, "double")) for name in self._layout.columns],
+        )
         self._record["finished"] = True
         write_json(self.folder / SETTINGS_NAME, self._record)
 
