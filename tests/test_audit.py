@@ -192,6 +192,49 @@ def test_train_against_test_alone(folder, capsys):
     assert "near-duplicates within train and within test were not looked for" in page
 
 
+def test_a_nearly_complete_search_says_so(folder, capsys):
+    pytest.importorskip("faiss")
+    every = audit(folder)
+    found = run(folder, "--search", "nearly-complete")
+    for name in ("leave_out", "near_duplicate_counts"):
+        expected = json.loads(json.dumps(dataclasses.asdict(every)[name]))
+        assert found[name] == expected
+    assert (found["complete"], found["within_train"] != []) == (False, True)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The search for near-duplicates was nearly complete" in said
+    assert every.complete
+    assert "nearly complete" not in text.format_audit(every)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "Install it: pip install faiss-cpu (emotion-cnn's extra `[faiss]`)."),
+        (("--against", "test"), "--search nearly-complete is for --against all"),
+    ],
+)
+def test_a_nearly_complete_search_that_cannot_be(
+    folder, tmp_path, monkeypatch, capsys, flags, message
+):
+    # The work: not to be called.
+    monkeypatch.setattr("emotion_cnn.data.folders.survey", None)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    words = ("audit", "--data", folder, "--output", tmp_path / "o", *flags)
+    assert main([*map(str, words), "--search", "nearly-complete"]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "o").exists()
+
+
+def test_of_very_many_images_the_quicker_ways_are_named(folder, monkeypatch, caplog):
+    monkeypatch.setattr(facts, "_MANY", 30)
+    audit(folder, against="test")
+    assert not caplog.records
+    audit(folder)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Comparing all of 33 images with all takes")
+    assert "`against=test` and `search=nearly-complete`" in record.getMessage()
+
+
 def load_training_data(folder: Path, **options):
     return loading.load_training_data(
         str(folder),

@@ -188,6 +188,21 @@ def test_of_two_parts_all_pairs_between_them_are_found(monkeypatch, blocks):
         np.testing.assert_array_equal(getattr(found, name), expected)
 
 
+@pytest.mark.parametrize("count", [0, 1, 20, 700])
+def test_an_index_finds_what_measuring_all_pairs_finds(count):
+    pytest.importorskip("faiss")
+    generator = np.random.default_rng(count)
+    images = smooth(40)[generator.integers(0, 40, count)].clip(20, 235)
+    images += generator.integers(0, 9, (count, 1, 1, 1), np.uint8)
+    images[::3] = images[::3, :, ::-1]
+    # With a part and label for each image, every pair is the nearest one of its group.
+    parts, labels = np.divmod(np.arange(count), 30)
+    every = find_near_duplicates(images, parts, labels, 12)
+    found = find_near_duplicates(images, parts, labels, 12, complete=False)
+    assert pairs(found) == pairs(every)
+    assert (len(found) > count) == (count == 700)
+
+
 class Enlarged:
     """Images of 36 numbers each, made when they are asked for."""
 

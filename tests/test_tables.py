@@ -23,18 +23,18 @@ def from_three_rows(monkeypatch):
     monkeypatch.setattr(tables, "PARQUET_FROM", 3)
 
 
-def write_evaluation(folder, names=ODD_NAMES) -> None:
+def write_evaluation(folder) -> None:
     generator = np.random.default_rng(0)
-    labels = generator.integers(0, 2, len(names))
-    images = generator.integers(0, 256, (len(names), 48, 48, 1), np.uint8)
-    happy = generator.random(len(names), np.float32)
+    labels = generator.integers(0, 2, len(ODD_NAMES))
+    images = generator.integers(0, 256, (len(ODD_NAMES), 48, 48, 1), np.uint8)
+    happy = generator.random(len(ODD_NAMES), np.float32)
     probabilities = np.column_stack((happy, 1 - happy))
     Evaluation(
         {"test": compute_metrics(labels, probabilities, CLASSES)},
-        Split(images, labels, tuple(names), classes=CLASSES),
+        Split(images, labels, ODD_NAMES, classes=CLASSES),
         probabilities,
         "test",
-        np.arange(len(names)),
+        np.arange(len(ODD_NAMES)),
         100.0,
         {"data": "data", "labels": "original", "tta": "none", "weights": "run"},
         folder,
@@ -109,14 +109,17 @@ def test_without_pyarrow_csv_alone(tmp_path, monkeypatch, caplog):
 
 def test_rows_are_written_group_by_group(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "_AT_ONCE", 4096)
-    names = [f"test/happy/{number:05}.png" for number in range(1000)]
-    write_evaluation(tmp_path, names)
+    names = [f"{number:05}.png" for number in range(1000)]
+    with predictions(tmp_path) as results:
+        for name in names:
+            results.write(name, [])
+        results.finish()
     file = parquet.ParquetFile(tmp_path / "predictions.parquet")
     groups = file.metadata.num_row_groups
     sizes = [file.metadata.row_group(number).num_rows for number in range(groups)]
     assert sum(sizes) == 1000
     assert max(sizes) <= 4096 / len(names[0])
-    assert file.read(["path"])["path"].to_pylist() == names
+    assert file.read(["source"])["source"].to_pylist() == names
 
 
 def test_resumed_predictions_have_no_older_parquet(tmp_path):

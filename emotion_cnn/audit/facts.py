@@ -4,6 +4,7 @@
 `emotion_cnn.audit.page` lay these out for people.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ RELATIONS = {
 """What near-duplicates are counted for, and how that is worded."""
 
 _BLOCK = 256
+_MANY = 1_000_000
+"""Images from which on comparing all with all is said to take long."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ class Audit:
         unused_files: Files that are not read.
         against: What images were compared with: `all` with all, or those of train with
             those of `test` alone.
+        complete: Whether every such pair was compared; else few may be missing.
         near_duplicate_counts: For each of `RELATIONS` that was looked at, and in it for
             each of `THRESHOLDS`.
         across: Pairs of a test and a train image that `find_near_duplicates` keeps,
@@ -145,6 +151,7 @@ class Audit:
     unused_folders: tuple[str, ...]
     unused_files: tuple[str, ...]
     against: str
+    complete: bool
     near_duplicate_counts: dict[str, tuple[NearDuplicateCount, ...]]
     across: tuple[Pair, ...]
     within_train: tuple[Pair, ...] | None
@@ -189,6 +196,7 @@ def audit_images(
     votes: Mapping[str, Votes] | None,
     *,
     against: str = "all",
+    complete: bool = True,
 ) -> Audit:
     """Collects the facts about the images of a data folder.
 
@@ -201,6 +209,11 @@ def audit_images(
         against: What images are compared with for near-duplicates: `all` with all, or
             those of train with those of `test` alone. That takes time as the product of
             the two, and memory as test.
+        complete: Whether every such pair is compared. Otherwise they are `all`, and
+            faiss finds nearly all of those that are near.
+
+    Raises:
+        MissingPackageError: It need not be `complete`, and faiss is not installed.
     """
     train, test = survey.train, survey.test
     parts = {"train": train, "test": test} | {
@@ -212,6 +225,12 @@ def audit_images(
     is_test = np.arange(len(names)) >= len(train)
     deviations = np.concatenate([_deviations(split) for split in (train, test)])
     visible = np.flatnonzero(deviations >= BLANK_BELOW)
+    if against == "all" and complete and len(visible) > _MANY:
+        _log.warning(
+            "Comparing all of %s images with all takes long. Quicker are "
+            "`against=test` and `search=nearly-complete`.",
+            f"{len(visible):,}",
+        )
     found = find_near_duplicates(
         _Images((train, test), visible),
         is_test[visible].astype(np.int64),
@@ -220,6 +239,7 @@ def audit_images(
         boundary=int(np.searchsorted(visible, len(train)))
         if against == "test"
         else None,
+        complete=complete,
     )
     found = NearDuplicates(
         visible[found.first], visible[found.second], found.rmse, found.flipped
@@ -262,6 +282,7 @@ def audit_images(
         unused_folders=survey.unused_folders,
         unused_files=survey.unused_files,
         against=against,
+        complete=complete,
         near_duplicate_counts=near_duplicate_counts,
         across=test_and_train,
         within_train=within_train,

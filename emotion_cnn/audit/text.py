@@ -89,6 +89,11 @@ def _near_duplicate_findings(audit: Audit) -> Iterable[str]:
             "within test were not looked for, and may be many."
         )
         return
+    if not audit.complete:
+        yield (
+            "The search for near-duplicates was nearly complete: not every pair was "
+            "compared, so that a few may be missing."
+        )
     within = audit.near_duplicate_counts["within_train"][-1]
     if within.images:
         yield (

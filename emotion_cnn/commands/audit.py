@@ -7,6 +7,7 @@ Examples of settings:
   --data FOLDER
   --data FOLDER --output audit
   --data FOLDER --against test
+  --data FOLDER --search nearly-complete
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from emotion_cnn import __version__
 from emotion_cnn.commands import shared
 from emotion_cnn.data.classes import EMOTIONS, parse_classes
 from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
+from emotion_cnn.errors import ConfigError
 from emotion_cnn.settings import check_settings, from_keywords, setting
 
 
@@ -37,6 +39,12 @@ class AuditSettings:
         "where train/ has millions the quicker by far",
         choices=("all", "test"),
     )
+    search: str = setting(
+        "complete",
+        "whether every pair is compared, or only those that an index of faiss finds to "
+        "be close, which misses few and is quicker beyond a million images",
+        choices=("complete", "nearly-complete"),
+    )
     output: str | None = setting(
         None,
         "new folder for audit.json, audit.txt and audit.html; without it one below "
@@ -50,6 +58,11 @@ class AuditSettings:
         check_settings(self)
         if self.classes is not None:
             parse_classes(self.classes)
+        if self.against == "test" and self.search != "complete":
+            raise ConfigError(
+                "`search=nearly-complete` is for `against=all`; found it with "
+                "`against=test`, where every pair can be compared. Leave it out."
+            )
 
 
 SETTINGS = (AuditSettings,)
@@ -75,8 +88,11 @@ def run(**keywords: Any) -> Path:
     from emotion_cnn.data.folders import Survey, find_classes, survey
     from emotion_cnn.data.near_duplicates import AUDIT_FILE, FORMAT, KIND
     from emotion_cnn.data.votes import find_votes
+    from emotion_cnn.extras import check_installed
     from emotion_cnn.files import removed_if_empty, write_json, write_text
 
+    if settings.search != "complete":
+        check_installed("faiss", extra="faiss")
     source = find_source(settings.data)
     votes = None
     now = datetime.now(UTC)
@@ -90,7 +106,11 @@ def run(**keywords: Any) -> Path:
             classes = declared or find_classes(Path(source)) or EMOTIONS
             found = survey(Path(source), classes=classes)
         result = audit_images(
-            source_name(source), found, votes, against=settings.against
+            source_name(source),
+            found,
+            votes,
+            against=settings.against,
+            complete=settings.search == "complete",
         )
         report = format_audit(result)
         write_text(output / "audit.txt", report + "\n")
