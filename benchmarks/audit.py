@@ -170,12 +170,14 @@ def measure(path: Path, search: Search, seconds: float) -> dict[int, Measured]:
 
 
 def rows_of(name: str, search: Search, measured: dict[int, Measured]) -> list[Row]:
-    """Returns what one way took, and how that grows from the first to the last."""
+    """Returns what one way took, and how that grows between the last two."""
     rows = []
     for count, each in measured.items():
         rows.append(Row(f"{name}: {count:,} images", "s", each.seconds))
+        rows.append(Row("  processor time", "s", each.processor_seconds))
         rows.append(Row("  memory", "MB", each.megabytes))
-    (least, first), *_, (most, last) = measured.items()
+    # What is done once, whatever the images, weighs least in the last two.
+    (least, first), (most, last) = list(measured.items())[-2:]
     power = math.log(last.seconds / first.seconds) / math.log(most / least)
     size = (last.megabytes - first.megabytes) * 1e6 / (most - least)
     return [
