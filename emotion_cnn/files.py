@@ -119,14 +119,25 @@ def write_figure(path: Path, figure: "Figure") -> None:
         figure.savefig(temporary, dpi=120, format="png")
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a CSV file, whole or not at all."""
+def write_csv(
+    path: Path,
+    header: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    errors: str = "backslashreplace",
+) -> None:
+    """Writes a CSV file, whole or not at all.
+
+    Args:
+        path: File to write or replace.
+        header: The names of the columns.
+        rows: The cells of each row.
+        errors: What becomes of characters that are none in UTF-8: a file name may be in
+            no known encoding.
+    """
     with (
         replacing(path) as temporary,
-        # A file name may be in no known encoding.
-        temporary.open(
-            "w", newline="", encoding="utf-8", errors="backslashreplace"
-        ) as file,
+        temporary.open("w", newline="", encoding="utf-8", errors=errors) as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)

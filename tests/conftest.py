@@ -36,6 +36,14 @@ def checkout_stays_as_it_is():
     assert checkout() == before, "a test wrote into the checkout"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def caches_elsewhere(tmp_path_factory):
+    """Keeps decoded images out of the user's own cache."""
+    folder = str(tmp_path_factory.mktemp("cache"))
+    with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": folder}):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def as_the_installed_command(monkeypatch):
     """Messages name the command in use, which for tests is pytest, or python -m."""

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from keras._tf_keras.keras.preprocessing import image as keras_image
 
 from emotion_cnn.data import batches
-from emotion_cnn.data.batches import TrainingBatches
+from emotion_cnn.data.batches import (
+    BatchesInOrder,
+    TrainingBatches,
+    shuffled_by_blocks,
+)
+from emotion_cnn.data.rows import Rows
 from emotion_cnn.data.splits import Split, one_hot, targets
 
 
@@ -244,3 +249,93 @@ def test_balance_evens_out_how_often_classes_come(balance, share):
     batches = TrainingBatches(split, batch_size=1000, balance=balance, seed=0)
     y_true = batches[0][1]
     assert y_true[:, 0, 1].mean() == pytest.approx(share, abs=0.05 if balance else 0)
+
+
+def noise(count: int = 150) -> Split:
+    generator = np.random.default_rng(5)
+    images = generator.integers(0, 256, (count, 48, 48, 1), np.uint8)
+    return Split(images, generator.integers(0, 7, count), tuple(map(str, range(count))))
+
+
+def test_batches_are_those_of_one_flow_over_all_images():
+    """What Keras' generator makes of all images in memory, as float32."""
+    split, seed, epoch = noise(), 11, 2
+    entropy = np.random.SeedSequence([seed, epoch])
+    flow = keras_image.ImageDataGenerator(horizontal_flip=True).flow(
+        split.images.astype("float32"), targets(split), batch_size=32
+    )
+    flow.index_array = np.random.default_rng(entropy).permutation(len(split))
+    flow.seed = int(entropy.generate_state(1)[0] >> 1)
+    expected = [flow[index] for index in range(len(flow))]
+    made = TrainingBatches(split, batch_size=32, seed=seed)
+    made.start_epoch(epoch)
+    assert len(made) == len(expected)
+    assert all(map(same, [made[index] for index in range(len(made))], expected))
+
+
+@pytest.mark.parametrize("options", [{}, {"by_blocks": True}, {"balance": 0.7}])
+def test_rows_of_a_map_make_the_batches_of_an_array(tmp_path, options):
+    split = noise()
+    np.save(tmp_path / "images.npy", split.images[::-1])
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    rows = replace(split, images=Rows(mapped, np.arange(150)[::-1]))
+    one, other = (
+        TrainingBatches(each, batch_size=32, seed=1, mixup=0.4, **options)
+        for each in (split, rows)
+    )
+    assert all(same(one[index], other[index]) for index in range(len(one)))
+
+
+def test_no_copy_of_all_images_is_made():
+    everything = np.broadcast_to(np.zeros(1, np.uint8), (10**9, 48, 48, 1))
+    positions = np.arange(0, 10**9, 10**7)
+    labels, names = np.arange(100) % 7, tuple(map(str, range(100)))
+    split = Split(Rows(everything, positions), labels, names).select(slice(3, None))
+    assert TrainingBatches(split, batch_size=32, seed=1)[0][0].shape == (32, 48, 48, 1)
+    assert BatchesInOrder(split, batch_size=32)[0][0].shape == (32, 48, 48, 1)
+
+
+def test_batches_in_order():
+    split = noise(70)
+    made = BatchesInOrder(split, batch_size=32)
+    found = [made[index] for index in range(len(made))]
+    assert [len(images) for images, _ in found] == [32, 32, 6]
+    assert all(images.dtype == np.uint8 for images, _ in found)
+    assert np.array_equal(np.concatenate([each[0] for each in found]), split.images)
+    assert np.array_equal(np.concatenate([each[1] for each in found]), targets(split))
+    with pytest.raises(IndexError):
+        made[3]
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 200_001])
+def test_an_order_by_blocks_has_every_image_once(count):
+    order = shuffled_by_blocks(count, np.random.default_rng(0))
+    assert np.array_equal(np.sort(order), np.arange(count))
+    again = shuffled_by_blocks(count, np.random.default_rng(0))
+    assert np.array_equal(order, again)
+
+
+def test_an_order_by_blocks_reads_whole_blocks_and_mixes_them():
+    order = shuffled_by_blocks(640_000, np.random.default_rng(0))
+    assert not np.array_equal(
+        order, shuffled_by_blocks(640_000, np.random.default_rng(1))
+    )
+    window = order[:65_536]
+    blocks, counts = np.unique(window // 64, return_counts=True)
+    assert (counts == 64).all()
+    # From everywhere, and hardly two images of a batch from one block.
+    assert 0.4 < blocks.mean() / 10_000 < 0.6
+    assert all(
+        len(np.unique(window[k : k + 128] // 64)) > 100 for k in range(0, 9000, 128)
+    )
+
+
+def test_balanced_draws_by_blocks_are_the_same_images():
+    options = {"batch_size": 150, "flip": False, "balance": 1.0, "seed": 4}
+    plain, blocks = (
+        TrainingBatches(numbered_images(150), by_blocks=by_blocks, **options)[0][0]
+        for by_blocks in (False, True)
+    )
+    plain, blocks = (each.max(axis=(1, 2, 3)) for each in (plain, blocks))
+    # The same generator shuffles the blocks after it has drawn the images.
+    assert sorted(plain) == sorted(blocks) != list(range(1, 151))

@@ -48,6 +48,8 @@ NOT_OF_THE_TOOL = {
     "python -m benchmarks.faults": "takes minutes; .ci/run runs a short campaign",
     "sbatch": "is SLURM's",
     "parallel": "is GNU parallel's",
+    "srun": "is SLURM's; tests/test_shards.py runs what it starts",
+    "mpirun": "is Open MPI's; tests/test_shards.py runs what it starts",
 }
 FIRST_STEPS = {
     "train": (

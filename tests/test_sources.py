@@ -10,7 +10,8 @@ import pytest
 
 from emotion_cnn.errors import ConfigError, SourceError
 from emotion_cnn.inference.predictions import RESULT_FILES
-from emotion_cnn.inference.sources import Kind, Shard, Source, find_sources, parse_shard
+from emotion_cnn.inference.shards import Shard, parse_shard
+from emotion_cnn.inference.sources import Kind, Source, find_sources
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from emotion_cnn import tables
 from emotion_cnn.data.splits import Split
 from emotion_cnn.evaluation.evaluator import Evaluation
 from emotion_cnn.evaluation.metrics import compute_metrics
+from emotion_cnn.inference.merging import merge_predictions
 from emotion_cnn.inference.predictions import Predictions
 
 CLASSES = ("happy", "label")
@@ -133,6 +134,23 @@ def test_resumed_predictions_have_no_older_parquet(tmp_path):
     after = parquet.ParquetFile(tmp_path / "predictions.parquet").read()
     assert after.slice(0, len(before)) == before
     assert len(after) == len(before) + 1
+
+
+def test_merged_predictions(tmp_path):
+    for number, name in enumerate(("a.jpg", "b.jpg")):
+        (tmp_path / "parts" / str(number)).mkdir(parents=True)
+        with predictions(tmp_path / "parts" / str(number)) as results:
+            results.write(name, [face(0.75), face(0.5)], smoothed=[(0.25, 0.75)] * 2)
+            results.finish()
+    (tmp_path / "whole").mkdir()
+    merge_predictions(tmp_path / "parts", ["a.jpg", "b.jpg"], tmp_path / "whole")
+    file = parquet.ParquetFile(tmp_path / "whole/predictions.parquet")
+    assert file.read(["source", "happy", "unsure"]).to_pydict() == {
+        "source": ["a.jpg", "a.jpg", "b.jpg", "b.jpg"],
+        "happy": [0.75, 0.5, 0.75, 0.5],
+        "unsure": [False, True, False, True],
+    }
+    assert not list((tmp_path / "parts").rglob("*.parquet"))
 
 
 def test_a_table_that_somebody_has_changed_stays_csv(tmp_path, caplog):

@@ -33,7 +33,7 @@ _ROWS, _COLUMNS = 1024, 2048
 _CHUNK = 2048
 _SAMPLES = 64
 """Images for each cell of an index that say where it is."""
-_CELLS_SEARCHED = 32
+_CELLS_SEARCHED = 16
 _SEARCHED_AT_ONCE = 256
 
 
@@ -272,15 +272,13 @@ def _candidates(
     """
     count, start = len(images), boundary or 0
     rows = range(0, count if boundary is None else boundary, _ROWS)
-    others = np.empty((count - start, len(_SIGNS) + 2), np.float32)
-    for place in range(0, len(others), _CHUNK):
-        part = others[place : place + _CHUNK]
-        part[:] = _features(images[place + start + np.arange(len(part))])
+    others = _read_features(images, np.arange(start, count))
     for row in tqdm(rows, desc="comparing", unit=" blocks", disable=None):
         if boundary is None:
             features = others[row : row + _ROWS]
         else:
-            features = _features(images[np.arange(row, min(row + _ROWS, rows.stop))])
+            positions = np.arange(row, min(row + _ROWS, rows.stop))
+            features = _read_features(images, positions)
         factors = [_factors(features, flipped=flipped) for flipped in (False, True)]
         for column in range(max(row, start), count, _COLUMNS):
             block = others[column - start : column - start + _COLUMNS]
@@ -313,14 +311,14 @@ def _likely_candidates(
     # Otherwise it prints a warning where there are few.
     index.cp.min_points_per_centroid = 1
     sample = np.linspace(0, count - 1, min(count, _SAMPLES * cells)).astype(np.int64)
-    index.train(_features(images[sample])[:, :-2])
+    index.train(_read_features(images, sample)[:, :-2])
     for start in range(0, count, _CHUNK):
         positions = np.arange(start, min(start + _CHUNK, count))
-        index.add(_features(images[positions])[:, :-2])
+        index.add(_read_features(images, positions)[:, :-2])
     rows = range(0, count, _SEARCHED_AT_ONCE)
     for row in tqdm(rows, desc="comparing", unit=" blocks", disable=None):
         positions = np.arange(row, min(row + _SEARCHED_AT_ONCE, count))
-        features = _features(images[positions])
+        features = _read_features(images, positions)
         bound = greatest + _rounding(features, features)
         for flipped, scale in enumerate((np.ones_like(_SIGNS), _SIGNS)):
             ends, _, found = index.range_search(features[:, :-2] * scale, bound)
@@ -339,6 +337,15 @@ def _rounding(features: np.ndarray, others: np.ndarray) -> float:
     """
     largest = max(features[:, -2].max(initial=0), others[:, -2].max(initial=0))
     return float(4 * others.shape[1] * np.finfo(np.float32).eps * largest)
+
+
+def _read_features(images: Images, positions: np.ndarray) -> np.ndarray:
+    """Returns what `_features` says of the images at some positions, few at a time."""
+    features = np.empty((len(positions), len(_SIGNS) + 2), np.float32)
+    for start in range(0, len(positions), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        features[part] = _features(images[positions[part]])
+    return features
 
 
 def _features(images: np.ndarray) -> np.ndarray:

@@ -52,6 +52,8 @@ class AuditSettings:
         metavar="PATH",
     )
     runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
+    cache: str | None = shared.cache()
+    no_cache: bool = shared.no_cache()
 
     def __post_init__(self) -> None:
         """Checks types and names."""
@@ -104,7 +106,8 @@ def run(**keywords: Any) -> Path:
             votes = find_votes(Path(source))
             declared = settings.classes and parse_classes(settings.classes)
             classes = declared or find_classes(Path(source)) or EMOTIONS
-            found = survey(Path(source), classes=classes)
+            cache = shared.image_cache(settings.cache, settings.no_cache)
+            found = survey(Path(source), classes=classes, cache=cache)
         result = audit_images(
             source_name(source),
             found,

@@ -6,6 +6,8 @@ Examples of settings:
   --data FOLDER --tta flip
   --data FOLDER --labels ferplus --audit audit.json
   --weights runs/20261125-120000-default
+  --data FOLDER --shard 3/16 --output parts/3
+  --data FOLDER --merge parts
 """
 
 import logging
@@ -18,7 +20,7 @@ from emotion_cnn.backend import BACKENDS
 from emotion_cnn.commands import shared
 from emotion_cnn.data.classes import LABELS, parse_classes
 from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
-from emotion_cnn.errors import ModelError, RunError
+from emotion_cnn.errors import ConfigError, ModelError, RunError
 from emotion_cnn.inference.test_time_augmentation import VIEWS
 from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.settings import (
@@ -29,6 +31,8 @@ from emotion_cnn.settings import (
 )
 
 if TYPE_CHECKING:
+    from emotion_cnn.data.annotations import Annotations
+    from emotion_cnn.data.splits import Split
     from emotion_cnn.evaluation.evaluator import Evaluation
     from emotion_cnn.inference.backends import Backend
 
@@ -49,6 +53,8 @@ class EvaluateSettings:
         metavar="FILE",
     )
     skip_bad: bool = setting(False, shared.SKIP_BAD_HELP)
+    cache: str | None = shared.cache()
+    no_cache: bool = shared.no_cache()
     weights: str | None = setting(
         None,
         f"{shared.NETWORK_HELP}; without it the pair in the working folder, else the "
@@ -73,6 +79,13 @@ class EvaluateSettings:
         group="results",
     )
     runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
+    merge: str | None = setting(
+        None,
+        "folder that holds the folders of all shards: put their predictions together "
+        "instead of predicting; all other settings as they had",
+        metavar="FOLDER",
+        group="several processes",
+    )
 
     def __post_init__(self) -> None:
         """Checks choices and names."""
@@ -81,16 +94,38 @@ class EvaluateSettings:
             parse_classes(self.class_order, setting="class_order")
 
 
-SETTINGS = (EvaluateSettings,)
+@dataclass(frozen=True)
+class ShardSettings:
+    """Which part of the images a process predicts."""
+
+    shard: str | None = setting(
+        None,
+        "predict one part of the images alone, such as 3/16 for the third of 16, for "
+        "several machines or processes at once, each with an `output` of its own in "
+        "the folder that `merge` is given then",
+        metavar="N/COUNT",
+        is_path=False,
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the type."""
+        check_settings(self)
+
+
+SETTINGS = (EvaluateSettings, ShardSettings)
 
 
 def run(**keywords: Any) -> None:
-    """Evaluates as `evaluate` does, and prints the figures."""
+    """Evaluates as `evaluate` does, or as `predict_shard`, and says what came of it."""
+    shard = ShardSettings(keywords.pop("shard", None)).shard
+    if shard is not None:
+        print(f"Shard {shard}: {predict_shard(shard, **keywords)}")
+        return
     result = evaluate(**keywords)
     print(f"{result.report}\nResults: {result.folder}")
 
 
-@takes_settings(SETTINGS)
+@takes_settings((EvaluateSettings,))
 def evaluate(**keywords: Any) -> "Evaluation":
     """Evaluates a network on the images of `test/`, and writes the results.
 
@@ -104,14 +139,102 @@ def evaluate(**keywords: Any) -> "Evaluation":
     Raises:
         EmotionCnnError: Images or network are missing or damaged.
     """
-    settings = EvaluateSettings(**from_keywords(SETTINGS, keywords))
+    settings = EvaluateSettings(**from_keywords((EvaluateSettings,), keywords))
+    subject = _load(settings)
+    from emotion_cnn.evaluation.assumptions import doubt_assumptions
+    from emotion_cnn.evaluation.evaluator import evaluate_network
+    from emotion_cnn.evaluation.shards import read_shards
+    from emotion_cnn.files import removed_if_empty
+    from emotion_cnn.inference.backends.keras_network import KerasNetwork
+
+    network, test = subject.network, subject.test
+    merged = None
+    if settings.merge is not None:
+        merged = read_shards(
+            Path(settings.merge),
+            network,
+            test,
+            tta=settings.tta,
+            made_with=_made_with(subject, settings),
+        )
+    if isinstance(network, KerasNetwork) and not network.is_described:
+        doubt = doubt_assumptions(network.network, test, labels=settings.labels)
+        if doubt:
+            _log.warning("%s", doubt)
+    run_folder = subject.path if subject.is_run else None
+    with removed_if_empty(_output_folder(settings, run_folder)) as output:
+        _say_what(subject, settings)
+        evaluation = evaluate_network(
+            network,
+            test,
+            labels=settings.labels,
+            tta=settings.tta,
+            data=subject.source,
+            weights=str(subject.path),
+            folder=output,
+            annotations=subject.annotations,
+            predicted=merged,
+        )
+        evaluation.write()
+    return evaluation
+
+
+def predict_shard(shard: str, **keywords: Any) -> Path:
+    """Predicts one part of the images of `test/`, for `evaluate` with `merge`.
+
+    Args:
+        shard: Which part, such as `3/16`.
+        **keywords: The settings of `EvaluateSettings`.
+
+    Returns:
+        The folder with the predictions.
+
+    Raises:
+        EmotionCnnError: As for `evaluate`.
+    """
+    settings = EvaluateSettings(**from_keywords((EvaluateSettings,), keywords))
+    if settings.output is None or settings.merge is not None:
+        raise ConfigError(
+            "`shard` needs an `output` of its own for each part, such as parts/3, and "
+            "no `merge`, which is given afterwards, and alone."
+        )
+    from emotion_cnn.inference.shards import parse_shard
+
+    part = parse_shard(shard)
+    subject = _load(settings)
+    from emotion_cnn.evaluation.predicted import predict_timed
+    from emotion_cnn.evaluation.shards import write_shard
+    from emotion_cnn.files import removed_if_empty
+
+    with removed_if_empty(_output_folder(settings, None)) as output:
+        _say_what(subject, settings)
+        predicted = predict_timed(
+            subject.network,
+            subject.test,
+            labels=settings.labels,
+            tta=settings.tta,
+            shard=part,
+        )
+        write_shard(output, part, predicted, _made_with(subject, settings))
+    return output
+
+
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    """What is evaluated: a network, where it is, and the images."""
+
+    path: Path
+    is_run: bool
+    network: "Backend"
+    source: str
+    test: "Split"
+    annotations: "Annotations"
+
+
+def _load(settings: EvaluateSettings) -> _Subject:
     source = find_source(settings.data)
     shared.choose_backend(settings.weights, settings.backend)
     from emotion_cnn.data.loading import load_test_data
-    from emotion_cnn.evaluation.assumptions import doubt_assumptions
-    from emotion_cnn.evaluation.evaluator import evaluate_network
-    from emotion_cnn.files import removed_if_empty
-    from emotion_cnn.inference.backends.keras_network import KerasNetwork
 
     path, is_run = _find_network(settings, drawn_faces=source == SAMPLE_DATA)
     network = _read_network(path, settings)
@@ -122,31 +245,41 @@ def evaluate(**keywords: Any) -> "Evaluation":
         skip_bad=settings.skip_bad,
         classes=network.description.classes,
         size=network.description.input_size,
+        cache=shared.image_cache(settings.cache, settings.no_cache),
     )
-    if isinstance(network, KerasNetwork) and not network.is_described:
-        doubt = doubt_assumptions(network.network, test, labels=settings.labels)
-        if doubt:
-            _log.warning("%s", doubt)
-    with removed_if_empty(_output_folder(settings, path if is_run else None)) as output:
-        _log.info(
-            "Evaluating %s on %s images (%s), test-time augmentation: %s.",
-            path,
-            f"{len(test):,}",
-            source_name(source),
-            settings.tta,
-        )
-        evaluation = evaluate_network(
-            network,
-            test,
-            labels=settings.labels,
-            tta=settings.tta,
-            data=source,
-            weights=str(path),
-            folder=output,
-            annotations=annotations,
-        )
-        evaluation.write()
-    return evaluation
+    return _Subject(path, is_run, network, source, test, annotations)
+
+
+def _say_what(subject: _Subject, settings: EvaluateSettings) -> None:
+    _log.info(
+        "Evaluating %s on %s images (%s), test-time augmentation: %s.",
+        subject.path,
+        f"{len(subject.test):,}",
+        source_name(subject.source),
+        settings.tta,
+    )
+
+
+def _made_with(subject: _Subject, settings: EvaluateSettings) -> dict[str, str]:
+    """Returns what predictions depend on, by the settings that decide it."""
+    from emotion_cnn.data.splits import fingerprint
+    from emotion_cnn.inference.backends import KERAS, kind_of
+
+    runtime = kind_of(subject.path)
+    if runtime == KERAS:
+        from emotion_cnn.backend import use_backend
+
+        runtime = use_backend()
+    description = subject.network.description
+    return {
+        "weights": subject.network.weights_sha256,
+        "data": fingerprint(subject.test),
+        "labels": settings.labels,
+        "tta": settings.tta,
+        "class_order": ",".join(description.classes),
+        "input_range": str(description.input_range),
+        "backend": runtime,
+    }
 
 
 def _read_network(path: Path, settings: EvaluateSettings) -> "Backend":

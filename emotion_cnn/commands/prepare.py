@@ -7,9 +7,11 @@ Examples of settings:
   --source archive.zip --data faces
   --source fer2013.csv --data faces --ferplus fer2013new.csv
   --source faces --export faces.csv
+  --source tars --data faces --to packed
 """
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+_FILES, _PACKED = "files", "packed"
+
+
 @dataclass(frozen=True)
 class PrepareSettings:
     """What to import, how, and where to."""
@@ -44,12 +49,19 @@ class PrepareSettings:
     source: str = setting(
         "",
         "what to import: a table of pixels such as fer2013.csv, images in class "
-        "folders, Parquet files; a file, a folder, or an archive of them",
+        "folders, Parquet files, WebDataset tars; a file, a folder, an archive of "
+        "them, or files numbered as train-{000..012}.tar",
         metavar="PATH",
         group="what and where",
     )
     data: str | None = setting(
         None, "data folder to write; without it the working folder", metavar="FOLDER"
+    )
+    to: str = setting(
+        _FILES,
+        "how the data folder holds its images: a file for each, in a folder per class, "
+        "or packed in few files, so that a million images can be read at once",
+        choices=(_FILES, _PACKED),
     )
     export: str | None = setting(
         None,
@@ -115,6 +127,11 @@ class PrepareSettings:
             raise ConfigError(
                 "`group_by` is for the split of a data folder, which `export` does not "
                 "write; leave one of them out."
+            )
+        if self.export is not None and self.to != _FILES:
+            raise ConfigError(
+                f"`to={self.to}` is for a data folder, which `export` does not write; "
+                "leave one of them out."
             )
         if self.export is not None and self.data is not None:
             raise ConfigError(
@@ -200,7 +217,11 @@ def run(**keywords: Any) -> Path:
     settings = PrepareSettings(**from_keywords(SETTINGS, keywords))
     from emotion_cnn.importing.containers import open_container
     from emotion_cnn.importing.copying import copy_images
-    from emotion_cnn.importing.data_folder import FolderWriter, write_record
+    from emotion_cnn.importing.data_folder import (
+        FolderWriter,
+        packed_images,
+        write_record,
+    )
     from emotion_cnn.importing.formats import find_source
     from emotion_cnn.importing.formats.csv_table import TableWriter
     from emotion_cnn.importing.records import ClassNames
@@ -226,8 +247,13 @@ def run(**keywords: Any) -> Path:
             tally = copy_images(source, table, joiner, skip_bad=settings.skip_bad)
     else:
         output = Path(settings.data or ".")
-        with staged_folder(output, replace=settings.replace) as folder:
-            writer = FolderWriter(folder, classes)
+        with (
+            staged_folder(output, replace=settings.replace) as folder,
+            packed_images(folder, classes)
+            if settings.to == _PACKED
+            else nullcontext() as images,
+        ):
+            writer = FolderWriter(folder, classes, images)
             tally = copy_images(source, writer, joiner, skip_bad=settings.skip_bad)
             notes = writer.group(settings.group_by)
             writer.split(tally, test_share=settings.test_share, seed=settings.seed)

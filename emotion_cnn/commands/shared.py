@@ -10,6 +10,7 @@ from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.settings import setting
 
 if TYPE_CHECKING:
+    from emotion_cnn.data.cache import ImageCache
     from emotion_cnn.inference.classifier import Classifier
 
 DATA_HELP = (
@@ -109,6 +110,37 @@ def validation_share() -> Any:
 def seed() -> Any:
     """Declares the setting `seed`."""
     return setting(SEED, "fixes every random choice", minimum=0, maximum=2**31 - 1)
+
+
+def cache() -> Any:
+    """Declares the setting `cache`."""
+    return setting(
+        None,
+        "folder to keep decoded images in, so that the next command starts at once; "
+        "without it `emotion-cnn` among the user's caches (~/.cache on Linux)",
+        metavar="FOLDER",
+    )
+
+
+def no_cache() -> Any:
+    """Declares the setting `no_cache`."""
+    return setting(False, "decode all images anew, and keep none")
+
+
+def image_cache(cache: str | None, no_cache: bool) -> "ImageCache | None":
+    """Returns where decoded images are kept, by the settings of these names.
+
+    Raises:
+        ConfigError: Both are given.
+    """
+    if no_cache and cache is not None:
+        raise ConfigError(
+            "`cache` and `no_cache=True` exclude each other. Leave one of them out."
+        )
+    from emotion_cnn.data.cache import ImageCache, default_folder
+
+    folder = default_folder() if cache is None else Path(cache)
+    return None if no_cache or folder is None else ImageCache(folder)
 
 
 def find_network(reference: str, runs: str) -> Path:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.backend import use_backend
 from emotion_cnn.commands.train_settings import (
+    CacheSettings,
     ResumeSettings,
     TrainSettings,
     check_places,
@@ -43,13 +44,14 @@ from emotion_cnn.training.recipes import Recipe
 
 if TYPE_CHECKING:
     from emotion_cnn.data.annotations import Annotations
+    from emotion_cnn.data.cache import ImageCache
     from emotion_cnn.data.splits import Dataset
     from emotion_cnn.training.experiment import TrainingRun
     from emotion_cnn.training.run_folder import RunFolder
 
 _INITIAL_WEIGHTS = "initial_weights_sha256"
 _TRAINING = "a training"
-SETTINGS = (TrainSettings, Recipe, ResumeSettings)
+SETTINGS = (TrainSettings, Recipe, ResumeSettings, CacheSettings)
 SWITCHES = tuple(settings_of(Recipe))
 """Settings that may be switched off where a recipe has switched them on."""
 
@@ -66,8 +68,8 @@ def train(**keywords: Any) -> "TrainingRun":
 
     Args:
         **keywords: The settings of `TrainSettings` and `Recipe`, or of
-            `ResumeSettings`; `emotion-cnn train --help` explains each. Paths may be
-            `pathlib.Path`.
+            `ResumeSettings`, and in both cases of `CacheSettings`; `emotion-cnn train
+            --help` explains each. Paths may be `pathlib.Path`.
 
     Returns:
         The finished run.
@@ -76,6 +78,13 @@ def train(**keywords: Any) -> "TrainingRun":
         EmotionCnnError: Something the user can fix; what is done is kept.
     """
     given = from_keywords(SETTINGS, keywords)
+    cache = CacheSettings(
+        **{
+            name: given.pop(name)
+            for name in settings_of(CacheSettings)
+            if name in given
+        }
+    ).open()
     if "resume" in given:
         if strange := sorted(set(given) - set(settings_of(ResumeSettings))):
             raise ConfigError(
@@ -83,10 +92,10 @@ def train(**keywords: Any) -> "TrainingRun":
                 f"leave out {', '.join(f'`{name}`' for name in strange)}."
             )
         with _to_be_given_again(given, "runs", "data", "publish"):
-            return _resume(ResumeSettings(**given))
+            return _resume(ResumeSettings(**given), cache)
     single = {name: given.pop(name) for name in settings_of(Recipe) if name in given}
     with _to_be_given_again(given, "runs"):
-        return _start(TrainSettings(**given, settings=single))
+        return _start(TrainSettings(**given, settings=single), cache)
 
 
 @contextmanager
@@ -103,7 +112,7 @@ def _to_be_given_again(given: Mapping[str, Any], *names: str) -> Iterator[None]:
         raise
 
 
-def _start(settings: TrainSettings) -> "TrainingRun":
+def _start(settings: TrainSettings, cache: "ImageCache | None") -> "TrainingRun":
     settings = dataclasses.replace(settings, data=find_source(settings.data))
     drawn_faces = settings.data == SAMPLE_DATA
     recipe = settings.resolve_recipe(drawn_faces=drawn_faces)
@@ -126,7 +135,7 @@ def _start(settings: TrainSettings) -> "TrainingRun":
         settings = dataclasses.replace(settings, weights=str(folder))
         start = read_initial_weights(folder, recipe, settings.label_sets, classes)
         environment = {_INITIAL_WEIGHTS: start.sha256}
-    data, annotations = _read_data(settings, recipe, classes)
+    data, annotations = _read_data(settings, recipe, classes, cache)
     run = create_run(
         Path(settings.runs),
         str(settings.recipe),
@@ -137,16 +146,18 @@ def _start(settings: TrainSettings) -> "TrainingRun":
         return _fit_and_evaluate(run, settings, recipe, data, annotations, start)
 
 
-def _resume(given: ResumeSettings) -> "TrainingRun":
+def _resume(given: ResumeSettings, cache: "ImageCache | None") -> "TrainingRun":
     from emotion_cnn.training.run_folder import find_run
 
     run = find_run(given.resume, Path(given.runs))
     # Two processes that continue one run would destroy it.
     with locked(run.path, _TRAINING):
-        return _continue(run, given)
+        return _continue(run, given, cache)
 
 
-def _continue(run: "RunFolder", given: ResumeSettings) -> "TrainingRun":
+def _continue(
+    run: "RunFolder", given: ResumeSettings, cache: "ImageCache | None"
+) -> "TrainingRun":
     if run.finished:
         raise RunError(
             f"Expected an interrupted run, but {shown(str(run.path))} is finished: "
@@ -180,7 +191,7 @@ def _continue(run: "RunFolder", given: ResumeSettings) -> "TrainingRun":
                 f"found others in {shown(str(folder))}. Restore them, or start a new "
                 "run."
             )
-    data, annotations = _read_data(settings, recipe, classes)
+    data, annotations = _read_data(settings, recipe, classes, cache)
     before = environment["data"]["fingerprint"]
     if data.fingerprint != before:
         raise RunError(
@@ -195,7 +206,10 @@ def _continue(run: "RunFolder", given: ResumeSettings) -> "TrainingRun":
 
 
 def _read_data(
-    settings: TrainSettings, recipe: Recipe, classes: tuple[str, ...]
+    settings: TrainSettings,
+    recipe: Recipe,
+    classes: tuple[str, ...],
+    cache: "ImageCache | None",
 ) -> "tuple[Dataset, Annotations]":
     from emotion_cnn.data.loading import load_training_data
     from emotion_cnn.training.out_of_fold import read_teachers
@@ -214,6 +228,7 @@ def _read_data(
         fold=settings.fold,
         teachers=read_teachers(Path(folder)) if folder is not None else None,
         soft_share=recipe.soft_share,
+        cache=cache,
     )
 
 

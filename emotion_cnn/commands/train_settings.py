@@ -23,6 +23,7 @@ from emotion_cnn.settings import check_settings, setting
 from emotion_cnn.training.recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:
+    from emotion_cnn.data.cache import ImageCache
     from emotion_cnn.training.run_folder import RunFolder
 
 _PUBLISH_HELP = (
@@ -180,6 +181,22 @@ class TrainSettings:
             name: str(Path(getattr(self, name)).resolve()) for name in names
         }
         return dataclasses.replace(self, **whole)
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """Where decoded images are kept; not a run's, as it changes no result."""
+
+    cache: str | None = shared.cache()
+    no_cache: bool = shared.no_cache()
+
+    def __post_init__(self) -> None:
+        """Checks types."""
+        check_settings(self)
+
+    def open(self) -> "ImageCache | None":
+        """Returns the cache; None for none."""
+        return shared.image_cache(self.cache, self.no_cache)
 
 
 @dataclass(frozen=True)

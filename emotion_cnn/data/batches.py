@@ -1,4 +1,4 @@
-"""Batches for training: Keras' `ImageDataGenerator` over images in memory."""
+"""Batches: for training by Keras' `ImageDataGenerator`, for evaluation in order."""
 
 import threading
 
@@ -6,7 +6,34 @@ import keras
 import numpy as np
 from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
 
+from emotion_cnn.data.rows import Rows
 from emotion_cnn.data.splits import Split, targets
+
+_BLOCK = 64
+"""Images that lie together, which a disk reads in hardly more time than one."""
+_WINDOW = 1024 * _BLOCK
+"""Images that are shuffled among each other, of blocks from everywhere."""
+
+
+def shuffled_by_blocks(count: int, generator: np.random.Generator) -> np.ndarray:
+    """Returns an order of images of which few lie far apart at any time.
+
+    Blocks of images come in random order, and the images of a thousand blocks are
+    shuffled together.
+
+    Args:
+        count: The number of images.
+        generator: Decides the order.
+
+    Returns:
+        int64 `(count,)`: a permutation of the positions of the images.
+    """
+    blocks = generator.permutation(-(-count // _BLOCK))
+    order = (blocks[:, np.newaxis] * _BLOCK + np.arange(_BLOCK)).ravel()
+    order = order[order < count]
+    for start in range(0, count, _WINDOW):
+        generator.shuffle(order[start : start + _WINDOW])
+    return order
 
 
 def _smoothed(y_true: np.ndarray, share: float) -> np.ndarray:
@@ -28,7 +55,8 @@ class TrainingBatches(keras.utils.PyDataset):
     Keras' generator draws from NumPy's global random state, and Keras requests
     batches from several threads, some of them more than once. So the order of
     an epoch and the changes to a batch follow from the run's seed, the epoch
-    and the batch's index alone.
+    and the batch's index alone. The generator gets the images of one batch at a time,
+    as it would copy all of them as float32.
     """
 
     def __init__(
@@ -43,6 +71,7 @@ class TrainingBatches(keras.utils.PyDataset):
         cutmix: float = 0.0,
         label_smoothing: float = 0.0,
         one_shape: bool = False,
+        by_blocks: bool = False,
     ) -> None:
         """Prepares the first epoch.
 
@@ -59,9 +88,13 @@ class TrainingBatches(keras.utils.PyDataset):
             label_smoothing: Share of each label that is spread over all classes.
             one_shape: Whether to fill the last batch with the first images of the
                 epoch, for a device that compiles a program for each shape.
+            by_blocks: Whether to shuffle as `shuffled_by_blocks`, for images that
+                exceed memory.
         """
         super().__init__()
+        self._batch_size = batch_size
         self._one_shape = one_shape
+        self._by_blocks = by_blocks
         self._seed = seed
         self._mixtures = [
             (mix, alpha) for mix, alpha in ((_blend, mixup), (_paste, cutmix)) if alpha
@@ -70,13 +103,10 @@ class TrainingBatches(keras.utils.PyDataset):
         counts = np.bincount(split.labels, minlength=len(split.classes))
         chances = (1 / counts[split.labels]) ** balance
         self._chances = chances / chances.sum() if balance else None
+        self._images = Rows.of(split.images)
+        self._y_true = _smoothed(targets(split), label_smoothing)
+        self._loader = ImageDataGenerator(horizontal_flip=flip)
         self._lock = threading.Lock()
-        self._flow = ImageDataGenerator(horizontal_flip=flip).flow(
-            # The type the generator works in: it would copy any other.
-            split.images.astype("float32"),
-            _smoothed(targets(split), label_smoothing),
-            batch_size=batch_size,
-        )
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:
@@ -86,31 +116,52 @@ class TrainingBatches(keras.utils.PyDataset):
             epoch: Number of the epoch, from 0.
         """
         entropy = np.random.SeedSequence([self._seed, epoch])
-        generator = np.random.default_rng(entropy)
-        count = self._flow.n
+        order = self._order_of(np.random.default_rng(entropy))
+        if self._one_shape:
+            order = np.resize(order, len(self) * self._batch_size)
         with self._lock:
             self._epoch = epoch
-            order = (
-                generator.permutation(count)
-                if self._chances is None
-                else generator.choice(count, count, p=self._chances)
-            )
-            if self._one_shape:
-                order = np.resize(order, len(self._flow) * self._flow.batch_size)
-            self._flow.index_array = order
-            # The generator adds the batch number: leave room below 2**32.
-            self._flow.seed = int(entropy.generate_state(1)[0] >> 1)
+            self._order = order
+            # The batch number is added: leave room below 2**32.
+            self._flow_seed = int(entropy.generate_state(1)[0] >> 1)
+        self._prefetch(order[: 2 * _WINDOW])
+
+    def _order_of(self, generator: np.random.Generator) -> np.ndarray:
+        """Returns the positions of the images of an epoch, int64 `(n,)`."""
+        count = len(self._images)
+        if self._chances is None:
+            if self._by_blocks:
+                return shuffled_by_blocks(count, generator)
+            return generator.permutation(count)
+        drawn = generator.choice(count, count, p=self._chances)
+        if self._by_blocks:
+            return np.sort(drawn)[shuffled_by_blocks(count, generator)]
+        return drawn
 
     def __len__(self) -> int:
         """Returns the number of batches in an epoch."""
-        return len(self._flow)
+        return -(-len(self._images) // self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns images, float32 (batch, size, size, 1), and their `targets`."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        start, end = index * self._batch_size, (index + 1) * self._batch_size
         with self._lock:
-            self._flow.total_batches_seen = index
-            images, y_true = self._flow[index]
-            epoch = self._epoch
+            epoch, order, seed = self._epoch, self._order, self._flow_seed + index
+        if start // _WINDOW != end // _WINDOW:
+            following = (end // _WINDOW + 1) * _WINDOW
+            self._prefetch(order[following : following + _WINDOW])
+        places = order[start:end]
+        flow = self._loader.flow(
+            self._images[places],
+            self._y_true[places],
+            batch_size=len(places),
+            shuffle=False,
+            seed=seed,
+        )
+        with self._lock:
+            images, y_true = flow[0]
         if not self._mixtures:
             return images, y_true
         generator = np.random.default_rng([self._seed, epoch, index])
@@ -119,6 +170,37 @@ class TrainingBatches(keras.utils.PyDataset):
         share = generator.beta(alpha, alpha)
         images, kept = mix(images, images[partners], share, generator)
         return images, kept * y_true + (1 - kept) * y_true[partners]
+
+    def _prefetch(self, places: np.ndarray) -> None:
+        """Has the disk read the blocks of images that are needed soon."""
+        if self._by_blocks:
+            for block in np.unique(places // _BLOCK).tolist():
+                first = block * _BLOCK
+                self._images.prefetch(first, min(first + _BLOCK, len(self._images)))
+
+
+class BatchesInOrder(keras.utils.PyDataset):
+    """The batches of a split in its order, unchanged.
+
+    Keras would copy what it is given as arrays.
+    """
+
+    def __init__(self, split: Split, *, batch_size: int) -> None:
+        """Takes the images, and how many a batch has; the last may have fewer."""
+        super().__init__()
+        self._images, self._y_true = split.images, targets(split)
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        """Returns the number of batches."""
+        return -(-len(self._images) // self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images, uint8 (batch, size, size, 1), and their `targets`."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        batch = slice(index * self._batch_size, (index + 1) * self._batch_size)
+        return self._images[batch], self._y_true[batch]
 
 
 def _blend(

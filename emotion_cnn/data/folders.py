@@ -1,9 +1,10 @@
-"""Reading a data folder: images in a folder per class, into arrays.
+"""Reading a data folder: images in a folder per class, or packed ones, into splits.
 
 A data folder holds `train/<class>/` and `test/<class>/` with images, and perhaps
 `validation/<class>/`.
 Images come in the order of their classes, then of their names, never in the order
-in which a file system lists them.
+in which a file system lists them. Or they are packed into one file, with such paths as
+names, and come in the same order.
 """
 
 import os
@@ -20,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from emotion_cnn.data.bad_images import LISTED_AT_MOST, list_bad
+from emotion_cnn.data.cache import ImageCache
 from emotion_cnn.data.classes import (
     EMOTIONS,
     MOST_CLASSES,
@@ -37,6 +39,8 @@ from emotion_cnn.data.images import (
     decode_image,
     reason_of,
 )
+from emotion_cnn.data.packed import Packed, PackedWriter, is_packed, read_packed
+from emotion_cnn.data.rows import Rows
 from emotion_cnn.data.splits import Split, class_counts
 from emotion_cnn.errors import DataError
 from emotion_cnn.files import first_line, open_regular, shown
@@ -56,6 +60,8 @@ _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 # as fast by one thread as by several, which only wait for each other; from about
 # 4 kB on (160x160) several threads win.
 _BYTES_WORTH_A_THREAD = 4096
+# Files that are handed to threads at a time: each takes memory while it waits.
+_FILES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +96,8 @@ def has_images(folder: Path) -> bool:
         DataError: If a folder cannot be listed, or an import is not finished.
     """
     _identities(folder)
+    if _is_packed(folder):
+        return True
     with _listing_errors():
         return any(
             _is_image(entry)
@@ -119,8 +127,12 @@ def find_classes(folder: Path, *parts: str) -> tuple[str, ...]:
     """
     _identities(folder)
     found = []
+    parts = parts or (*_PARTS, *_VALIDATION_PARTS)
+    if _is_packed(folder):
+        names = (name.split("/") for name in read_packed(folder).folders)
+        found = [class_folder for part, class_folder in names if part in parts]
     with _listing_errors():
-        for part in parts or (*_PARTS, *_VALIDATION_PARTS):
+        for part in parts:
             found += [
                 entry.name
                 for entry in _entries(folder / part)
@@ -150,6 +162,7 @@ def read_splits(
     classes: Sequence[str] = EMOTIONS,
     may_lack: Collection[str] = (),
     size: int = IMAGE_SIZE,
+    cache: ImageCache | None = None,
 ) -> tuple[Split, Split, tuple[str, ...]]:
     """Reads `train/` and `test/`.
 
@@ -163,6 +176,7 @@ def read_splits(
         may_lack: Classes that need have no images in `train/`. None needs to have any
             in `test/`.
         size: Height and width of the arrays, in pixels.
+        cache: Where decoded images are kept.
 
     Returns:
         The images of both, and notes for the user: what was converted, left out,
@@ -175,7 +189,7 @@ def read_splits(
     """
     required = [name for name in classes if name not in may_lack]
     (train, test), notes = _read(
-        folder, {"train": required, "test": ()}, skip_bad, classes, size
+        folder, {"train": required, "test": ()}, skip_bad, classes, size, cache
     )
     return train, test, notes
 
@@ -186,6 +200,7 @@ def read_test(
     skip_bad: bool,
     classes: Sequence[str] = EMOTIONS,
     size: int = IMAGE_SIZE,
+    cache: ImageCache | None = None,
 ) -> tuple[Split, tuple[str, ...]]:
     """Reads `test/` alone, as `read_splits` does; `train/` need not exist.
 
@@ -195,12 +210,17 @@ def read_test(
     Raises:
         DataError: As `read_splits`.
     """
-    (test,), notes = _read(folder, {"test": ()}, skip_bad, classes, size)
+    (test,), notes = _read(folder, {"test": ()}, skip_bad, classes, size, cache)
     return test, notes
 
 
 def read_validation(
-    folder: Path, *, skip_bad: bool, classes: Sequence[str], size: int = IMAGE_SIZE
+    folder: Path,
+    *,
+    skip_bad: bool,
+    classes: Sequence[str],
+    size: int = IMAGE_SIZE,
+    cache: ImageCache | None = None,
 ) -> tuple[Split, tuple[str, ...]] | None:
     """Reads the folder with images for validation, as `read_splits` does `test/`.
 
@@ -221,12 +241,17 @@ def read_validation(
         )
     if not found:
         return None
-    (validation,), notes = _read(folder, {found[0]: ()}, skip_bad, classes, size)
+    parts: dict[str, Collection[str]] = {found[0]: ()}
+    (validation,), notes = _read(folder, parts, skip_bad, classes, size, cache)
     return validation, notes
 
 
 def survey(
-    folder: Path, *, classes: Sequence[str] = EMOTIONS, size: int = IMAGE_SIZE
+    folder: Path,
+    *,
+    classes: Sequence[str] = EMOTIONS,
+    size: int = IMAGE_SIZE,
+    cache: ImageCache | None = None,
 ) -> Survey:
     """Reads everything below `train/` and `test/`, and lists what is not usable.
 
@@ -234,22 +259,25 @@ def survey(
         folder: The data folder.
         classes: The class names, in the order of their labels.
         size: Height and width of the arrays, in pixels.
+        cache: Where decoded images are kept.
 
     Raises:
         DataError: If there is no image at all, a folder cannot be listed, or an
             import is not finished, or replaces the images meanwhile.
     """
     with _unchanged(folder):
-        return _survey(folder, classes, size)
+        return _survey(folder, classes, size, cache)
 
 
-def _survey(folder: Path, classes: Sequence[str], size: int) -> Survey:
+def _survey(
+    folder: Path, classes: Sequence[str], size: int, cache: ImageCache | None
+) -> Survey:
     listings = [_list(folder, part, classes) for part in _PARTS]
-    if not any(listing.images for listing in listings):
-        _require_classes(listings[0], [], ())
+    if not any(listing.names for listing in listings):
+        _require_classes(listings[0], listings[0].labels, ())
     unreadable: dict[str, str] = {}
     formats: dict[str, ImageFormat] = {}
-    train, test = (_decode(each, size, unreadable, formats) for each in listings)
+    train, test = (_split(each, size, unreadable, formats, cache) for each in listings)
     with _listing_errors():
         loose = [
             f"{part}/{entry.name}"
@@ -267,6 +295,9 @@ def _survey(folder: Path, classes: Sequence[str], size: int) -> Survey:
                 for inner in _entries(Path(entry))
             )
         ]
+    if _is_packed(folder):
+        parts = {name.split("/")[0] for name in read_packed(folder).folders}
+        others += parts - {*_PARTS}
     folders = (name for listing in listings for name in listing.unused_folders)
     files = (name for listing in listings for name in listing.unused_files)
     return Survey(
@@ -332,8 +363,11 @@ class _Listing:
     folders: list[str] = field(default_factory=list)
     unused_folders: list[str] = field(default_factory=list)
     unused_files: list[str] = field(default_factory=list)
-    images: list[tuple[int, str]] = field(default_factory=list)
-    """Label and name of each image, in order."""
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    names: tuple[str, ...] = ()
+    """Of each image, in order."""
+    places: np.ndarray | None = None
+    """Where they are among packed images, int64; None for files."""
 
 
 @contextmanager
@@ -382,7 +416,10 @@ def _holds_image(entry: "os.DirEntry[str]") -> bool:
 
 
 def _list(folder: Path, part: str, classes: Sequence[str]) -> _Listing:
+    if _is_packed(folder):
+        return _list_packed(folder, part, classes)
     listing = _Listing(folder, part, tuple(classes))
+    images: list[tuple[int, str]] = []
     with _listing_errors():
         for class_folder in _entries(folder / part):
             if not class_folder.is_dir():
@@ -396,7 +433,7 @@ def _list(folder: Path, part: str, classes: Sequence[str]) -> _Listing:
             for entry in _entries(Path(class_folder.path)):
                 name = f"{part}/{class_folder.name}/{entry.name}"
                 if _is_image(entry):
-                    listing.images.append((label, name))
+                    images.append((label, name))
                 elif _is_folder(entry):
                     listing.unused_folders.append(name)
                 elif not _is_hidden(entry):
@@ -404,18 +441,72 @@ def _list(folder: Path, part: str, classes: Sequence[str]) -> _Listing:
     listing.folders.sort()
     listing.unused_folders.sort()
     listing.unused_files.sort()
-    listing.images.sort()
+    images.sort()
+    listing.labels = np.array([label for label, _ in images], dtype=np.int64)
+    listing.names = tuple(name for _, name in images)
+    return listing
+
+
+def _is_packed(folder: Path) -> bool:
+    """Returns whether the images of a data folder are packed.
+
+    Raises:
+        DataError: Others are not.
+    """
+    if not is_packed(folder):
+        return False
+    with _listing_errors():
+        found = [
+            part for part in _PARTS if any(map(_holds_image, _entries(folder / part)))
+        ]
+    if found:
+        raise DataError(
+            f"Expected either packed images in {shown(str(folder))} or folders of "
+            f"them; found both: images.npy and {' and '.join(found)}. Move one of them "
+            "elsewhere."
+        )
+    return True
+
+
+def _list_packed(folder: Path, part: str, classes: Sequence[str]) -> _Listing:
+    packed = read_packed(folder)
+    listing = _Listing(folder, part, tuple(classes))
+    by_label: dict[int, list[int]] = {}
+    for name, places in packed.folders.items():
+        of_part, class_folder = name.split("/")
+        if of_part != part:
+            continue
+        listing.folders.append(class_folder)
+        class_name = emotion_from_name(class_folder, classes)
+        if class_name is None:
+            listing.unused_folders.append(name)
+        else:
+            label = listing.classes.index(class_name)
+            by_label.setdefault(label, []).extend(places.tolist())
+    labels = sorted(by_label)
+    counts = [len(by_label[label]) for label in labels]
+    # As packed folders that `prepare` writes are in this order, it takes no time.
+    in_order = [
+        place
+        for label in labels
+        for place in sorted(by_label[label], key=packed.names.__getitem__)
+    ]
+    listing.places = np.array(in_order, dtype=np.int64)
+    listing.labels = np.repeat(np.array(labels, dtype=np.int64), counts)
+    listing.names = tuple(packed.names[place] for place in in_order)
+    listing.folders.sort()
+    listing.unused_folders.sort()
     return listing
 
 
 def _require_classes(
     listing: _Listing,
-    labels: Sequence[int],
+    labels: np.ndarray,
     required: Collection[str],
     skipped: int = 0,
 ) -> None:
     """Makes sure that a part has images, and that some classes have any there."""
-    classes, present = listing.classes, set(labels)
+    classes, present = listing.classes, set(np.unique(labels).tolist())
     missing = [
         name
         for label, name in enumerate(classes)
@@ -457,9 +548,10 @@ def _read(
     skip_bad: bool,
     classes: Sequence[str],
     size: int,
+    cache: ImageCache | None,
 ) -> tuple[list[Split], tuple[str, ...]]:
     with _unchanged(folder):
-        return _read_parts(folder, parts, skip_bad, classes, size)
+        return _read_parts(folder, parts, skip_bad, classes, size, cache)
 
 
 def _read_parts(
@@ -468,13 +560,14 @@ def _read_parts(
     skip_bad: bool,
     classes: Sequence[str],
     size: int,
+    cache: ImageCache | None,
 ) -> tuple[list[Split], tuple[str, ...]]:
     listings = [_list(folder, part, classes) for part in parts]
     for listing, required in zip(listings, parts.values(), strict=True):
-        _require_classes(listing, [label for label, _ in listing.images], required)
+        _require_classes(listing, listing.labels, required)
     unreadable: dict[str, str] = {}
     formats: dict[str, ImageFormat] = {}
-    splits = [_decode(listing, size, unreadable, formats) for listing in listings]
+    splits = [_split(each, size, unreadable, formats, cache) for each in listings]
     bad = [f"{shown(name)}: {reason}" for name, reason in unreadable.items()]
     if bad and not skip_bad:
         raise DataError(
@@ -484,9 +577,9 @@ def _read_parts(
         )
     missing = []
     for listing, split in zip(listings, splits, strict=True):
-        skipped = len(listing.images) - len(split)
+        skipped = len(listing.names) - len(split)
         required = parts[listing.part]
-        _require_classes(listing, split.labels.tolist(), required, skipped)
+        _require_classes(listing, split.labels, required, skipped)
         absent = [shown(name) for name, n in class_counts(split).items() if not n]
         if absent:
             missing.append(f"no images of {', '.join(absent)} in {listing.part}/")
@@ -528,57 +621,148 @@ def _notes(
     return tuple(notes)
 
 
-def _decode(
+def _split(
     listing: _Listing,
     size: int,
     unreadable: dict[str, str],
     formats: dict[str, ImageFormat],
+    cache: ImageCache | None,
 ) -> Split:
-    """Decodes the images of a listing.
+    """Returns the images of a listing.
 
     Args:
         listing: The images.
         size: Height and width of the arrays, in pixels.
         unreadable: Gets the reason for each image that cannot be read, by name.
         formats: Gets the former format of each that was converted, by name.
+        cache: Where decoded images are kept.
     """
-    paths = [listing.folder / name for _, name in listing.images]
-    images = np.empty((len(paths), size, size, 1), dtype=np.uint8)
-    readable = []
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    if listing.places is not None:
+        return _packed_split(listing, listing.places, size, unreadable, formats)
+    decoded = None
+    if cache is not None:
+        decoded = cache.decoded(
+            listing.folder, listing.names, size=size, decode=partial(_decode, listing)
+        )
+    if decoded is None:
+        in_memory = _InMemory(len(listing.names), size)
+        _decode(listing, in_memory)
+        decoded = in_memory.result()
+    unreadable |= decoded.unreadable
+    formats |= decoded.converted
+    labels = listing.labels
+    if bad := decoded.unreadable:
+        labels = labels[[name not in bad for name in listing.names]]
+    return Split(decoded.images, labels, decoded.names, classes=listing.classes)
+
+
+def _packed_split(
+    listing: _Listing,
+    places: np.ndarray,
+    size: int,
+    unreadable: dict[str, str],
+    formats: dict[str, ImageFormat],
+) -> Split:
+    packed = read_packed(listing.folder)
+    height, width = packed.images.shape[1:3]
+    if (height, width) != (size, size):
+        raise DataError(
+            f"Expected packed images of {size}x{size} pixels in "
+            f"{shown(str(listing.folder))}, found {width}x{height}. Make the folder "
+            "again from the images, for this size."
+        )
+    prefix = f"{listing.part}/"
+    unreadable |= {
+        name: reason
+        for name, reason in packed.unreadable.items()
+        if name.startswith(prefix)
+    }
+    formats |= {
+        name: before
+        for name, before in packed.converted.items()
+        if name.startswith(prefix)
+    }
+    images = Rows.of(packed.images).select(places)
+    return Split(images, listing.labels, listing.names, classes=listing.classes)
+
+
+class _InMemory:
+    """Takes decoded images as `PackedWriter` does, and keeps them in memory."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self.size = size
+        self._images = np.empty((count, size, size, 1), dtype=np.uint8)
+        self._names: list[str] = []
+        self._formats: dict[str, ImageFormat] = {}
+        self._unreadable: dict[str, str] = {}
+
+    def add(self, name: str, image: np.ndarray, before: ImageFormat | None) -> None:
+        self._images[len(self._names), :, :, 0] = image
+        self._names.append(name)
+        if before is not None:
+            self._formats[name] = before
+
+    def add_unreadable(self, name: str, reason: str) -> None:
+        self._unreadable[name] = reason
+
+    def result(self) -> Packed:
+        images = self._images[: len(self._names)]
+        return Packed(images, tuple(self._names), self._formats, self._unreadable)
+
+
+def _decode(listing: _Listing, to: _InMemory | PackedWriter) -> None:
+    """Decodes the images of a listing, in its order.
+
+    Raises:
+        ValueError: A file cannot be opened, and the results are to be kept: another
+            time it may be.
+    """
+    for name, image in _decoded(listing, to.size):
+        if isinstance(image, _NotOpened) and isinstance(to, PackedWriter):
+            raise ValueError(f"{shown(name)} cannot be opened: {image}")
+        if isinstance(image, str):
+            to.add_unreadable(name, image)
+        else:
+            pixels, before = image
+            to.add(name, pixels, before if before.changes(to.size) else None)
+
+
+def _decoded(
+    listing: _Listing, size: int
+) -> Iterator[tuple[str, tuple[np.ndarray, ImageFormat] | str]]:
+    """Yields the name of each image, and what `_read_image` returns of it."""
+    names, read = listing.names, partial(_read_image, size=size)
+    sample = [listing.folder / name for name in names[:: len(names) // 100 + 1]]
+    progress = tqdm(
+        desc=f"reading {listing.part}", total=len(names), unit=" images", disable=None
+    )
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        progress,
+    ):
         # Pillow's, about EXIF data and the like: nothing that concerns the pixels.
         warnings.simplefilter("ignore")
-        decode = partial(_read_image, size=size)
-        decoded = (pool.map if _are_large(paths) else map)(decode, paths)
-        progress = tqdm(
-            decoded,
-            desc=f"reading {listing.part}",
-            total=len(paths),
-            unit=" images",
-            disable=None,
-        )
-        for position, image in enumerate(progress):
-            name = listing.images[position][1]
-            if isinstance(image, str):
-                unreadable[name] = image
-                continue
-            images[position, :, :, 0], before = image
-            readable.append(position)
-            if before.changes(size):
-                formats[name] = before
-    labels = np.array([label for label, _ in listing.images], dtype=np.int64)
-    names = tuple(name for _, name in listing.images)
-    split = Split(images, labels, names, classes=listing.classes)
-    return split if len(readable) == len(split) else split.select(readable)
+        do = pool.map if _are_large(sample) else map
+        for start in range(0, len(names), _FILES_AT_ONCE):
+            part = names[start : start + _FILES_AT_ONCE]
+            images = do(read, [listing.folder / name for name in part])
+            for each in zip(part, images, strict=True):
+                yield each
+                progress.update()
 
 
 def _are_large(paths: Sequence[Path]) -> bool:
-    """Returns whether a sample of the files is large enough for several threads."""
+    """Returns whether files are large enough for several threads."""
     sizes = []
-    for path in paths[:: len(paths) // 100 + 1]:
+    for path in paths:
         with suppress(OSError):  # A bad image; reading it says why.
             sizes.append(path.stat().st_size)
     return sum(sizes) > _BYTES_WORTH_A_THREAD * len(sizes)
+
+
+class _NotOpened(str):
+    """Why a file cannot be read, which says nothing of the image in it."""
 
 
 def _read_image(path: Path, size: int) -> tuple[np.ndarray, ImageFormat] | str:
@@ -587,7 +771,7 @@ def _read_image(path: Path, size: int) -> tuple[np.ndarray, ImageFormat] | str:
         with open_regular(path) as file:
             return decode_image(file, size)
     except (OSError, ValueError) as error:
-        return reason_of(error)
+        return _NotOpened(reason_of(error))
 
 
 def count_suffixes(names: Iterable[str]) -> str:

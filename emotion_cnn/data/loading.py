@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from emotion_cnn.data.annotations import Annotations
+from emotion_cnn.data.cache import ImageCache
 from emotion_cnn.data.classes import (
     BOTH_LABELS,
     CONTEMPT,
@@ -104,6 +105,7 @@ def load_training_data(
     fold: str | None = None,
     teachers: Mapping[str, OutOfFold] | None = None,
     soft_share: float = 0.5,
+    cache: ImageCache | None = None,
 ) -> tuple[Dataset, Annotations]:
     """Reads what a network is trained, validated and tested on.
 
@@ -124,6 +126,7 @@ def load_training_data(
         fold: With `leave_out`: fold to hold out for validation, such as `1/4`.
         teachers: As for `average_out_of_fold`: mix their predictions into the targets.
         soft_share: Share of each original label that they replace.
+        cache: Where decoded images are kept.
 
     Returns:
         The data; the near-duplicates, if an audit of them is at hand; and the votes, if
@@ -146,9 +149,10 @@ def load_training_data(
             # FER+'s votes see contempt where no folder of FER2013 does.
             may_lack=() if labels == "original" else (CONTEMPT,),
             size=size,
+            cache=cache,
         )
         own = read_validation(
-            Path(source), skip_bad=skip_bad, classes=classes, size=size
+            Path(source), skip_bad=skip_bad, classes=classes, size=size, cache=cache
         )
         if own and fold:
             notes += (
@@ -241,6 +245,7 @@ def load_test_data(
     skip_bad: bool,
     classes: tuple[str, ...] = EMOTIONS,
     size: int = IMAGE_SIZE,
+    cache: ImageCache | None = None,
 ) -> tuple[Split, Annotations]:
     """Reads what a network is evaluated on.
 
@@ -251,6 +256,7 @@ def load_test_data(
         skip_bad: Whether to go on without images that cannot be read.
         classes: Names of the classes, in the order of the labels.
         size: Height and width, in pixels, that images are converted to.
+        cache: Where decoded images are kept.
 
     Returns:
         The images of test; the near-duplicates, if an audit of them is at hand; and
@@ -267,7 +273,7 @@ def load_test_data(
     else:
         _require_known(source, classes)
         test, notes = read_test(
-            Path(source), skip_bad=skip_bad, classes=classes, size=size
+            Path(source), skip_bad=skip_bad, classes=classes, size=size, cache=cache
         )
     for note in notes:
         _log.info("%s", note)

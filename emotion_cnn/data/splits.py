@@ -1,16 +1,16 @@
-"""Labelled images in memory: splits, held-out validation images, fingerprint."""
+"""Labelled images: splits, held-out validation images, fingerprint."""
 
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folds import choose_groups
+from emotion_cnn.data.rows import Images, Rows, in_blocks
 from emotion_cnn.errors import DataError
 from emotion_cnn.files import shown
 
@@ -20,7 +20,8 @@ class Split:
     """Some labelled images.
 
     Attributes:
-        images: uint8 `(n, height, width, 1)`, gray levels 0 to 255.
+        images: uint8 `(n, height, width, 1)`, gray levels 0 to 255: an array, or rows
+            of one that may be larger than memory.
         labels: int64 `(n,)`, positions in `classes`.
         names: The n paths relative to the data folder, with forward slashes, such
             as `test/happy/PrivateTest_123.jpg`.
@@ -29,7 +30,7 @@ class Split:
         classes: What the labels stand for, in their order.
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     names: tuple[str, ...]
     targets: np.ndarray | None = None
@@ -40,13 +41,16 @@ class Split:
         return len(self.names)
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Split":
-        """Returns the images at some positions, in that order, or those of a mask."""
+        """Returns the images at some positions, in that order, or those of a mask.
+
+        No pixel is copied.
+        """
         positions = np.arange(len(self))[indices]
-        names = tuple(self.names[position] for position in positions)
+        names = tuple(self.names[position] for position in positions.tolist())
         targets = None if self.targets is None else self.targets[positions]
         return dataclasses.replace(
             self,
-            images=self.images[positions],
+            images=Rows.of(self.images).select(positions),
             labels=self.labels[positions],
             names=names,
             targets=targets,
@@ -203,7 +207,7 @@ def official_parts(test: Split) -> dict[str, np.ndarray]:
         start with neither part; of `PublicTest`; of `PrivateTest`. Empty unless both
         parts occur, and have more images than there are others.
     """
-    files = [PurePosixPath(name).name for name in test.names]
+    files = [name.rpartition("/")[2] for name in test.names]
     parts = {
         part: np.flatnonzero([file.startswith(part) for file in files])
         for part in ("PublicTest", "PrivateTest")
@@ -217,7 +221,7 @@ def official_parts(test: Split) -> dict[str, np.ndarray]:
 
 def describe_other_images(test: Split) -> str | None:
     """Returns what images among FER2013's official split mean, if there are any."""
-    files = [PurePosixPath(name).name for name in test.names]
+    files = [name.rpartition("/")[2] for name in test.names]
     official = [file.startswith(("PublicTest", "PrivateTest")) for file in files]
     if all(official) or not any(official):
         return None
@@ -281,7 +285,8 @@ def fingerprint(*splits: Split) -> str:
         for name in split.names:
             digest.update(name.encode(errors="surrogatepass") + b"\0")
         digest.update(split.labels.astype("<i8").tobytes())
-        digest.update(np.ascontiguousarray(split.images).data)
+        for images in in_blocks(split.images):
+            digest.update(np.ascontiguousarray(images).data)
         if split.targets is not None:
             digest.update(split.targets.astype("<f4").tobytes())
     return digest.hexdigest()

@@ -1,7 +1,6 @@
 """A network and test images in, an `Evaluation` out: figures, report, plots, files."""
 
 import dataclasses
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,16 @@ from emotion_cnn.data.classes import LABEL_NAMES
 from emotion_cnn.data.source import source_name
 from emotion_cnn.data.splits import Split, official_parts
 from emotion_cnn.data.votes import over_half_of_all_votes
-from emotion_cnn.errors import ModelError
 from emotion_cnn.evaluation.metrics import Metrics, compute_metrics
 from emotion_cnn.evaluation.plotting import (
     confusion_matrix_figure,
     mistakes_figure,
     reliability_figure,
 )
+from emotion_cnn.evaluation.predicted import Predicted, predict_timed
 from emotion_cnn.evaluation.report import format_report
 from emotion_cnn.files import write_csv, write_figure, write_json, write_text
 from emotion_cnn.inference.backends import Backend
-from emotion_cnn.inference.prediction import predict
 from emotion_cnn.tables import write_parquet_beside
 
 if TYPE_CHECKING:
@@ -82,7 +80,7 @@ class Evaluation:
                 metrics.reliability, metrics.expected_calibration_error, title=title
             ),
             "mistakes": mistakes_figure(
-                images.images[self.places],
+                images.select(self.places).images,
                 images.labels[self.places],
                 self.probabilities[self.places],
                 images.classes,
@@ -139,6 +137,7 @@ def evaluate_network(
     folder: Path,
     part: str = "test",
     annotations: Annotations = NOTHING_KNOWN,
+    predicted: Predicted | None = None,
 ) -> Evaluation:
     """Predicts every image of test, and computes the metrics of each part of it.
 
@@ -154,30 +153,19 @@ def evaluate_network(
         annotations: With votes, figures where over half of all votes agree are reported
             too; with near-duplicates, figures without the test images that have one in
             train.
+        predicted: What the network predicts for these images, if that is known.
 
     Raises:
         ModelError: The network is of other classes, or of images of another size.
     """
-    description = network.description
-    if (description.classes, description.input_size) != (
-        test.classes,
-        test.images.shape[1],
-    ):
-        raise ModelError(
-            f"Expected a network of the images' classes, {', '.join(test.classes)}, "
-            f"and size, {test.images.shape[1]} pixels; found one of "
-            f"{', '.join(description.classes)} and {description.input_size} pixels. "
-            "Choose another network, or images of its classes."
-        )
+    if predicted is None:
+        predicted = predict_timed(network, test, labels=labels, tta=tta)
+    probabilities = predicted.probabilities
     options = {"labels": labels, "tta": tta}
     record: dict[str, Any] = {"data": data, **options, "weights": weights}
-    if any(each != 1 for each in description.temperatures.values()):
-        record["temperatures"] = dict(description.temperatures)
-    # With the first batch a network prepares itself, which is no speed.
-    predict(network, test.images[: network.batch_size], **options)
-    start = time.perf_counter()
-    probabilities = predict(network, test.images, **options)
-    rate = len(test) / (time.perf_counter() - start)
+    temperatures = network.description.temperatures
+    if any(each != 1 for each in temperatures.values()):
+        record["temperatures"] = dict(temperatures)
     parts = {part: np.arange(len(test))} | official_parts(test)
     # FER2013's figures are published on PrivateTest: the plots show that.
     shown = list(parts)[-1]
@@ -195,6 +183,7 @@ def evaluate_network(
         name: compute_metrics(test.labels[chosen], probabilities[chosen], test.classes)
         for name, chosen in parts.items()
     }
+    rate = len(test) / predicted.seconds
     return Evaluation(metrics, test, probabilities, shown, places, rate, record, folder)
 
 

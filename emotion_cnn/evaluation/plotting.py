@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from emotion_cnn.data.rows import Images
 from emotion_cnn.evaluation.metrics import ReliabilityBin
 
 # Wong's palette ("Points of view: Color blindness", Nature Methods 8, 2011), as
@@ -226,7 +227,7 @@ def draw_reliability_diagram(
 
 
 def draw_confident_mistakes(
-    images: np.ndarray,
+    images: Images,
     labels: np.ndarray,
     probabilities: np.ndarray,
     classes: Sequence[str],
@@ -295,7 +296,7 @@ def reliability_figure(
 
 
 def mistakes_figure(
-    images: np.ndarray,
+    images: Images,
     labels: np.ndarray,
     probabilities: np.ndarray,
     classes: Sequence[str],

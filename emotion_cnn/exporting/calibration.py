@@ -33,4 +33,4 @@ def choose(train: Split) -> tuple[np.ndarray, dict[str, str | int | float]]:
         "seed": _SEED,
         "fingerprint": fingerprint(chosen),
     }
-    return chosen.images, facts
+    return np.asarray(chosen.images), facts

@@ -7,6 +7,7 @@ from statistics import median
 
 import numpy as np
 
+from emotion_cnn.data.rows import Images
 from emotion_cnn.data.splits import Split
 from emotion_cnn.evaluation.paired import PairedDifference
 from emotion_cnn.inference.backends import Backend
@@ -124,7 +125,7 @@ def compare(network: Backend, reference: Reference) -> Parity:
     first, second = (
         each[:, 0].argmax(axis=-1) == images.labels for each in (expected, found)
     )
-    speed, keras_speed = _speeds([network, reference.network], images.images)
+    speed, keras_speed = _speeds([network, reference.network], images.images[:_BATCH])
     return Parity(
         greatest_difference=float(differences.max()),
         mean_difference=float(differences.mean(dtype=np.float64)),
@@ -141,7 +142,7 @@ def compare(network: Backend, reference: Reference) -> Parity:
     )
 
 
-def _predict(network: Backend, images: np.ndarray) -> np.ndarray:
+def _predict(network: Backend, images: Images) -> np.ndarray:
     step = network.batch_size
     return np.concatenate(
         [

@@ -43,6 +43,8 @@ SMALLEST_FILE = 4096
 HEADER_LIMIT = 2**20
 """Most bytes of a tar's additional headers, which are read whole into memory."""
 
+_NUMBERED = re.compile(r"(.*)\{([0-9]{1,9})\.\.([0-9]{1,9})\}(.*)")
+
 _XZ_MEMORY = 256 * 2**20
 _NAME_LIMIT = 4096
 HEAD_SIZE = 4096
@@ -152,13 +154,15 @@ def open_container(path: Path) -> Container:
     Args:
         path: A folder, an archive (.zip; .tar, also as .gz, .bz2 or .xz) or any
             other file, perhaps compressed with gzip, bzip2 or xz. Recognised by
-            their first bytes.
+            their first bytes. Or several files, as in `train-{000..012}.tar`.
 
     Raises:
         SourceError: It is missing, damaged, or an archive that is not safe.
     """
     if path.is_dir():
         return _open_folder(path)
+    if not path.exists() and (match := _NUMBERED.fullmatch(path.name)):
+        return _open_numbered(path, *match.groups())
     if not path.is_file():
         raise SourceError(
             "Expected a file, an archive or a folder to import, found no "
@@ -360,14 +364,41 @@ def _open_folder(folder: Path) -> Container:
             "folder that holds only the images."
         ) from None
 
+    return Container(folder, "folder", tuple(members), _reader_of(members))
+
+
+def _open_numbered(
+    path: Path, before: str, first: str, last: str, after: str
+) -> Container:
+    """Lists the files that a name such as `train-{000..012}.tar` stands for."""
+    numbers = range(int(first), int(last) + 1)
+    check_count(path, len(numbers), MEMBER_LIMIT)
+    names = [f"{before}{number:0{len(first)}}{after}" for number in numbers]
+    files = [path.with_name(name) for name in names]
+    missing = [file for file in files if not file.is_file()]
+    if missing or not files:
+        found = f"no {shown(str(missing[0]))}" if missing else "no number"
+        raise SourceError(
+            f"Expected all files that {shown(str(path))} stands for, found {found}. "
+            "Check `source`."
+        )
+    members = [
+        Member(file.name, file.stat().st_size, index, path=file)
+        for index, file in enumerate(files)
+    ]
+    return Container(path, "numbered files", tuple(members), _reader_of(members))
+
+
+def _reader_of(members: Iterable[Member]) -> _Reader:
+    """Returns what reads files that are not in an archive."""
+
     def read(indices: Set[int]) -> Iterator[tuple[int, IO[bytes]]]:
         for member in members:
-            if member.index in indices:
-                path = folder / member.name
-                with io.BufferedReader(_bounded(path, None)) as stream:
+            if member.index in indices and member.path is not None:
+                with io.BufferedReader(_bounded(member.path, None)) as stream:
                     yield member.index, stream
 
-    return Container(folder, "folder", tuple(members), read)
+    return read
 
 
 def _raise(error: OSError) -> None:

@@ -1,8 +1,10 @@
-"""Writing a data folder: images in class folders, votes, and a record of both."""
+"""Writing a data folder: images, votes, and a record of both."""
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -10,6 +12,8 @@ from PIL import Image
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folds import choose_groups
 from emotion_cnn.data.groups import GROUPS_NAME, write_groups
+from emotion_cnn.data.images import IMAGE_SIZE
+from emotion_cnn.data.packed import packing
 from emotion_cnn.data.votes import VOTES_NAME, Votes, write_votes
 from emotion_cnn.files import write_json
 from emotion_cnn.importing.grouping import find_groups
@@ -31,39 +35,119 @@ PARTS = ("train", "test")
 _PNG_LEVEL = 1
 
 
+class Images(Protocol):
+    """Takes images by their paths in a data folder."""
+
+    def add(self, path: str, image: np.ndarray) -> None:
+        """Writes an image, uint8 `(48, 48)`, at a path that no other has."""
+
+    def move(self, old: str, new: str) -> None:
+        """Gives an image another path, that no other has."""
+
+
+class _Files:
+    """Images as PNG files, without loss, in folders per class."""
+
+    def __init__(self, folder: Path, classes: Sequence[str]) -> None:
+        self._folder = folder
+        for part in PARTS:
+            for name in classes:
+                (folder / part / name).mkdir(parents=True)
+
+    def add(self, path: str, image: np.ndarray) -> None:
+        Image.fromarray(image).save(self._folder / path, compress_level=_PNG_LEVEL)
+
+    def move(self, old: str, new: str) -> None:
+        (self._folder / old).rename(self._folder / new)
+
+
+class _Packed:
+    """Images that wait in a file until the paths of all are known."""
+
+    def __init__(self, pixels: IO[bytes]) -> None:
+        self._pixels = pixels
+        # In the order in which they came.
+        self._places: dict[str, int] = {}
+
+    def add(self, path: str, image: np.ndarray) -> None:
+        self._places[path] = len(self._places)
+        self._pixels.write(image.tobytes())
+
+    def move(self, old: str, new: str) -> None:
+        self._places[new] = self._places.pop(old)
+
+    def pack(self, folder: Path, classes: Sequence[str]) -> None:
+        """Writes a packed folder, in the order in which a data folder is read.
+
+        So what is read together lies together, also where a disk is slow.
+        """
+        labels = {name: label for label, name in enumerate(classes)}
+
+        def place_in_order(path: str) -> tuple[str, int, str]:
+            part, class_name, _ = path.split("/")
+            return part, labels[class_name], path
+
+        self._pixels.flush()
+        shape = (len(self._places), IMAGE_SIZE, IMAGE_SIZE)
+        images = np.memmap(self._pixels, np.uint8, "r", shape=shape)
+        with packing(folder) as writer:
+            for path in sorted(self._places, key=place_in_order):
+                writer.add(path, images[self._places[path]])
+
+
+@contextmanager
+def packed_images(folder: Path, classes: Sequence[str]) -> Iterator[Images]:
+    """Yields what packs images; a packed folder is whole when it ends.
+
+    In memory are paths, and no pixels.
+
+    Args:
+        folder: Existing and empty.
+        classes: The class names, in the order of their labels.
+    """
+    with tempfile.TemporaryFile(dir=folder) as pixels:
+        images = _Packed(pixels)
+        yield images
+        images.pack(folder, classes)
+
+
 class FolderWriter:
-    """Writes images into class folders, and splits those that have no split.
+    """Writes images of a data folder, and splits those that have no split.
 
     Attributes:
         classes: The class names, in the order of their labels.
     """
 
-    def __init__(self, folder: Path, classes: Sequence[str] = EMOTIONS) -> None:
-        """Creates `train/` and `test/` with a folder per class.
+    def __init__(
+        self,
+        folder: Path,
+        classes: Sequence[str] = EMOTIONS,
+        images: Images | None = None,
+    ) -> None:
+        """Begins a data folder.
 
         Args:
             folder: Existing and empty.
             classes: The class names, in the order of their labels.
+            images: What takes the images; None for a PNG file each, in `train/` and
+                `test/` with a folder per class, which are created.
         """
         self.classes = tuple(classes)
         self._folder = folder
+        self._images = images or _Files(folder, classes)
         self._counts: dict[tuple[int, str], int] = {}
         self._without_split: list[list[tuple[str, bool]]] = [[] for _ in classes]
         self._origins: dict[str, str] = {}
         self._groups: dict[str, str] = {}
         self._votes: dict[str, Votes] = {}
-        for part in PARTS:
-            for name in classes:
-                (folder / part / name).mkdir(parents=True)
 
     def write(self, record: ImageRecord, votes: Votes | None) -> None:
-        """Writes one image as PNG, without loss; to `train/` if it has no usage."""
+        """Writes one image; to `train/` if it has no usage."""
         label = record.label
         name = self._free_name(label, record.stem)
         part = "train" if record.usage in (None, TRAINING) else "test"
         path = f"{part}/{self.classes[label]}/{name}.png"
-        encoded = Image.fromarray(record.image)
-        encoded.save(self._folder / path, compress_level=_PNG_LEVEL)
+        self._images.add(path, record.image)
         if votes:
             self._votes[path] = votes
         if origin := record.path or record.name:
@@ -140,7 +224,7 @@ class FolderWriter:
                     new = self._free_name(label, name.replace(TRAINING, TEST, 1))
                 old_path = f"train/{class_name}/{name}.png"
                 new_path = f"test/{class_name}/{new}.png"
-                (self._folder / old_path).rename(self._folder / new_path)
+                self._images.move(old_path, new_path)
                 for known in (self._votes, self._groups):
                     _move(known, old_path, new_path)
             count = tally.counts.pop((None, class_name), 0)

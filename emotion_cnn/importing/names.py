@@ -1,13 +1,16 @@
-"""Names: of image files, those with a row number, and safe ones of any text."""
+"""Names: of image files, with a row number, safe ones of any text; of splits."""
 
 import re
 import unicodedata
+from pathlib import PurePosixPath
 
 NOTHING = "none"
 """What a label can be given as, to leave its images out."""
 
 _NUMBERED = re.compile(r"(?:Training|PublicTest|PrivateTest|Test)_(00\d{5})")
 _UNSAFE = re.compile(r"[^\w .,()+@=#-]")
+
+_SPLITS = ("train", "validation", "valid", "val", "test")
 
 _LONGEST = 150
 """In bytes; most file systems take 255, and a number and a suffix are added."""
@@ -42,3 +45,18 @@ def safe_stem(name: str) -> str:
     name = _UNSAFE.sub("_", name)
     name = name.encode()[:_LONGEST].decode(errors="ignore")
     return name.strip(" .") or "image"
+
+
+def split_in_path(name: str) -> str | None:
+    """Returns the split in a path such as `data/train-00000-of-00001.parquet`.
+
+    Returns:
+        `train`, `validation` or `test`; None if none is named.
+    """
+    path = PurePosixPath(name)
+    for word in (path.stem.lower(), *reversed(path.parent.parts)):
+        for split in _SPLITS:
+            rest = word.lower().removeprefix(split)
+            if rest != word.lower() and not rest[:1].isalpha():
+                return "validation" if split.startswith("val") else split
+    return None

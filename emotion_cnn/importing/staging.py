@@ -27,6 +27,7 @@ from typing import IO
 from emotion_cnn.data.folders import HALF_REPLACED, WORKING_PREFIX
 from emotion_cnn.data.groups import GROUPS_NAME
 from emotion_cnn.data.near_duplicates import AUDIT_FILE
+from emotion_cnn.data.packed import PACKED_NAMES
 from emotion_cnn.data.votes import VOTES_NAME
 from emotion_cnn.errors import DataError
 from emotion_cnn.files import (
@@ -39,7 +40,10 @@ from emotion_cnn.files import (
 )
 from emotion_cnn.importing.data_folder import DATASET_NAME, PARTS
 
-_REPLACED = (*PARTS, DATASET_NAME, VOTES_NAME, GROUPS_NAME, AUDIT_FILE)
+_REPLACED = (
+    *(*PARTS, *PACKED_NAMES),
+    *(DATASET_NAME, VOTES_NAME, GROUPS_NAME, AUDIT_FILE),
+)
 """What an import replaces."""
 
 _PLACED = (*_REPLACED, ".gitignore")
@@ -174,9 +178,8 @@ def _refuse_occupied(data: Path) -> None:
             raise DataError(
                 f"Expected a data folder without images, found {shown(str(found))}. "
                 "Choose another with `data`, or replace the images in its train/ and "
-                f"test/ (and its {DATASET_NAME}, {VOTES_NAME}, {GROUPS_NAME} and "
-                f"{AUDIT_FILE}) with "
-                "`replace=True`."
+                f"test/ (and its {DATASET_NAME}, {VOTES_NAME}, {GROUPS_NAME}, "
+                f"{AUDIT_FILE} and packed images) with `replace=True`."
             )
 
 
@@ -193,6 +196,8 @@ def _carry_over(data: Path, new: Path) -> None:
         if (data / part).is_dir():
             for path in (data / part).iterdir():
                 if path.is_symlink() or path.is_file():
+                    # Packed images need no such folder.
+                    (new / part).mkdir(exist_ok=True)
                     # What a link points to is not part of the data folder.
                     shutil.copy2(path, new / part / path.name, follow_symlinks=False)
 

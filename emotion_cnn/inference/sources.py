@@ -8,7 +8,7 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatch
@@ -84,33 +84,6 @@ class Source:
         if is_file and os.path.isdir(self.name):  # noqa: PTH112 - Odd names.
             return _A_FOLDER
         return self.problem
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A part of the sources: every `count`-th, from the `number`-th on."""
-
-    number: int
-    count: int
-
-    def of(self, sources: Sequence[Source]) -> list[Source]:
-        """Returns the sources of this part; the parts together are all, each once."""
-        return list(sources[self.number - 1 :: self.count])
-
-
-def parse_shard(text: str) -> Shard:
-    """Returns the part that a text such as `3/16` names.
-
-    Raises:
-        ConfigError: It is not such a text, or not one of so many parts.
-    """
-    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise ConfigError(
-            "`shard` is a part of so many, 1/16 to 16/16 for example; found "
-            f"{text[:50]!a}."
-        )
-    return Shard(int(match[1]), int(match[2]))
 
 
 def find_sources(

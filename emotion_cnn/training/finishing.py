@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from emotion_cnn.data.classes import LABEL_NAMES
+from emotion_cnn.data.rows import Images
 from emotion_cnn.data.splits import Split, targets
 from emotion_cnn.evaluation.calibration import TEMPERATURES, fit_temperature
 from emotion_cnn.inference.backends.keras_network import KerasNetwork
@@ -20,9 +21,7 @@ STATISTICS_IMAGES = 8192
 STATISTICS_BATCH_SIZE = 128
 
 
-def re_estimate_statistics(
-    network: keras.Model, images: np.ndarray, *, seed: int
-) -> None:
+def re_estimate_statistics(network: keras.Model, images: Images, *, seed: int) -> None:
     """Re-estimates the statistics of batch normalisation from unchanged images.
 
     Those after training belong to its last weights, not to their average
@@ -89,7 +88,7 @@ def calibrate(network: Network, validation: Split) -> Network:
             temperatures[labels] = 1.0
             continue
         probabilities = predict(
-            KerasNetwork(network), validation.images[labelled], labels=labels
+            KerasNetwork(network), validation.select(labelled).images, labels=labels
         )
         temperatures[labels] = fit_temperature(
             y_true[labelled, head].argmax(axis=1), probabilities

@@ -12,8 +12,9 @@ from typing import Any
 import keras
 
 from emotion_cnn.ctrl_c import noticing_ctrl_c
-from emotion_cnn.data.batches import TrainingBatches
-from emotion_cnn.data.splits import Split, targets
+from emotion_cnn.data.batches import BatchesInOrder, TrainingBatches
+from emotion_cnn.data.rows import exceed_memory
+from emotion_cnn.data.splits import Split
 from emotion_cnn.errors import ModelError, RunError
 from emotion_cnn.files import first_line, shown
 from emotion_cnn.models.untrusted.weights import load_kept_weights
@@ -118,6 +119,12 @@ def training_batches(
     split: Split, recipe: Recipe, *, seed: int, one_shape: bool = False
 ) -> TrainingBatches:
     """Returns the batches that a recipe trains on."""
+    by_blocks = exceed_memory(split.images)
+    if by_blocks:
+        _log.info(
+            "The images exceed this machine's memory: they are shuffled by blocks, in "
+            "another order than where there is more."
+        )
     return TrainingBatches(
         split,
         seed=seed,
@@ -128,6 +135,7 @@ def training_batches(
         cutmix=recipe.cutmix,
         label_smoothing=recipe.label_smoothing,
         one_shape=one_shape,
+        by_blocks=by_blocks,
     )
 
 
@@ -212,8 +220,9 @@ def fit(
         with noticing_ctrl_c() as pressed:
             model.fit(
                 batches,
-                validation_data=(validation.images, targets(validation)),
-                validation_batch_size=VALIDATION_BATCH_SIZE,
+                validation_data=BatchesInOrder(
+                    validation, batch_size=VALIDATION_BATCH_SIZE
+                ),
                 epochs=recipe.epochs,
                 initial_epoch=state.epochs_done,
                 callbacks=[_stop_where(pressed), *callbacks],

@@ -17,11 +17,12 @@ from emotion_cnn.importing.formats import (
     label_list,
     named_images,
     parquet,
+    webdataset,
 )
 from emotion_cnn.importing.formats.csv_table import EMOTION, find_layout
 from emotion_cnn.importing.records import ClassNames, Source
 
-FORMATS = (class_folders, csv_table, parquet, label_list, named_images)
+FORMATS = (*(class_folders, csv_table, parquet, webdataset, label_list, named_images),)
 """A new format is added here. Where a source holds several, the first is taken: those
 that are files can be chosen themselves, and class folders cannot."""
 _SHOWN_AT_MOST = 8

@@ -60,10 +60,11 @@ _NAMES = (
     *("image_path", "img_path", "filepath", "file_path", "subdirectory_filepath"),
     *("image name", "name", "images", "image_id"),
 )
-_LABELS = (
+LABEL_COLUMNS = (
     *("label", "emotion", "expression", "class", "labels", "emotions", "category"),
     *("emotion_label", "expression_label", "class_name", "label_name", "target"),
 )
+"""What the column of the labels is called, in lower case."""
 _SPLITS = ("usage", "split", "set", "subset", "partition")
 _BOXES = (
     ("face_x", "face_y", "face_width", "face_height"),
@@ -244,7 +245,7 @@ def _find_layout(head: bytes) -> _Layout | None:
 
 def _with_header(table: list[list[str]]) -> _Layout | None:
     header = [name.strip().lower() for name in table[0]]
-    name, label = _first(header, _NAMES), _first(header, _LABELS)
+    name, label = _first(header, _NAMES), _first(header, LABEL_COLUMNS)
     if name is None or label is None or len(table) < 2:
         return None
     boxes = (names for names in _BOXES if set(names) <= set(header))

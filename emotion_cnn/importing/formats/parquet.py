@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from emotion_cnn.data.images import decode_image
@@ -24,6 +24,7 @@ from emotion_cnn.importing.containers import (
     most_members,
     unpacked_limit,
 )
+from emotion_cnn.importing.names import split_in_path
 from emotion_cnn.importing.records import (
     PRIVATE_TEST,
     PUBLIC_TEST,
@@ -40,7 +41,6 @@ KIND = "Parquet files with a column of images and one of labels"
 _SUFFIX = ".parquet"
 _MAGIC = b"PAR1"
 _LABEL_COLUMNS = ("label", "labels", "emotion", "emotions", "expression", "class")
-_SPLITS = ("train", "validation", "valid", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _open(member: Member) -> _Table:
     return _Table(
         path,
         member.name,
-        _split(member.name),
+        split_in_path(member.name),
         _image_column(path, schema, features),
         _label_column(path, schema, features),
         _label_names(features),
@@ -151,17 +151,6 @@ def _damaged(path: Path, error: Exception) -> SourceError:
         f"{shown(str(path))} is not a valid Parquet file ({shown(reason[:100])}). "
         "Expected a complete file: download or copy it again."
     )
-
-
-def _split(name: str) -> str | None:
-    """Returns the split in a path such as `data/train-00000-of-00001.parquet`."""
-    path = PurePosixPath(name)
-    for word in (path.stem.lower(), *reversed(path.parent.parts)):
-        for split in _SPLITS:
-            rest = word.lower().removeprefix(split)
-            if rest != word.lower() and not rest[:1].isalpha():
-                return "validation" if split.startswith("val") else split
-    return None
 
 
 def _features(metadata: Mapping[bytes, bytes] | None) -> dict[str, dict[str, Any]]:
