@@ -10,7 +10,11 @@ from types import ModuleType
 from emotion_cnn.errors import MissingPackageError
 from emotion_cnn.files import first_line
 
-_INSTALLED_AS = {"cv2": "opencv-python-headless", "ai_edge_litert": "ai-edge-litert"}
+_INSTALLED_AS = {
+    "cv2": "opencv-python-headless",
+    "ai_edge_litert": "ai-edge-litert",
+    "faiss": "faiss-cpu",
+}
 """What to install for a package of another name."""
 
 

@@ -6,16 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn.audit import facts, text
+from emotion_cnn.audit import facts, near_duplicates, text
 from emotion_cnn.audit.facts import Pair
 from emotion_cnn.audit.near_duplicates import NearDuplicates
+from emotion_cnn.audit.page import render_page
 from emotion_cnn.cli import main
+from emotion_cnn.data import loading
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.folders import read_splits, survey
 from emotion_cnn.data.loading import load_test_data
@@ -78,8 +81,8 @@ ACROSS = {
 }
 
 
-def audit(folder: Path, votes=None) -> facts.Audit:
-    return facts.audit_images("data", survey(folder), votes)
+def audit(folder: Path, votes=None, **options) -> facts.Audit:
+    return facts.audit_images("data", survey(folder), votes, **options)
 
 
 def run(folder: Path, *arguments: object) -> dict:
@@ -166,6 +169,137 @@ def test_an_image_with_several_near_duplicates_counts_once():
     assert [row.images for row in counts["test_in_train"]] == [1, 2, 2]
     assert [row.flipped_only for row in counts["test_in_train"]] == [1, 1, 1]
     assert [row.images for row in counts["within_train"]] == [0, 0, 2]
+
+
+def test_train_against_test_alone(folder, capsys):
+    every = audit(folder)
+    found = audit(folder, against="test")
+    across = ("across", "leave_out", "test_with_near_duplicate_in_train", "blank")
+    for name in across:
+        assert getattr(found, name) == getattr(every, name)
+    assert found.within_train is found.within_test is None
+    assert found.near_duplicate_counts == {
+        relation: every.near_duplicate_counts[relation]
+        for relation in ("test_in_train", "train_in_test")
+    }
+    assert found.conflicts == tuple(p for p in found.across if p.is_conflict) != ()
+    written = run(folder, "--against", "test")
+    assert (written["against"], written["within_train"]) == ("test", None)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "near-duplicates within train and within test were not looked for" in said
+    assert "train images with a near-duplicate in train" not in said
+    page = (folder.parent / "out/audit.html").read_text()
+    assert "near-duplicates within train and within test were not looked for" in page
+
+
+def test_a_nearly_complete_search_says_so(folder, capsys):
+    pytest.importorskip("faiss")
+    every = audit(folder)
+    found = run(folder, "--search", "nearly-complete")
+    for name in ("leave_out", "near_duplicate_counts"):
+        expected = json.loads(json.dumps(dataclasses.asdict(every)[name]))
+        assert found[name] == expected
+    assert (found["complete"], found["within_train"] != []) == (False, True)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The search for near-duplicates was nearly complete" in said
+    assert every.complete
+    assert "nearly complete" not in text.format_audit(every)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "Install it: pip install faiss-cpu (emotion-cnn's extra `[faiss]`)."),
+        (("--against", "test"), "--search nearly-complete is for --against all"),
+    ],
+)
+def test_a_nearly_complete_search_that_cannot_be(
+    folder, tmp_path, monkeypatch, capsys, flags, message
+):
+    # The work: not to be called.
+    monkeypatch.setattr("emotion_cnn.data.folders.survey", None)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    words = ("audit", "--data", folder, "--output", tmp_path / "o", *flags)
+    assert main([*map(str, words), "--search", "nearly-complete"]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "o").exists()
+
+
+def test_of_very_many_images_the_quicker_ways_are_named(folder, monkeypatch, caplog):
+    monkeypatch.setattr(facts, "_MANY", 30)
+    audit(folder, against="test")
+    assert not caplog.records
+    audit(folder)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Comparing all of 33 images with all takes")
+    assert "`against=test` and `search=nearly-complete`" in record.getMessage()
+
+
+def load_training_data(folder: Path, **options):
+    return loading.load_training_data(
+        str(folder),
+        labels="original",
+        distribution=False,
+        leave_out=str(folder.parent / "out"),
+        skip_bad=False,
+        validation_share=0.1,
+        seed=1,
+        vote_smoothing=0,
+        **options,
+    )
+
+
+def test_train_against_test_is_enough_to_leave_out_but_not_for_folds(folder):
+    run(folder, "--against", "test")
+    data, _ = load_training_data(folder)
+    assert len(data.train) == 18
+    assert not set(data.train.names) & {train for _, train in ACROSS}
+    with pytest.raises(DataError) as caught:
+        load_training_data(folder, fold="1/2")
+    message = str(caught.value)
+    assert message.startswith("Expected an audit of all images against all")
+    assert str(folder.parent / "out/audit.json") in message
+    assert message.endswith("Run `emotion-cnn audit` again without `against`.")
+
+
+def test_images_are_read_by_blocks_and_never_copied_whole(folder, monkeypatch):
+    """As they may lie in a memory map, larger than the memory."""
+    monkeypatch.setattr(facts, "_BLOCK", 4)
+    monkeypatch.setattr(near_duplicates, "_ROWS", 4)
+    monkeypatch.setattr(near_duplicates, "_CHUNK", 4)
+    for path in folder.rglob("P*Test_*"):
+        path.rename(path.with_name(path.name.replace("Test", "")))
+    found = survey(folder)
+    train, test = (
+        dataclasses.replace(split, images=split.images.view(OnlyInBlocks))
+        for split in (found.train, found.test)
+    )
+    lazy = dataclasses.replace(found, train=train, test=test)
+    # It reads one after the other, and has tests of its own.
+    monkeypatch.setattr(facts, "fingerprint", lambda split: "")
+    expected = facts.audit_images("data", found, None)
+    assert facts.audit_images("data", lazy, None) == expected
+    created = datetime(2026, 1, 2, tzinfo=UTC)
+    page = render_page(expected, lazy.train, lazy.test, created)
+    assert page == render_page(expected, found.train, found.test, created)
+
+
+class OnlyInBlocks(np.ndarray):
+    """Images that are read when they are indexed, few at a time."""
+
+    def __getitem__(self, key):
+        part = np.asarray(self)[key]
+        assert part.ndim == 3 or len(part) <= 4
+        return part
+
+    def __array_function__(self, function, *_):
+        raise AssertionError(f"numpy.{function.__name__} of all images")
+
+    def __array_ufunc__(self, function, *_, **__):
+        raise AssertionError(f"numpy.{function.__name__} of all images")
+
+    def __iter__(self):
+        raise AssertionError("a walk over all images")
 
 
 # --- classes and files ---

@@ -1,6 +1,7 @@
 """The search for images that are the same, nearly the same, or flipped."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -166,6 +167,85 @@ def test_a_symmetric_image_and_its_copy_are_near_duplicates_as_they_are():
 def test_many_copies_do_not_fill_the_memory_with_pairs():
     images = np.repeat(smooth(1), 300, axis=0)
     assert len(one_group(images, limit=0)) == 299
+
+
+@pytest.mark.parametrize("blocks", [(1024, 2048, 2048), (16, 32, 8)])
+def test_of_two_parts_all_pairs_between_them_are_found(monkeypatch, blocks):
+    for name, size in zip(("_ROWS", "_COLUMNS", "_CHUNK"), blocks, strict=True):
+        monkeypatch.setattr(near_duplicates, name, size)
+    generator = np.random.default_rng(0)
+    # Few images, each many times, flipped or not, a step or none away.
+    images = smooth(30)[generator.integers(0, 30, 150)].clip(20, 235)
+    images += generator.integers(0, 9, (150, 1, 1, 1), np.uint8)
+    images[::3] = images[::3, :, ::-1]
+    parts, labels = np.arange(150) // 90, generator.integers(0, 3, 150)
+    every = find_near_duplicates(images, parts, labels, 12)
+    between = parts[every.first] != parts[every.second]
+    found = find_near_duplicates(images, parts, labels, 12, boundary=90)
+    assert 0 < len(found) == between.sum() < len(every)
+    for name in ("first", "second", "rmse", "flipped"):
+        expected = getattr(every, name)[between]
+        np.testing.assert_array_equal(getattr(found, name), expected)
+
+
+@pytest.mark.parametrize("count", [0, 1, 20, 700])
+def test_an_index_finds_what_measuring_all_pairs_finds(count):
+    pytest.importorskip("faiss")
+    generator = np.random.default_rng(count)
+    images = smooth(40)[generator.integers(0, 40, count)].clip(20, 235)
+    images += generator.integers(0, 9, (count, 1, 1, 1), np.uint8)
+    images[::3] = images[::3, :, ::-1]
+    # With a part and label for each image, every pair is the nearest one of its group.
+    parts, labels = np.divmod(np.arange(count), 30)
+    every = find_near_duplicates(images, parts, labels, 12)
+    found = find_near_duplicates(images, parts, labels, 12, complete=False)
+    assert pairs(found) == pairs(every)
+    assert (len(found) > count) == (count == 700)
+
+
+class Enlarged:
+    """Images of 36 numbers each, made when they are asked for."""
+
+    def __init__(self, count: int) -> None:
+        self.coarse = np.random.default_rng(0).integers(0, 256, (count, 6, 6), np.uint8)
+        self.coarse[-1] = self.coarse[0]
+
+    def __len__(self) -> int:
+        return len(self.coarse)
+
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
+        return self.coarse[positions].repeat(8, 1).repeat(8, 2)[..., None]
+
+
+@pytest.mark.parametrize(
+    ("has_boundary", "bytes_an_image"), [(False, (160, 230)), (True, (0, 50))]
+)
+def test_memory_grows_by_little_an_image(monkeypatch, has_boundary, bytes_an_image):
+    for name in ("_ROWS", "_COLUMNS", "_CHUNK"):
+        monkeypatch.setattr(near_duplicates, name, 64)
+
+    def peak(count: int) -> int:
+        images, zeros = Enlarged(count), np.zeros(count, np.int64)
+        boundary = count - 100 if has_boundary else None
+        tracemalloc.start()
+        try:
+            found = find_near_duplicates(images, zeros, zeros, 12, boundary=boundary)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            assert pairs(found) == [(0, count - 1, False)]
+
+    peak(200)
+    growth = (peak(3000) - peak(1000)) / 2000
+    least, most = bytes_an_image
+    assert least <= growth <= most
+
+
+@pytest.mark.parametrize("boundary", [0, 3])
+def test_one_of_two_parts_may_be_empty(boundary):
+    images, zeros = smooth(3).repeat(1, 0), np.zeros(3, np.int64)
+    images[1] = images[0]
+    assert len(find_near_duplicates(images, zeros, zeros, 12, boundary=boundary)) == 0
 
 
 @pytest.mark.parametrize("count", [0, 1])

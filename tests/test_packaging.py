@@ -36,7 +36,7 @@ def test_requirements_for_development_add_other_extras_and_the_tools():
     assert first == "-r requirements.txt"
     there = requirements("requirements.txt")
     export = [each for each in EXTRAS["export"] if each not in there]
-    assert others == EXTRAS["jax"] + export + EXTRAS["dev"]
+    assert others == EXTRAS["jax"] + EXTRAS["faiss"] + export + EXTRAS["dev"]
 
 
 def test_the_lock_has_all_requirements_in_versions_that_fit():

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -221,6 +222,116 @@ def test_shards_together_predict_all_once(predict, photos):
         found += [row["source"] for row in table(output)]
     assert predict("--source=photos", "--output=whole") == 0
     assert sorted(found) == sorted(row["source"] for row in table("whole"))
+
+
+@pytest.fixture
+def parts(predict, photos):
+    """Three shards of four sources, one of which cannot be read."""
+    Path("photos/bad.png").write_bytes(b"no image")
+    for number in (1, 2, 3):
+        code = predict(
+            "--source=photos", f"--shard={number}/3", f"--output=parts/{number}"
+        )
+        assert code == (2 if number == 2 else 0)
+    return Path("parts")
+
+
+def test_merged_shards_are_the_predictions_of_one_process(predict, parts, capsys):
+    assert predict("--source=photos", "--save=none", "--output=one") == 2
+    said = capsys.readouterr().err
+    assert predict("--source=photos", "--merge=parts", "--output=merged") == 2
+    merged = capsys.readouterr()
+    assert merged.err.replace("merged", "one") == said
+    assert "4 sources." in merged.out
+    one, other = (
+        {path.name: path.read_bytes() for path in Path(name).iterdir()}
+        for name in ("one", "merged")
+    )
+    assert len(other) == 5
+    assert one == other
+    assert len(table("merged")) == 4
+    # It can be gone on with, as any other.
+    assert predict("--source=photos", "--output=merged", "--resume") == 2
+    assert "3 of 4 sources are done already" in capsys.readouterr().out
+
+
+def remove_part(parts):
+    shutil.rmtree(parts / "3")
+
+
+def copy_part(parts):
+    shutil.copytree(parts / "3", parts / "4")
+
+
+def copy_errors(parts):
+    shutil.copy(parts / "2/errors.csv", parts / "1/errors.csv")
+
+
+def unfinish(parts):
+    change_record(parts, finished=False)
+
+
+def change_settings(parts):
+    record = json.loads((parts / "2/predict.json").read_text())
+    change_record(parts, settings=record["settings"] | {"tta": "flip"})
+
+
+def change_columns(parts):
+    change_record(parts, columns=["source"])
+
+
+def change_record(parts, **values):
+    path = parts / "2/predict.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def cut_table(parts):
+    path = parts / "1/predictions.csv"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def cut_lines(parts):
+    path = parts / "1/predictions.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def remove_table(parts):
+    (parts / "1/predictions.csv").unlink()
+
+
+def damage_errors(parts):
+    (parts / "1/errors.csv").write_text("source,reason\na\n")
+
+
+CHANGES = {
+    remove_part: "of all 4 sources in changed, found none of photos/wall.png.",
+    copy_part: "Expected each of 4 sources once in changed, found photos/wall.png",
+    copy_errors: "photos/bad.png is in another folder, too",
+    unfinish: "they are not finished: go on with --resume",
+    change_settings: "found others in 2 than in 1",
+    change_columns: "predictions.csv has other columns than predict.json",
+    cut_table: "predictions.csv or predictions.jsonl is damaged",
+    cut_lines: "predictions.csv or predictions.jsonl is damaged",
+    remove_table: "found that predictions.csv: No such file",
+    damage_errors: "errors.csv is damaged",
+    shutil.rmtree: "with a predict.json each in changed, found none",
+}
+
+
+def test_shards_that_cannot_be_merged(fails, parts, capsys):
+    for change, reason in CHANGES.items():
+        shutil.rmtree("changed", ignore_errors=True)
+        change(Path(shutil.copytree(parts, "changed")))
+        capsys.readouterr()
+        arguments = ("--source=photos", "--merge=changed", "--output=merged")
+        assert reason in fails("predict", *arguments)
+        assert not any(path.is_file() for path in Path("merged").rglob("[!.]*"))
+
+
+def test_a_shard_is_not_merged(fails, photos):
+    assert "--merge puts together what all shards" in fails(
+        "predict", "--source=photos", "--merge=parts", "--shard=1/2"
+    )
 
 
 def test_an_output_folder_among_the_photos_is_not_predicted(predict, photos, capsys):

@@ -4,8 +4,9 @@
 `emotion_cnn.audit.page` lay these out for people.
 """
 
+import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,12 @@ RELATIONS = {
     "within_test": "test images with a near-duplicate in test",
 }
 """What near-duplicates are counted for, and how that is worded."""
+
+_BLOCK = 256
+_MANY = 1_000_000
+"""Images from which on comparing all with all is said to take long."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,11 +126,14 @@ class Audit:
             name.
         unused_folders: Folders that are not read.
         unused_files: Files that are not read.
-        near_duplicate_counts: For each of `RELATIONS`, and in it for each of
-            `THRESHOLDS`.
+        against: What images were compared with: `all` with all, or those of train with
+            those of `test` alone.
+        complete: Whether every such pair was compared; else few may be missing.
+        near_duplicate_counts: For each of `RELATIONS` that was looked at, and in it for
+            each of `THRESHOLDS`.
         across: Pairs of a test and a train image that `find_near_duplicates` keeps,
             nearest first.
-        within_train: The same of two train images.
+        within_train: The same of two train images; None where these were not compared.
         within_test: The same of two test images.
         leave_out: Train images that have a near-duplicate in test.
         test_with_near_duplicate_in_train: Test images that have a near-duplicate in
@@ -140,10 +150,12 @@ class Audit:
     converted: dict[str, ImageFormat]
     unused_folders: tuple[str, ...]
     unused_files: tuple[str, ...]
+    against: str
+    complete: bool
     near_duplicate_counts: dict[str, tuple[NearDuplicateCount, ...]]
     across: tuple[Pair, ...]
-    within_train: tuple[Pair, ...]
-    within_test: tuple[Pair, ...]
+    within_train: tuple[Pair, ...] | None
+    within_test: tuple[Pair, ...] | None
     leave_out: tuple[str, ...]
     test_with_near_duplicate_in_train: tuple[str, ...]
     crowd: dict[str, dict[str, CrowdAgreement]] | None
@@ -151,11 +163,41 @@ class Audit:
     @property
     def conflicts(self) -> tuple[Pair, ...]:
         """Pairs whose labels differ, those across the split first."""
-        pairs = (*self.across, *self.within_test, *self.within_train)
+        within = (*(self.within_test or ()), *(self.within_train or ()))
+        pairs = (*self.across, *within)
         return tuple(pair for pair in pairs if pair.is_conflict)
 
 
-def audit_images(data: str, survey: Survey, votes: Mapping[str, Votes] | None) -> Audit:
+class _Images:
+    """Some images of two splits, one after the other; read when they are indexed."""
+
+    def __init__(self, splits: Sequence[Split], positions: np.ndarray) -> None:
+        self._splits, self._positions = splits, positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, places: np.ndarray, /) -> np.ndarray:
+        positions = self._positions[places]
+        shape = self._splits[0].images.shape[1:]
+        images = np.empty((len(positions), *shape), dtype=np.uint8)
+        start = 0
+        for split in self._splits:
+            here = (start <= positions) & (positions < start + len(split))
+            if here.any():
+                images[here] = split.images[positions[here] - start]
+            start += len(split)
+        return images
+
+
+def audit_images(
+    data: str,
+    survey: Survey,
+    votes: Mapping[str, Votes] | None,
+    *,
+    against: str = "all",
+    complete: bool = True,
+) -> Audit:
     """Collects the facts about the images of a data folder.
 
     Blank images are not compared: all of them look alike.
@@ -164,24 +206,40 @@ def audit_images(data: str, survey: Survey, votes: Mapping[str, Votes] | None) -
         data: The folder's name, for the record.
         survey: What is in it.
         votes: The ten FER+ votes for each image, by name, if there are any.
+        against: What images are compared with for near-duplicates: `all` with all, or
+            those of train with those of `test` alone. That takes time as the product of
+            the two, and memory as test.
+        complete: Whether every such pair is compared. Otherwise they are `all`, and
+            faiss finds nearly all of those that are near.
+
+    Raises:
+        MissingPackageError: It need not be `complete`, and faiss is not installed.
     """
     train, test = survey.train, survey.test
     parts = {"train": train, "test": test} | {
         part: test.select(positions) for part, positions in official_parts(test).items()
     }
     counts = {part: class_counts(split) for part, split in parts.items()}
-    images = np.concatenate((train.images, test.images))
     labels = np.concatenate((train.labels, test.labels))
     names = train.names + test.names
     is_test = np.arange(len(names)) >= len(train)
-    # One image at a time: float copies of all at once would fill the memory.
-    deviations = np.array([image.std() for image in images], dtype=np.float64)
+    deviations = np.concatenate([_deviations(split) for split in (train, test)])
     visible = np.flatnonzero(deviations >= BLANK_BELOW)
+    if against == "all" and complete and len(visible) > _MANY:
+        _log.warning(
+            "Comparing all of %s images with all takes long. Quicker are "
+            "`against=test` and `search=nearly-complete`.",
+            f"{len(visible):,}",
+        )
     found = find_near_duplicates(
-        images[visible],
+        _Images((train, test), visible),
         is_test[visible].astype(np.int64),
         labels[visible],
         THRESHOLDS[-1],
+        boundary=int(np.searchsorted(visible, len(train)))
+        if against == "test"
+        else None,
+        complete=complete,
     )
     found = NearDuplicates(
         visible[found.first], visible[found.second], found.rmse, found.flipped
@@ -203,6 +261,13 @@ def audit_images(data: str, survey: Survey, votes: Mapping[str, Votes] | None) -
         )
         pairs.setdefault((bool(is_test[one]), bool(is_test[other])), []).append(pair)
     test_and_train = tuple(pairs.get((True, False), ()))
+    near_duplicate_counts = count_near_duplicates(found, is_test, labels)
+    within_train: tuple[Pair, ...] | None = tuple(pairs.get((False, False), ()))
+    within_test: tuple[Pair, ...] | None = tuple(pairs.get((True, True), ()))
+    if against == "test":
+        # Not looked for, which is not the same as none.
+        within_train = within_test = None
+        del near_duplicate_counts["within_train"], near_duplicate_counts["within_test"]
     return Audit(
         data=data,
         fingerprints={"train": fingerprint(train), "test": fingerprint(test)},
@@ -216,10 +281,12 @@ def audit_images(data: str, survey: Survey, votes: Mapping[str, Votes] | None) -
         converted=survey.converted,
         unused_folders=survey.unused_folders,
         unused_files=survey.unused_files,
-        near_duplicate_counts=count_near_duplicates(found, is_test, labels),
+        against=against,
+        complete=complete,
+        near_duplicate_counts=near_duplicate_counts,
         across=test_and_train,
-        within_train=tuple(pairs.get((False, False), ())),
-        within_test=tuple(pairs.get((True, True), ())),
+        within_train=within_train,
+        within_test=within_test,
         leave_out=tuple(sorted({pair.near_duplicate for pair in test_and_train})),
         test_with_near_duplicate_in_train=tuple(
             sorted({pair.image for pair in test_and_train})
@@ -265,6 +332,16 @@ def count_near_duplicates(
             rows.append(NearDuplicateCount(threshold, total, flipped_only, conflicting))
         counts[relation] = tuple(rows)
     return counts
+
+
+def _deviations(split: Split) -> np.ndarray:
+    """Returns the standard deviation of each image's gray levels, float64 `(n,)`."""
+    deviations = np.empty(len(split))
+    # A block at a time: float copies of all at once would fill the memory.
+    for start in range(0, len(split), _BLOCK):
+        block = split.images[start : start + _BLOCK]
+        deviations[start : start + len(block)] = block.std(axis=(1, 2, 3))
+    return deviations
 
 
 def _imbalance(counts: Mapping[str, int]) -> float | None:

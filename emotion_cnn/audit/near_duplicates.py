@@ -4,21 +4,47 @@ The distance between two images is the root mean square difference of their
 pixels (RMSE), in gray levels. To compute it for all 644 million pairs of 35,886
 images, and again for their horizontal flips, would take hours. So a lower bound of
 it rules out nearly all of them first, a bound from 37 numbers an image that one
-matrix product gives for a million pairs at a time; what it cannot rule out is then
+matrix product gives for two million pairs at a time; what it cannot rule out is then
 measured exactly. Nothing within the limit is missed.
+
+Images are read a block at a time, so that they may lie in a memory map. What is kept
+of each is these numbers; where two parts are compared, only those of one part.
+
+Of very many images only those pairs can be measured whose numbers an index of faiss
+finds to be close: that is nearly complete.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
 
+from emotion_cnn.extras import require
+
 _FREQUENCIES = 8
 """Cosines kept: those whose horizontal and vertical number sum to less."""
+_VERTICAL, _HORIZONTAL = np.indices((_FREQUENCIES, _FREQUENCIES))
+_KEPT = _VERTICAL + _HORIZONTAL < _FREQUENCIES
+_SIGNS = np.append(1 - 2 * (_HORIZONTAL[_KEPT] % 2), 1).astype(np.float32)
+"""What flipping an image multiplies its numbers by."""
 _ROWS, _COLUMNS = 1024, 2048
 _CHUNK = 2048
-_NONE = np.uint64(2**64 - 1)
+_SAMPLES = 64
+"""Images for each cell of an index that say where it is."""
+_CELLS_SEARCHED = 16
+_SEARCHED_AT_ONCE = 256
+
+
+class Images(Protocol):
+    """Images that are read when they are indexed, such as an array or a memory map."""
+
+    def __len__(self) -> int:
+        """Returns the number of images."""
+
+    def __getitem__(self, positions: np.ndarray, /) -> np.ndarray:
+        """Returns those at some positions, uint8 `(m, size, size, 1)`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +69,13 @@ class NearDuplicates:
 
 
 def find_near_duplicates(
-    images: np.ndarray, parts: np.ndarray, labels: np.ndarray, limit: float
+    images: Images,
+    parts: np.ndarray,
+    labels: np.ndarray,
+    limit: float,
+    *,
+    boundary: int | None = None,
+    complete: bool = True,
 ) -> NearDuplicates:
     """Finds the near-duplicates of every image, as it is and flipped.
 
@@ -54,80 +86,127 @@ def find_near_duplicates(
     would no longer be connected by near-duplicates.
 
     Args:
-        images: uint8 `(n, size, size, 1)`.
+        images: `n` images.
         parts: int `(n,)`, from 0: the part of the data, such as train or test.
         labels: int `(n,)`, from 0.
         limit: Greatest distance of near-duplicates, in gray levels; at most 80.
+        boundary: Compare only the images before this position with those from it on;
+            None for all with all.
+        complete: Whether every pair is compared. Otherwise `boundary` is None, and few
+            pairs may be missed: of those found by measuring all of 100,000 images,
+            none was.
+
+    Raises:
+        MissingPackageError: It need not be `complete`, and faiss is not installed.
 
     Returns:
         Pairs no further apart than `limit`, each once, with the smaller one of its
         distances as it is and flipped; as it is where both are equal.
     """
-    count, size = images.shape[:2]
+    size = images[np.arange(0)].shape[1]
     # In squares summed over all pixels, which are whole numbers.
     greatest = limit**2 * size**2
     groups = parts * (labels.max(initial=-1) + 1) + labels
     group_count = int(groups.max(initial=-1)) + 1
-    pixels = images.reshape(count, size**2)
-    flipped_pixels = images[:, :, ::-1].reshape(count, size**2)
-    # Distance above, position below: the least of these is the nearest near-duplicate.
-    nearest = np.full(2 * group_count * count, _NONE, dtype=np.uint64)
-    components = np.arange(count)
-    links: list[tuple[int, int]] = []
-    features, flipped_features = _features(images)
-    for flipped, others, other_features in (
-        (0, pixels, features),
-        (1, flipped_pixels, flipped_features),
-    ):
-        for first, second in _candidates(features, other_features, greatest):
-            squares = _squared_distances(pixels[first], others[second])
-            near = squares <= greatest
-            first, second, squares = first[near], second[near], squares[near]
-            for one, other in ((first, second), (second, first)):
-                keys = squares << np.uint64(32) | other.astype(np.uint64)
-                place = 2 * (one * group_count + groups[other]) + flipped
-                np.minimum.at(nearest, place, keys)
-            links += _connect(components, parts, first, second)
+    nearest = _Nearest()
+    links = [_Links(parts), _Links(parts)]
+    if complete:
+        candidates = _candidates(images, greatest, boundary)
+    else:
+        candidates = _likely_candidates(images, greatest)
+    for flipped, first, second in candidates:
+        squares = _squared_distances(images, first, second, flipped=flipped)
+        near = squares <= greatest
+        if not near.any():
+            continue
+        first, second, squares = first[near], second[near], squares[near]
+        for one, other in ((first, second), (second, first)):
+            place = 2 * (one * group_count + groups[other]) + flipped
+            nearest.add(place, squares << np.uint64(32) | other.astype(np.uint64))
+        links[flipped].add(first, second)
 
-    places = np.flatnonzero(nearest != _NONE)
-    keys = nearest[places]
-    one = places // (2 * group_count)
-    other = (keys & np.uint64(2**32 - 1)).astype(np.int64)
+    nearest.merge()
+    one = nearest.places // (2 * group_count)
+    other = (nearest.keys & np.uint64(2**32 - 1)).astype(np.int64)
     # The nearest ones connect nearly all that the links do, so few links are kept.
-    components = np.arange(count)
-    _connect(components, parts, one, other)
-    links = _connect(components, parts, *_columns(links))
-    first, second = _columns(links)
-    as_is = _squared_distances(pixels[first], pixels[second])
-    turned = _squared_distances(pixels[first], flipped_pixels[second])
+    connected = _Links(parts)
+    connected.add(one, other)
+    before = len(connected.taken)
+    for each in links:
+        connected.add(*_columns(each.taken))
+    first, second = _columns(connected.taken[before:])
+    as_is = _squared_distances(images, first, second, flipped=False)
+    turned = _squared_distances(images, first, second, flipped=True)
     return _unique_pairs(
         size,
         np.concatenate((one, first)),
         np.concatenate((other, second)),
-        np.concatenate((keys >> np.uint64(32), np.minimum(as_is, turned))),
-        np.concatenate((places % 2 == 1, turned < as_is)),
+        np.concatenate((nearest.keys >> np.uint64(32), np.minimum(as_is, turned))),
+        np.concatenate((nearest.places % 2 == 1, turned < as_is)),
     )
 
 
-def _connect(
-    components: np.ndarray, parts: np.ndarray, first: np.ndarray, second: np.ndarray
-) -> list[tuple[int, int]]:
-    """Connects images of one part, and returns the pairs that it took.
+class _Nearest:
+    """The least key of each place, in memory for few more than these.
 
-    Args:
-        components: int64 `(n,)`, equal for images that are connected; updated.
-        parts: As for `find_near_duplicates`.
-        first: int64 `(m,)`, positions of images.
-        second: int64 `(m,)`, positions of their near-duplicates.
+    Attributes:
+        places: int64 `(m,)`, in ascending order.
+        keys: uint64 `(m,)`: distance above, position below, so that the least is that
+            of the nearest near-duplicate.
     """
-    taken = []
-    apart = (parts[first] == parts[second]) & (components[first] != components[second])
-    for pair in zip(first[apart].tolist(), second[apart].tolist(), strict=True):
-        one, other = components[list(pair)]
-        if one != other:
-            components[components == other] = one
-            taken.append(pair)
-    return taken
+
+    def __init__(self) -> None:
+        self.places = np.empty(0, np.int64)
+        self.keys = np.empty(0, np.uint64)
+        self._added: list[tuple[np.ndarray, np.ndarray]] = []
+        self._count = 0
+
+    def add(self, places: np.ndarray, keys: np.ndarray) -> None:
+        self._added.append((places, keys))
+        # An array takes as much beside its numbers as some dozen of them.
+        self._count += len(places) + 24
+        if self._count > max(_ROWS * _COLUMNS, len(self.places)):
+            self.merge()
+
+    def merge(self) -> None:
+        """Brings `places` and `keys` up to date."""
+        columns = zip((self.places, self.keys), *self._added, strict=True)
+        places, keys = (np.concatenate(column) for column in columns)
+        order = np.lexsort((keys, places))
+        order = order[np.diff(places[order], prepend=-1) != 0]
+        self.places, self.keys = places[order], keys[order]
+        self._added, self._count = [], 0
+
+
+class _Links:
+    """The pairs, of all that are added, that it takes to connect images of one part.
+
+    Attributes:
+        taken: Positions of the two images of each.
+    """
+
+    def __init__(self, parts: np.ndarray) -> None:
+        self.taken: list[tuple[int, int]] = []
+        self._parts = parts
+        # Equal for images that are connected.
+        self._components = np.arange(len(parts))
+        self._members: dict[int, list[int]] = {}
+
+    def add(self, first: np.ndarray, second: np.ndarray) -> None:
+        parts, components = self._parts, self._components
+        apart = parts[first] == parts[second]
+        apart &= components[first] != components[second]
+        for pair in zip(first[apart].tolist(), second[apart].tolist(), strict=True):
+            names = components[list(pair)].tolist()
+            if names[0] != names[1]:
+                few, many = sorted(
+                    (self._members.pop(name, [name]) for name in names), key=len
+                )
+                name = int(components[many[0]])
+                components[few] = name
+                many += few
+                self._members[name] = many
+                self.taken.append(pair)
 
 
 def _columns(links: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -158,85 +237,156 @@ def _unique_pairs(
     )
 
 
-def _squared_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Returns sums of squares, uint64 `(m,)`, of two uint8 `(m, pixels)`.
+def _squared_distances(
+    images: Images, first: np.ndarray, second: np.ndarray, *, flipped: bool
+) -> np.ndarray:
+    """Returns sums of squares, uint64 `(m,)`, of images and others, or their flips.
 
     They are exact below 2**24, an RMSE of 85: up to there float32 holds every whole
     number, and adds them ten times as fast as int32 is added.
     """
-    difference = np.subtract(one, other, dtype=np.float32)
-    return np.einsum("ij,ij->i", difference, difference).astype(np.uint64)
+    squares = np.empty(len(first), np.uint64)
+    for start in range(0, len(first), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        others = images[second[part]]
+        others = others[:, :, ::-1] if flipped else others
+        difference = np.subtract(images[first[part]], others, dtype=np.float32)
+        squares[part] = np.einsum("nijk,nijk->n", difference, difference)
+    return squares
 
 
 def _candidates(
-    features: np.ndarray, others: np.ndarray, greatest: float
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields positions, int64 `(m,)` each, of pairs that may be near enough.
+    images: Images, greatest: float, boundary: int | None
+) -> Iterator[tuple[bool, np.ndarray, np.ndarray]]:
+    """Yields pairs that may be near enough, block by block.
 
     Args:
-        features: float32 `(n, k)`, what `_features` says of the images.
-        others: float32 `(n, k)`, the same of what they are compared with: the
-            images or their horizontal flips. Either way the distance of a pair does
-            not depend on which is first, so only pairs in order are yielded.
+        images: `n` images.
         greatest: Greatest squared distance, summed over all pixels.
+        boundary: As for `find_near_duplicates`.
+
+    Yields:
+        Whether the second is flipped; positions of the first, int64 `(m,)`; and of the
+        second, above these. The distance to a flip does not depend on which of the two
+        is flipped.
     """
-    squares = np.einsum("ij,ij->i", features, features)
-    other_squares = np.einsum("ij,ij->i", others, others)
-    # With these two columns the product is the squared distance itself.
-    ones = np.ones_like(squares)
-    left = np.column_stack((features, squares, ones))
-    right = np.column_stack((-2 * others, ones, other_squares))
-    # Rounding in a product of k terms is at most k * eps / 2 times the sum of the
-    # terms' sizes, and that at most four times the largest square (N. J. Higham,
-    # "Accuracy and Stability of Numerical Algorithms", section 3.1); this is twice
-    # as much.
-    largest = max(squares.max(initial=0), other_squares.max(initial=0))
-    slack = 4 * left.shape[1] * np.finfo(np.float32).eps * largest
-    bound = greatest + slack
-    rows = range(0, len(left), _ROWS)
+    count, start = len(images), boundary or 0
+    rows = range(0, count if boundary is None else boundary, _ROWS)
+    others = _read_features(images, np.arange(start, count))
     for row in tqdm(rows, desc="comparing", unit=" blocks", disable=None):
-        for column in range(row, len(right), _COLUMNS):
-            block = left[row : row + _ROWS] @ right[column : column + _COLUMNS].T
-            first, second = np.divmod(np.flatnonzero(block <= bound), block.shape[1])
-            first, second = first + row, second + column
-            ahead = first < second
-            first, second = first[ahead], second[ahead]
-            for start in range(0, len(first), _CHUNK):
-                yield first[start : start + _CHUNK], second[start : start + _CHUNK]
+        if boundary is None:
+            features = others[row : row + _ROWS]
+        else:
+            positions = np.arange(row, min(row + _ROWS, rows.stop))
+            features = _read_features(images, positions)
+        factors = [_factors(features, flipped=flipped) for flipped in (False, True)]
+        for column in range(max(row, start), count, _COLUMNS):
+            block = others[column - start : column - start + _COLUMNS]
+            bound = greatest + _rounding(features, block)
+            for flipped, factor in enumerate(factors):
+                near = np.flatnonzero(factor @ block.T <= bound)
+                first, second = np.divmod(near, len(block))
+                first, second = first + row, second + column
+                ahead = first < second
+                yield flipped == 1, first[ahead], second[ahead]
 
 
-def _features(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _likely_candidates(
+    images: Images, greatest: float
+) -> Iterator[tuple[bool, np.ndarray, np.ndarray]]:
+    """Yields what `_candidates` of all images yields, but for few pairs.
+
+    An inverted file: the space of the images' numbers is divided into cells, about four
+    times the square root of the images, and only what is in the nearest cells is
+    compared (J. Sivic and A. Zisserman, "Video Google", ICCV 2003; M. Douze et al.,
+    "The Faiss library", 2024).
+    """
+    faiss = require("faiss", extra="faiss")
+    count = len(images)
+    if not count:
+        return
+    cells = min(count, int(4 * count**0.5))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(len(_SIGNS)), len(_SIGNS), cells)
+    index.nprobe = _CELLS_SEARCHED
+    # Otherwise it prints a warning where there are few.
+    index.cp.min_points_per_centroid = 1
+    sample = np.linspace(0, count - 1, min(count, _SAMPLES * cells)).astype(np.int64)
+    index.train(_read_features(images, sample)[:, :-2])
+    for start in range(0, count, _CHUNK):
+        positions = np.arange(start, min(start + _CHUNK, count))
+        index.add(_read_features(images, positions)[:, :-2])
+    rows = range(0, count, _SEARCHED_AT_ONCE)
+    for row in tqdm(rows, desc="comparing", unit=" blocks", disable=None):
+        positions = np.arange(row, min(row + _SEARCHED_AT_ONCE, count))
+        features = _read_features(images, positions)
+        bound = greatest + _rounding(features, features)
+        for flipped, scale in enumerate((np.ones_like(_SIGNS), _SIGNS)):
+            ends, _, found = index.range_search(features[:, :-2] * scale, bound)
+            first = np.repeat(positions, np.diff(ends.astype(np.int64)))
+            other = first != found
+            first, second = np.sort((first[other], found[other]), axis=0)
+            yield flipped == 1, first, second
+
+
+def _rounding(features: np.ndarray, others: np.ndarray) -> float:
+    """Returns more than rounding can add to a squared distance of two of these.
+
+    In a product of k terms it is at most k * eps / 2 times the sum of the terms' sizes,
+    and that at most four times the largest square (N. J. Higham, "Accuracy and
+    Stability of Numerical Algorithms", section 3.1); this is twice as much.
+    """
+    largest = max(features[:, -2].max(initial=0), others[:, -2].max(initial=0))
+    return float(4 * others.shape[1] * np.finfo(np.float32).eps * largest)
+
+
+def _read_features(images: Images, positions: np.ndarray) -> np.ndarray:
+    """Returns what `_features` says of the images at some positions, few at a time."""
+    features = np.empty((len(positions), len(_SIGNS) + 2), np.float32)
+    for start in range(0, len(positions), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        features[part] = _features(images[positions[part]])
+    return features
+
+
+def _features(images: np.ndarray) -> np.ndarray:
     """Describes images by numbers whose distances are never above their own.
 
     They are the low frequencies of the discrete cosine transform (type II,
     orthonormal: a rotation, which keeps distances) and the length of all that is
     left of the image: by the triangle inequality two lengths differ by no more
-    than what they are the lengths of. Flipping an image changes the sign of its
-    odd horizontal frequencies and nothing else.
+    than what they are the lengths of.
 
     Args:
-        images: uint8 `(n, size, size, 1)`.
+        images: uint8 `(m, size, size, 1)`.
 
     Returns:
-        float32 `(n, 37)` for the images, and for their horizontal flips.
+        float32 `(m, 39)`: these 37 numbers, the sum of their squares, and 1.
     """
     cosines = _cosines(images.shape[1])
-    vertical, horizontal = np.indices((_FREQUENCIES, _FREQUENCIES))
-    kept = vertical + horizontal < _FREQUENCIES
-    features = np.empty((len(images), np.count_nonzero(kept) + 1))
-    for start in range(0, len(images), _CHUNK):
-        part = images[start : start + _CHUNK, :, :, 0].astype(np.float64)
-        low = (cosines @ part @ cosines.T)[:, kept]
-        left = np.einsum("nij,nij->n", part, part) - np.einsum("ni,ni->n", low, low)
-        length = np.sqrt(np.maximum(left, 0))
-        features[start : start + _CHUNK] = np.column_stack((low, length))
-    signs = np.append(1 - 2 * (horizontal[kept] % 2), 1)
     # Distances do not depend on the middle, but rounding errors grow away from it.
-    middle = features.mean(axis=0) if len(features) else 0
-    return (
-        (features - middle).astype(np.float32),
-        (features * signs - middle).astype(np.float32),
-    )
+    centred = images[:, :, :, 0] - 128.0
+    low = (cosines @ centred @ cosines.T)[:, _KEPT]
+    energy = np.einsum("nij,nij->n", centred, centred)
+    length = np.sqrt(np.maximum(energy - np.einsum("ni,ni->n", low, low), 0))
+    numbers = np.column_stack((low, length)).astype(np.float32)
+    squares = np.einsum("ni,ni->n", numbers, numbers)
+    return np.column_stack((numbers, squares, np.ones_like(squares)))
+
+
+def _factors(features: np.ndarray, *, flipped: bool) -> np.ndarray:
+    """Returns what gives squared distances to others, times the others' features.
+
+    Args:
+        features: float32 `(m, 39)`, what `_features` says of images.
+        flipped: Whether of their horizontal flips. Flipping an image changes the sign
+            of its odd horizontal frequencies and nothing else.
+
+    Returns:
+        float32 `(m, 39)`.
+    """
+    numbers, squares, ones = features[:, :-2], features[:, -2], features[:, -1]
+    scale = -2 * _SIGNS if flipped else np.float32(-2)
+    return np.column_stack((numbers * scale, ones, squares))
 
 
 def _cosines(size: int) -> np.ndarray:

@@ -7,7 +7,7 @@ scripts nor requests.
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -39,8 +39,25 @@ def render_page(audit: Audit, train: Split, test: Split, created: datetime) -> s
     Returns:
         A whole HTML document.
     """
-    images = dict(
-        zip(train.names + test.names, (*train.images, *test.images), strict=True)
+    pair_lists = {
+        "across": (audit.across, _choose_pairs(audit.across)),
+        "conflicts": (audit.conflicts, _choose_pairs(audit.conflicts)),
+    }
+    blank = list(audit.blank)[:_BLANK_SHOWN]
+    samples = {
+        name: {
+            "train": _choose_names(train, label, _SAMPLES["train"]),
+            "test": _choose_names(test, label, _SAMPLES["test"]),
+        }
+        for label, name in enumerate(train.classes)
+    }
+    images = _images(
+        (train, test),
+        {
+            *(name for _, pairs in pair_lists.values() for name in _names(pairs)),
+            *blank,
+            *(name for parts in samples.values() for n in parts.values() for name in n),
+        },
     )
     environment = Environment(
         loader=PackageLoader("emotion_cnn.audit", "."),
@@ -61,11 +78,8 @@ def render_page(audit: Audit, train: Split, test: Split, created: datetime) -> s
         relations=RELATIONS,
         thresholds=THRESHOLDS,
         blank_below=BLANK_BELOW,
-        pair_lists={
-            "across": (audit.across, _choose_pairs(audit.across)),
-            "conflicts": (audit.conflicts, _choose_pairs(audit.conflicts)),
-        },
-        blank_shown=_BLANK_SHOWN,
+        pair_lists=pair_lists,
+        blank_shown=blank,
         names_shown=_NAMES_SHOWN,
         details={
             "Unreadable": audit.unreadable,
@@ -76,14 +90,23 @@ def render_page(audit: Audit, train: Split, test: Split, created: datetime) -> s
             "Folders that are not read": dict.fromkeys(audit.unused_folders),
             "Files that are not read": dict.fromkeys(audit.unused_files),
         },
-        samples={
-            name: {
-                "train": _choose_names(train, label, _SAMPLES["train"]),
-                "test": _choose_names(test, label, _SAMPLES["test"]),
-            }
-            for label, name in enumerate(train.classes)
-        },
+        samples=samples,
     )
+
+
+def _images(splits: Sequence[Split], names: Collection[str]) -> dict[str, np.ndarray]:
+    """Returns the images of some names: few of what may be millions."""
+    return {
+        name: split.images[position]
+        for split in splits
+        for position, name in enumerate(split.names)
+        if name in names
+    }
+
+
+def _names(pairs: Iterable[Pair]) -> Iterator[str]:
+    for pair in pairs:
+        yield from (pair.image, pair.near_duplicate)
 
 
 def _printable(value: Any) -> Any:

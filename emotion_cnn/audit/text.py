@@ -83,6 +83,17 @@ def _near_duplicate_findings(audit: Audit) -> Iterable[str]:
         )
     else:
         yield "No test image has a near-duplicate in train."
+    if audit.against == "test":
+        yield (
+            "Train was compared with test alone: near-duplicates within train and "
+            "within test were not looked for, and may be many."
+        )
+        return
+    if not audit.complete:
+        yield (
+            "The search for near-duplicates was nearly complete: not every pair was "
+            "compared, so that a few may be missing."
+        )
     within = audit.near_duplicate_counts["within_train"][-1]
     if within.images:
         yield (
@@ -152,10 +163,9 @@ def _near_duplicate_table(audit: Audit) -> str:
         f"{'Near-duplicates up to a distance (RMSE, gray levels)':<53}"
         + "".join(f"{threshold:>9}" for threshold in THRESHOLDS)
     ]
-    for relation, title in RELATIONS.items():
-        rows = audit.near_duplicate_counts[relation]
+    for relation, rows in audit.near_duplicate_counts.items():
         for name, counts in (
-            (title, [row.images for row in rows]),
+            (RELATIONS[relation], [row.images for row in rows]),
             ("  only flipped", [row.flipped_only for row in rows]),
             ("  with another label", [row.conflicting for row in rows]),
         ):

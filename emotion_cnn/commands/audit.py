@@ -6,6 +6,8 @@ evaluation (--audit) read the near-duplicates from audit.json.
 Examples of settings:
   --data FOLDER
   --data FOLDER --output audit
+  --data FOLDER --against test
+  --data FOLDER --search nearly-complete
 """
 
 import dataclasses
@@ -18,6 +20,7 @@ from emotion_cnn import __version__
 from emotion_cnn.commands import shared
 from emotion_cnn.data.classes import EMOTIONS, parse_classes
 from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
+from emotion_cnn.errors import ConfigError
 from emotion_cnn.settings import check_settings, from_keywords, setting
 
 
@@ -28,6 +31,19 @@ class AuditSettings:
     data: str = setting(".", shared.DATA_HELP, metavar="FOLDER")
     classes: str | None = setting(
         None, shared.CLASSES_HELP, metavar="NAMES", is_path=False
+    )
+    against: str = setting(
+        "all",
+        "what images are compared with for near-duplicates: all with all, or those of "
+        "train/ with those of test/ alone, which is all that --leave-out needs, and "
+        "where train/ has millions the quicker by far",
+        choices=("all", "test"),
+    )
+    search: str = setting(
+        "complete",
+        "whether every pair is compared, or only those that an index of faiss finds to "
+        "be close, which misses few and is quicker beyond a million images",
+        choices=("complete", "nearly-complete"),
     )
     output: str | None = setting(
         None,
@@ -44,6 +60,11 @@ class AuditSettings:
         check_settings(self)
         if self.classes is not None:
             parse_classes(self.classes)
+        if self.against == "test" and self.search != "complete":
+            raise ConfigError(
+                "`search=nearly-complete` is for `against=all`; found it with "
+                "`against=test`, where every pair can be compared. Leave it out."
+            )
 
 
 SETTINGS = (AuditSettings,)
@@ -69,8 +90,11 @@ def run(**keywords: Any) -> Path:
     from emotion_cnn.data.folders import Survey, find_classes, survey
     from emotion_cnn.data.near_duplicates import AUDIT_FILE, FORMAT, KIND
     from emotion_cnn.data.votes import find_votes
+    from emotion_cnn.extras import check_installed
     from emotion_cnn.files import removed_if_empty, write_json, write_text
 
+    if settings.search != "complete":
+        check_installed("faiss", extra="faiss")
     cache = shared.image_cache(settings.cache, settings.no_cache)
     source = find_source(settings.data)
     votes = None
@@ -84,7 +108,13 @@ def run(**keywords: Any) -> Path:
             declared = settings.classes and parse_classes(settings.classes)
             classes = declared or find_classes(Path(source)) or EMOTIONS
             found = survey(Path(source), classes=classes, cache=cache)
-        result = audit_images(source_name(source), found, votes)
+        result = audit_images(
+            source_name(source),
+            found,
+            votes,
+            against=settings.against,
+            complete=settings.search == "complete",
+        )
         report = format_audit(result)
         write_text(output / "audit.txt", report + "\n")
         page = render_page(result, found.train, found.test, now)

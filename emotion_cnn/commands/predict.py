@@ -7,7 +7,8 @@ machine, and none is written to.
 Examples of settings:
   --source photo.jpg --save images
   --source photos --output predictions
-  --source @list.txt --shard 3/16 --output predictions-3 --resume
+  --source @list.txt --shard 3/16 --output parts/3 --resume
+  --source @list.txt --merge parts --output predictions
   --source photo.jpg --save images --explain
 """
 
@@ -62,6 +63,8 @@ def run(**keywords: Any) -> Path:
 
     # Before what takes seconds, so that nobody waits for a name misspelt.
     found, sources = _find_sources(settings)
+    if settings.merge is not None:
+        return _merge(settings, Path(settings.merge), found)
     kinds = {each.kind for each in found}
     if Kind.VIDEO in kinds:
         check_installed("av", extra="predict")
@@ -118,6 +121,23 @@ def run(**keywords: Any) -> Path:
         print(f"{counted(saver.left_out, 'face')} more than a contact sheet can show.")
     print(f"{job.tally}\nResults: {folder}")
     job.tally.raise_for_failures(folder)
+    return folder
+
+
+def _merge(settings: PredictSettings, parts: Path, sources: "Sequence[Source]") -> Path:
+    """Puts the tables of all shards together."""
+    from emotion_cnn.files import locked, removed_if_empty, shown
+    from emotion_cnn.inference.merging import merge_predictions
+
+    tally = Tally()
+    with removed_if_empty(_output_folder(settings)) as folder:
+        with locked(folder, "predictions"):
+            names = [each.name for each in sources]
+            errors = merge_predictions(parts, names, folder)
+        for name, reason in errors.items():
+            tally.fail(f"{shown(name)}: {reason}")
+    print(f"{counted(len(sources), 'source')}.\nResults: {folder}")
+    tally.raise_for_failures(folder)
     return folder
 
 

@@ -52,6 +52,12 @@ class PredictSettings:
         metavar="N/COUNT",
         is_path=False,
     )
+    merge: str | None = setting(
+        None,
+        "folder that holds the folders of all shards of `source`: put their tables "
+        "together instead of predicting",
+        metavar="FOLDER",
+    )
     faces: str = shared.faces(group="faces")
     detection_size: int = setting(
         DETECTION_SIZE,
@@ -164,6 +170,11 @@ class PredictSettings:
             raise ConfigError(
                 "`source` is missing: name an image, a folder, a glob, a list, a video "
                 "or a camera."
+            )
+        if self.merge is not None and (self.shard is not None or self.resume):
+            raise ConfigError(
+                "`merge` puts together what all shards have written; found it with "
+                "`shard` or `resume`. Leave these out."
             )
         if self.class_order is not None:
             parse_classes(self.class_order, setting="class_order")

@@ -319,6 +319,13 @@ def _without_fold(
 ) -> Dataset:
     """Holds one fold of train out for validation."""
     number, count = parse_fold(fold)
+    if near_duplicates.within_train is None:
+        raise DataError(
+            "Expected an audit of all images against all, as a fold keeps the "
+            "near-duplicates within train/ together; found one of train/ against "
+            f"test/ alone: {shown(str(near_duplicates.path))}. Run `emotion-cnn audit` "
+            "again without `against`."
+        )
     folds = divide_into_folds(
         train.names, train.labels.tolist(), near_duplicates.within_train, count=count
     )

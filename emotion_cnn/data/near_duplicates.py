@@ -31,7 +31,8 @@ class KnownNearDuplicates:
         fingerprints: Of the `train` and `test` that were audited.
         train: Names of the train images that have a near-duplicate in test.
         test: Names of the test images that have a near-duplicate in train.
-        within_train: Pairs of names of train images that are near-duplicates.
+        within_train: Pairs of names of train images that are near-duplicates; None
+            where the audit did not look for these.
         classes: What the labels in the fingerprints stand for; none where an old audit
             does not say.
     """
@@ -40,7 +41,7 @@ class KnownNearDuplicates:
     fingerprints: Mapping[str, str]
     train: frozenset[str]
     test: frozenset[str]
-    within_train: tuple[tuple[str, str], ...]
+    within_train: tuple[tuple[str, str], ...] | None
     classes: tuple[str, ...] = ()
 
     def check(self, **splits: Split) -> None:
@@ -139,7 +140,7 @@ def read_known_near_duplicates(path: Path) -> KnownNearDuplicates:
             {part: _checked(prints[part], str) for part in ("train", "test")},
             frozenset(_strings(values["leave_out"])),
             frozenset(_strings(values["test_with_near_duplicate_in_train"])),
-            tuple(_names(pair) for pair in _checked(values["within_train"], list)),
+            _pairs(values["within_train"]),
             tuple(_checked(_checked(values["counts"], dict)["train"], dict)),
         )
     except (KeyError, TypeError) as error:
@@ -158,6 +159,12 @@ def _checked(value: Any, kind: type) -> Any:
 
 def _strings(values: Any) -> list[str]:
     return [_checked(value, str) for value in _checked(values, list)]
+
+
+def _pairs(values: Any) -> tuple[tuple[str, str], ...] | None:
+    if values is None:
+        return None
+    return tuple(_names(pair) for pair in _checked(values, list))
 
 
 def _names(pair: Any) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from emotion_cnn.evaluation.predicted import Predicted, predict_timed
 from emotion_cnn.evaluation.report import format_report
 from emotion_cnn.files import write_csv, write_figure, write_json, write_text
 from emotion_cnn.inference.backends import Backend
+from emotion_cnn.tables import write_parquet_beside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,9 +93,10 @@ class Evaluation:
         classes = self.test.classes
         write_text(self.folder / "report.txt", self.report)
         rows = zip(self.test.names, self.test.labels, self.probabilities, strict=True)
+        table, texts = self.folder / "predictions.csv", ("path", "label", "prediction")
         write_csv(
-            self.folder / "predictions.csv",
-            ("path", "label", "prediction", *classes),
+            table,
+            (*texts, *classes),
             (
                 (
                     name,
@@ -105,6 +107,8 @@ class Evaluation:
                 for name, label, row in rows
             ),
         )
+        columns = [(name, "string") for name in texts]
+        write_parquet_beside(table, columns + [(name, "double") for name in classes])
         for name, figure in self.figures().items():
             write_figure(self.folder / f"{name}.png", figure)
         parts = {name: _as_json(each) for name, each in self.metrics.items()}

@@ -29,8 +29,10 @@ from emotion_cnn.files import (
     write_csv,
     write_json,
 )
+from emotion_cnn.tables import write_parquet_beside
 
 TABLE_NAME = "predictions.csv"
+PARQUET_NAME = "predictions.parquet"
 LINES_NAME = "predictions.jsonl"
 ERRORS_NAME = "errors.csv"
 SETTINGS_NAME = "predict.json"
@@ -49,7 +51,12 @@ _PLACE_COLUMNS = ("source", "frame", "seconds", "face")
 _BOX_COLUMNS = ("left", "top", "right", "bottom")
 _DETECTOR_COLUMNS = ("score", "track")
 _DECISION_COLUMNS = ("emotion", "confidence", "unsure")
-_ERROR_COLUMNS = ("source", "reason")
+_TYPES = {
+    **{"source": "string", "frame": "int64", "face": "int64", "track": "int64"},
+    **{"emotion": "string", "unsure": "bool"},
+}
+"""Of the columns that are no real numbers, in Parquet."""
+ERROR_COLUMNS = ("source", "reason")
 _SMOOTHED = "smoothed_"
 _CLASS = "class_"
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
@@ -253,7 +260,10 @@ class Predictions:
     def _tidy(self) -> None:
         """Removes what a killed command has left half written."""
         for folder in (self.folder, *(self.folder / name for name in SAVED_FOLDERS)):
-            remove_half_written(folder, re.compile(r".+\.(csv|json|png|jpg|mp4)"))
+            names = re.compile(r".+\.(csv|json|parquet|png|jpg|mp4)")
+            remove_half_written(folder, names)
+        # The table gets longer; this one is of what it was.
+        (self.folder / PARQUET_NAME).unlink(missing_ok=True)
 
     def _check_empty(self) -> None:
         """Raises a `RunError` where there is something.
@@ -326,7 +336,12 @@ class Predictions:
         self.failed += 1
 
     def finish(self) -> None:
-        """Writes down that all sources have had their turn."""
+        """Writes down that all sources have had their turn.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        write_as_parquet(self.folder, self._layout.columns)
         self._record["finished"] = True
         write_json(self.folder / SETTINGS_NAME, self._record)
 
@@ -334,11 +349,7 @@ class Predictions:
         """Returns what an earlier command wrote down; None if there was none."""
         path = self.folder / SETTINGS_NAME
         try:
-            record = read_json(path, megabytes=5)
-            if not isinstance(record, dict) or record.get("kind") != _KIND:
-                raise ValueError("it is something else")
-            if record.get("format") != _FORMAT:
-                raise ValueError("it is of another version of this tool")
+            return read_record(path)
         except FileNotFoundError:
             names = {each.name for each in self.folder.iterdir()} - {LOCK_NAME}
             # A command that is killed at once leaves the one half written.
@@ -353,7 +364,6 @@ class Predictions:
                 f"Expected what a command of this tool wrote in {shown(str(path))}; "
                 f"found that {error}. Choose another `output`."
             ) from error
-        return record
 
     def _check_same(self, before: Mapping[str, Any]) -> None:
         """Checks that predictions that are there are as those to come will be.
@@ -388,8 +398,10 @@ class Predictions:
         ):
             table.seek(len(header))
             ends = (len(header), 0)
-            in_table = _groups(_table_rows(table, len(self._layout.columns)), finished)
-            in_lines = _groups(_line_rows(lines), finished)
+            in_table = source_groups(
+                table_rows(table, len(self._layout.columns)), finished
+            )
+            in_lines = source_groups(line_rows(lines), finished)
             for one, other in zip(in_table, in_lines, strict=False):
                 if one[0] != other[0]:
                     break
@@ -435,11 +447,36 @@ class Predictions:
             suppress(FileNotFoundError, UnicodeDecodeError, csv.Error),
             open_regular(path) as file,
         ):
-            for row in csv.reader(line.decode() for line in _whole_lines(file)):
+            for row in csv.reader(line.decode() for line in whole_lines(file)):
                 if len(row) == 2 and row[0] in self.done:
                     kept[row[0]] = row[1]
-        write_csv(path, _ERROR_COLUMNS, list(kept.items()))
+        write_csv(path, ERROR_COLUMNS, list(kept.items()))
         self.failed = len(kept)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Reads what a command wrote down of its predictions; it may be a stranger's.
+
+    Raises:
+        ValueError: It is something else.
+        OSError: It cannot be read.
+    """
+    record = read_json(path, megabytes=5)
+    if not isinstance(record, dict) or record.get("kind") != _KIND:
+        raise ValueError("it is something else")
+    if record.get("format") != _FORMAT:
+        raise ValueError("it is of another version of this tool")
+    return record
+
+
+def write_as_parquet(folder: Path, columns: Sequence[str]) -> None:
+    """Writes the table of predictions as Parquet too, if it has very many rows.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    typed = [(name, _TYPES.get(name, "double")) for name in columns]
+    write_parquet_beside(folder / TABLE_NAME, typed)
 
 
 class _Growing:
@@ -496,7 +533,7 @@ def written(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode().replace("\r", "\\r")
 
 
-def _groups(
+def source_groups(
     rows: Iterator[tuple[str, int]], finished: bool
 ) -> Iterator[tuple[str, int]]:
     """Yields the sources that have all their rows, and where these end.
@@ -514,12 +551,18 @@ def _groups(
         yield last, end
 
 
-def _table_rows(file: io.BufferedReader, columns: int) -> Iterator[tuple[str, int]]:
+def table_rows(file: io.BufferedReader, columns: int) -> Iterator[tuple[str, int]]:
+    """Yields the source of each row of a table, and its end, while they are whole.
+
+    Args:
+        file: The table, after its header.
+        columns: How many there are.
+    """
     end = file.tell()
 
     def lines() -> Iterator[str]:
         nonlocal end
-        for line in _whole_lines(file):
+        for line in whole_lines(file):
             end += len(line)
             yield line.decode("utf-8")
 
@@ -530,15 +573,16 @@ def _table_rows(file: io.BufferedReader, columns: int) -> Iterator[tuple[str, in
             yield row[0], end
 
 
-def _line_rows(file: io.BufferedReader) -> Iterator[tuple[str, int]]:
+def line_rows(file: io.BufferedReader) -> Iterator[tuple[str, int]]:
+    """Yields the source of each line of JSON, and its end, while they are whole."""
     end = 0
     with suppress(ValueError, TypeError, KeyError, RecursionError):
-        for line in _whole_lines(file):
+        for line in whole_lines(file):
             end += len(line)
             yield str(json.loads(line)["source"]), end
 
 
-def _whole_lines(file: io.BufferedReader) -> Iterator[bytes]:
+def whole_lines(file: io.BufferedReader) -> Iterator[bytes]:
     """Yields the lines up to the first that is cut, or longer than any of ours."""
     while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
         yield line

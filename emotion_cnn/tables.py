@@ -1,0 +1,79 @@
+"""Large tables as Parquet, beside the CSV files that they are."""
+
+import logging
+from collections.abc import Sequence
+from io import BufferedReader
+from pathlib import Path
+
+from emotion_cnn.errors import MissingPackageError
+from emotion_cnn.extras import require
+from emotion_cnn.files import first_line, open_regular, replacing, shown
+
+PARQUET_FROM = 1_000_000
+"""Rows from which on a table is written as Parquet too."""
+
+_AT_ONCE = 2**24
+"""Bytes of CSV that are read at a time, and become one group of rows."""
+
+_log = logging.getLogger(__name__)
+
+
+def write_parquet_beside(table: Path, columns: Sequence[tuple[str, str]]) -> None:
+    """Writes a CSV file of this tool as Parquet too, if it has very many rows.
+
+    It has the same name but for its ending, the same columns and the same rows. Where
+    it cannot be written for want of pyarrow, or as somebody has changed the table, that
+    is said, and nothing else is the matter.
+
+    Args:
+        table: The CSV file, with a header.
+        columns: Name and Arrow's type of each: `string`, `bool`, `int64` or `double`.
+
+    Raises:
+        OSError: A file cannot be read or written.
+    """
+    try:
+        with open_regular(table) as file:
+            blocks = iter(lambda: file.read(_AT_ONCE), b"")
+            # The header is none of them.
+            count = sum(block.count(b"\n") for block in blocks) - 1
+            if count >= PARQUET_FROM:
+                file.seek(0)
+                _convert(file, table.with_suffix(".parquet"), columns)
+    # Arrow's own errors are of the latter kind.
+    except (MissingPackageError, ValueError) as error:
+        _log.warning(
+            "%s is not written as Parquet too: %s",
+            shown(str(table)),
+            shown(first_line(error)),
+        )
+
+
+def _convert(
+    file: BufferedReader, target: Path, columns: Sequence[tuple[str, str]]
+) -> None:
+    pyarrow = require("pyarrow", extra="parquet")
+    # Not at the top, as few tables need it.
+    from pyarrow import csv, parquet
+
+    # By number, as a class can be called like another column.
+    numbers = [str(number) for number in range(len(columns))]
+    types = [pyarrow.type_for_alias(kind) for _, kind in columns]
+    names = [name for name, _ in columns]
+    schema = pyarrow.schema(zip(names, types, strict=True))
+    reading = csv.ReadOptions(
+        use_threads=False,
+        block_size=_AT_ONCE,
+        column_names=numbers,
+        skip_rows_after_names=1,
+    )
+    kinds = csv.ConvertOptions(column_types=dict(zip(numbers, types, strict=True)))
+    parsing = csv.ParseOptions(newlines_in_values=True)
+    with (
+        csv.open_csv(file, reading, parsing, kinds) as batches,
+        replacing(target) as temporary,
+        parquet.ParquetWriter(temporary, schema) as writer,
+    ):
+        for batch in batches:
+            rows = pyarrow.RecordBatch.from_arrays(batch.columns, schema=schema)
+            writer.write_batch(rows)
