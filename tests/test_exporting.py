@@ -364,6 +364,20 @@ def test_what_keras_cannot_put_together_anew_is_said(export, monkeypatch):
         export(["onnx"])
 
 
+def test_convolutions_that_no_format_has_are_refused(export, network, tmp_path):
+    pixels = keras.Input((16, 16, 1))
+    narrow = keras.layers.DepthwiseConv2D(
+        3, strides=2, dilation_rate=2, padding="same", name="odd\x1b"
+    )(pixels)
+    pooled = keras.layers.GlobalAveragePooling2D()(narrow)
+    model = keras.Model(pixels, keras.layers.Dense(3, "softmax")(pooled))
+    message = r"one that cannot: .the layer 'odd.+' has strides, a dilation_rate and"
+    with pytest.raises(ModelError, match=message):
+        export(["litert"], network=dataclasses.replace(network, model=model))
+    names = {path.name for path in (tmp_path / "exported").iterdir()}
+    assert names == {".emotion-cnn.lock"}
+
+
 def test_layers_are_told_by_their_names():
     """A copy may have them in another order, and another name for what has none."""
     pixels = keras.Input((16, 16, 1))
