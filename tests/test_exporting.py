@@ -371,7 +371,7 @@ def test_convolutions_that_no_format_has_are_refused(export, network, tmp_path):
     )(pixels)
     pooled = keras.layers.GlobalAveragePooling2D()(narrow)
     model = keras.Model(pixels, keras.layers.Dense(3, "softmax")(pooled))
-    message = r"one that cannot: .the layer 'odd.+' has strides, a dilation_rate and"
+    message = r"one that cannot: the layer 'odd.+' has strides, a dilation_rate and"
     with pytest.raises(ModelError, match=message):
         export(["litert"], network=dataclasses.replace(network, model=model))
     names = {path.name for path in (tmp_path / "exported").iterdir()}
