@@ -47,8 +47,6 @@ NOT_OF_THE_TOOL = {
     "python -m pytest": "runs these tests; .ci/run does",
     "python -m benchmarks.faults": "takes minutes; .ci/run runs a short campaign",
     "sbatch": "is SLURM's",
-    "srun": "is SLURM's",
-    "mpirun": "is Open MPI's",
     "export": "is the shell's",
     "parallel": "is GNU parallel's",
     "srun": "is SLURM's; tests/test_shards.py runs what it starts",

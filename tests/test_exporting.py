@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,6 +49,7 @@ DESCRIPTION = NetworkDescription(
     input_range=(0, 1),
     temperatures={"original": 0.9, "ferplus": 1.5},
 )
+READABLE = [each for each in FORMATS if each != "torch"]
 QUANTIZED = [
     (format, quantize)
     for format in ("onnx", "litert", "openvino")
@@ -130,7 +132,7 @@ def export(network, tmp_path, converted_once):
 
 
 @pytest.mark.parametrize(
-    ("format", "quantize"), [*((format, "none") for format in FORMATS), *QUANTIZED]
+    ("format", "quantize"), [*((format, "none") for format in READABLE), *QUANTIZED]
 )
 def test_a_file_answers_as_its_network_does(export, network, format, quantize):
     (found,) = export([format], quantize)
@@ -151,6 +153,84 @@ def test_a_file_answers_as_its_network_does(export, network, format, quantize):
         wide = {"none": 4, "float16": 2}.get(quantize, 1)
         # What describes the layers takes room as well.
         assert 0.9 * wide < size / network.model.count_params() < 0.9 * wide + 1.5
+
+
+@pytest.mark.slow
+def test_torch_answers_as_the_network_does(export, network, tmp_path):
+    """Loaded as Torch's users load it; two packages of threads are one too many."""
+    pytest.importorskip("torch")
+    (found,) = export(["torch"])
+    assert found.parity.greatest_difference < 1e-5
+    images = drawings(5, seed=3).images
+    np.save(tmp_path / "images.npy", images)
+    code = (
+        "import numpy as np, sys, torch\n"
+        "texts = {'emotion_cnn.json': ''}\n"
+        "program = torch.export.load('exported/model.pt2', extra_files=texts)\n"
+        "images = torch.from_numpy(np.load('images.npy'))\n"
+        "network = program.module()\n"
+        "for count in (5, 1, 3):\n"
+        "    answers = network(images[:count])['probabilities'].detach().numpy()\n"
+        "    np.save(f'{count}.npy', answers)\n"
+        "assert 'keras' not in sys.modules\n"
+        "print(texts['emotion_cnn.json'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=True
+    )
+    assert parse_exported(done.stdout) == found.description
+    expected = network.model.predict_on_batch(images / np.float32(255))
+    for count in (5, 1, 3):
+        answers = np.load(tmp_path / f"{count}.npy")
+        assert answers.shape == (count, 2, 3)
+        np.testing.assert_allclose(answers, expected[:count], atol=1e-5)
+    names = {path.name for path in (tmp_path / "exported").iterdir()}
+    assert names == {".emotion-cnn.lock", "model.pt2", "parity.json"}
+
+
+def test_torch_that_fails_is_said(export, monkeypatch, tmp_path):
+    """The process that writes has one of its own: this one has not imported it."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise OSError('no \\x1b library')")
+    monkeypatch.syspath_prepend(tmp_path)
+    message = r"model.pt2: it cannot be converted: 'OSError: no \\x1b library'"
+    with pytest.raises(ModelError, match=message):
+        export(["torch"])
+    names = {path.name for path in (tmp_path / "exported").iterdir()}
+    assert names == {".emotion-cnn.lock"}
+
+
+@pytest.mark.parametrize(
+    "format", [*READABLE, pytest.param("torch", marks=pytest.mark.slow)]
+)
+def test_all_kinds_of_convolutions(export, network, format):
+    if format == "torch":
+        pytest.importorskip("torch")
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 1)),
+            layers.Conv2D(8, 3, dilation_rate=2, padding="same"),
+            layers.Conv2D(8, 3, groups=2, activation="relu", padding="same"),
+            layers.Conv2D(8, 3, groups=4, dilation_rate=(2, 3), padding="same"),
+            layers.Conv2D(8, 3, groups=8, strides=2),
+            layers.DepthwiseConv2D(3, dilation_rate=2, padding="same"),
+            layers.SeparableConv2D(8, 3, dilation_rate=2, padding="same"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(3, "softmax"),
+        ]
+    )
+    description = dataclasses.replace(
+        DESCRIPTION, label_sets=("original",), temperatures={}
+    )
+    (found,) = export(
+        [format],
+        network=dataclasses.replace(network, model=model, description=description),
+    )
+    assert found.parity.greatest_difference < 1e-5
+    # As before: TensorFlow cannot run on a CPU what is only written to a file.
+    assert model.predict_on_batch(np.ones((1, 16, 16, 1))).shape == (1, 3)
 
 
 def test_nothing_is_reported(export):
@@ -316,6 +396,20 @@ def test_what_keras_cannot_put_together_anew_is_said(export, monkeypatch):
         export(["onnx"])
 
 
+def test_convolutions_that_no_format_has_are_refused(export, network, tmp_path):
+    pixels = keras.Input((16, 16, 1))
+    narrow = keras.layers.DepthwiseConv2D(
+        3, strides=2, dilation_rate=2, padding="same", name="odd\x1b"
+    )(pixels)
+    pooled = keras.layers.GlobalAveragePooling2D()(narrow)
+    model = keras.Model(pixels, keras.layers.Dense(3, "softmax")(pooled))
+    message = r"one that cannot: the layer 'odd.+' has strides, a dilation_rate and"
+    with pytest.raises(ModelError, match=message):
+        export(["litert"], network=dataclasses.replace(network, model=model))
+    names = {path.name for path in (tmp_path / "exported").iterdir()}
+    assert names == {".emotion-cnn.lock"}
+
+
 def test_layers_are_told_by_their_names():
     """A copy may have them in another order, and another name for what has none."""
     pixels = keras.Input((16, 16, 1))
@@ -415,7 +509,7 @@ def test_a_link_in_place_of_the_working_folder_is_not_followed(export, tmp_path)
 
 
 def test_all_formats_are_those_that_have_the_quantisation():
-    assert formats_of(["all"], "none") == FORMATS
+    assert formats_of(["all"], "none") in (FORMATS, tuple(READABLE))
     assert formats_of(["all"], "int8") == ("onnx", "litert", "openvino")
     assert formats_of(["litert", "onnx", "litert"], "int8") == ("litert", "onnx")
     message = "of the format saved-model is one of none; found 'int8'. It can be had in"
@@ -475,13 +569,38 @@ def test_other_backends_are_refused(fails, monkeypatch, tmp_path):
     assert "Keras to run on TensorFlow, which exports" in fails("export")
 
 
-@pytest.mark.parametrize("package", ["tf2onnx", "onnxruntime"])
-def test_a_missing_package_is_named_at_once(fails, monkeypatch, package):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name: None if name == package else find(name)
-    )
-    assert f"Expected the package {package}" in fails("export")
+@pytest.fixture
+def missing(monkeypatch):
+    def hide(package):
+        find = importlib.util.find_spec
+        monkeypatch.setattr(
+            "importlib.util.find_spec",
+            lambda name: None if name == package else find(name),
+        )
+
+    return hide
+
+
+@pytest.mark.parametrize(
+    ("package", "format"),
+    [("tf2onnx", "onnx"), ("onnxruntime", "onnx"), ("torch", "torch")],
+)
+def test_a_missing_package_is_named_at_once(fails, missing, package, format):
+    missing(package)
+    extra = "torch" if package == "torch" else "export"
+    message = fails("export", "--format", format)
+    assert f"Expected the package {package}" in message
+    assert f"pip install {package} (emotion-cnn's extra `[{extra}]`)" in message
+
+
+def test_all_formats_do_without_torch(missing):
+    missing("torch")
+    assert formats_of(["all"], "none") == tuple(READABLE)
+
+
+def test_torch_has_no_other_quantisation(fails):
+    message = fails("export", "--format", "torch", "--quantize", "float16")
+    assert "--quantize of the format torch is one of none; found 'float16'" in message
 
 
 @pytest.fixture
@@ -511,7 +630,7 @@ def test_the_shipped_network_in_all_formats(surely_decided_faces, tmp_path, quan
         format="all", quantize=quantize, data="sample", output=tmp_path
     )
     assert [each.description.license for each in found] == len(found) * ["MIT"]
-    assert len(found) == (4 if quantize == "none" else 3)
+    assert len(found) == len(formats_of(["all"], quantize))
     record = json.loads((tmp_path / "parity.json").read_text())
     name = "model.onnx" if quantize == "none" else "model-int8.onnx"
     assert record[name]["images"].startswith("built-in drawn faces")

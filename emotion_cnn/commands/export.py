@@ -48,7 +48,7 @@ class ExportSettings:
     format: str = setting(
         "onnx",
         f"formats, separated by commas: {', '.join(FORMATS)}; {ALL} for those that "
-        "have the quantisation",
+        "have the quantisation (torch, where it is installed)",
         metavar="NAMES",
         group="files",
     )
@@ -143,7 +143,8 @@ def export(**keywords: Any) -> "list[Exported]":
             "which fits networks that were trained on them."
         )
     backend = use_backend(quiet=True)
-    if backend != "tensorflow":
+    # For Torch another process does it.
+    if backend != "tensorflow" and set(formats) != {"torch"}:
         raise ConfigError(
             "Expected Keras to run on TensorFlow, which exports, found it on "
             f"{backend}. Set the environment variable KERAS_BACKEND to tensorflow."

@@ -141,9 +141,9 @@ def split_dataset(
     share = "tenth" if validation_share == 0.1 else f"{validation_share:.4g} share"
     source = f"a stratified, seeded {share} of train/"
     if groups and any(name in groups for name in train.names):
-        of_train = [groups.get(name, name) for name in train.names]
+        group_of_each = [groups.get(name, name) for name in train.names]
         held_out = choose_groups(
-            train.labels, of_train, share=validation_share, seed=seed
+            train.labels, group_of_each, share=validation_share, seed=seed
         )
         source += ", groups kept together"
         left = set(train.labels[~held_out].tolist())

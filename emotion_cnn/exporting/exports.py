@@ -2,8 +2,10 @@
 
 import hashlib
 import importlib
+import importlib.util
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +26,7 @@ from emotion_cnn.exporting.folder import (
 from emotion_cnn.exporting.parity import Parity, Reference, compare
 from emotion_cnn.extras import check_installed
 from emotion_cnn.files import first_line, shown, write_json
-from emotion_cnn.inference.backends import read_network
+from emotion_cnn.inference.backends import Backend, read_network
 from emotion_cnn.inference.backends.keras_network import KerasNetwork
 from emotion_cnn.models.description import Network
 from emotion_cnn.models.export_formats import FORMATS
@@ -35,6 +37,9 @@ HEADER = "  MB differ  equal   right     ms times  img/s times"
 """What stands above the lines of files: size, greatest difference of a probability,
 share of equal decisions, accuracy, milliseconds a single image and images/s in batches
 of 64, each with how many times as fast as Keras that is."""
+
+_TORCH = "torch"
+"""The format, and the package that it needs: large, and for nothing else."""
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +102,8 @@ def formats_of(names: Sequence[str], quantize: str) -> tuple[str, ...]:
     """Returns the formats to export to.
 
     Args:
-        names: Some of `FORMATS`, or `all`: those that have the quantisation.
+        names: Some of `FORMATS`, or `all`: those that have the quantisation, without
+            Torch's where that is not installed.
         quantize: One of `QUANTIZATIONS`.
 
     Raises:
@@ -105,7 +111,9 @@ def formats_of(names: Sequence[str], quantize: str) -> tuple[str, ...]:
         MissingPackageError: A package is missing; says how to install it.
     """
     able = [name for name in FORMATS if quantize in _module(name).QUANTIZATIONS]
-    formats = tuple(able if "all" in names else dict.fromkeys(names))
+    formats = tuple(dict.fromkeys(names))
+    if "all" in formats:
+        formats = tuple(each for each in able if each != _TORCH or _has_torch())
     for name in formats:
         module = _module(name)
         if name not in able:
@@ -115,8 +123,13 @@ def formats_of(names: Sequence[str], quantize: str) -> tuple[str, ...]:
                 f"in {', '.join(able)}."
             )
         for package in module.PACKAGES:
-            check_installed(package, extra="export")
+            extra = _TORCH if package == _TORCH else "export"
+            check_installed(package, extra=extra)
     return formats
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec(_TORCH) is not None
 
 
 def _module(name: str) -> _Format:
@@ -244,10 +257,22 @@ def _write(
         raise ModelError(
             f"it cannot be converted: {shown(first_line(error))}."
         ) from error
-    parity = compare(read_network(path, is_trusted=True), reference)
+    with _opened(path, description) as network:
+        parity = compare(network, reference)
     size, digest = 0, hashlib.sha256()
     for file in files_in(path):
         content = file.read_bytes()
         size += len(content)
         digest.update(content)
     return Exported(path, description, size, digest.hexdigest(), parity)
+
+
+def _opened(
+    path: Path, description: ExportedDescription
+) -> AbstractContextManager[Backend]:
+    if description.format != _TORCH:
+        return nullcontext(read_network(path, is_trusted=True))
+    # A file of pickles, which `read_network` therefore does not know.
+    from emotion_cnn.exporting.torch import running
+
+    return running(path, description.network)

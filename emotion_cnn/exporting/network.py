@@ -17,7 +17,11 @@ def exportable(network: Network) -> keras.Model:
         A model from `INPUT_NAME`, uint8 (batch, size, size, 1), gray levels from 0 to
         255, to `OUTPUT_NAME`, float32 (batch, label sets, classes), also where there
         is one label set.
+
+    Raises:
+        ValueError: A layer is none that exported files could have.
     """
+    _check(network.model)
     description = network.description
     size = description.input_size
     pixels = keras.Input((size, size, 1), dtype="uint8", name=INPUT_NAME)
@@ -29,6 +33,24 @@ def exportable(network: Network) -> keras.Model:
     # Keras exports what has been called once.
     model(ops.zeros((1, size, size, 1), "uint8"), training=False)
     return model
+
+
+def _check(model: keras.Model) -> None:
+    """Refuses convolutions that Keras pads by what it computes from the images' size.
+
+    Files with sizes that are computed are refused when they are read.
+    """
+    for layer in model.layers:
+        if (
+            isinstance(layer, layers.DepthwiseConv2D | layers.SeparableConv2D)
+            and layer.padding == "same"
+            and max(layer.strides) > 1
+            and max(layer.dilation_rate) > 1
+        ):
+            raise ValueError(
+                f"the layer {layer.name!r} has strides, a dilation_rate and padding "
+                "'same', of which exported files can have two"
+            )
 
 
 def _without_dense_images(model: keras.Model) -> keras.Model:

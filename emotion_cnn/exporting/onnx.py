@@ -8,6 +8,8 @@ DequantizeLinear, of which ONNX Runtime and OpenVINO make integer arithmetic.
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +50,7 @@ def write(
     """
     import onnx
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _grouped_convolutions_in_one(model):
         # Keras 3.15 asks NumPy for a name of NumPy 1.
         warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
         model.export(path, format="onnx", verbose=False)
@@ -65,6 +67,40 @@ def write(
     onnx.helper.set_model_props(graph, {KEY: text})
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
+
+
+@contextmanager
+def _grouped_convolutions_in_one(model: "keras.Model") -> Iterator[None]:
+    """Makes each grouped convolution the one operation of TensorFlow that it is.
+
+    Keras puts it into a function that XLA compiles, which tf2onnx does not convert: on
+    a CPU TensorFlow cannot run that operation, which here is only written down.
+    """
+    import keras
+    import tensorflow as tf
+
+    def convolution(layer: Any, inputs: Any, kernel: Any) -> Any:
+        return tf.nn.convolution(
+            inputs,
+            kernel,
+            strides=layer.strides,
+            padding=layer.padding.upper(),
+            dilations=layer.dilation_rate,
+        )
+
+    grouped = [
+        each
+        for each in model._flatten_layers()
+        if isinstance(each, keras.layers.Conv2D) and each.groups > 1
+    ]
+    for layer in grouped:
+        # Which Keras means to be replaced, in classes that inherit from its own.
+        layer.convolution_op = partial(convolution, layer)
+    try:
+        yield
+    finally:
+        for layer in grouped:
+            del layer.convolution_op
 
 
 def _name_ends(graph: Any) -> None:
