@@ -87,7 +87,7 @@ def train(**keywords: Any) -> "TrainingRun":
             for name in settings_of(CacheSettings)
             if name in given
         }
-    ).open()
+    )
     if "resume" in given:
         if strange := sorted(set(given) - set(settings_of(ResumeSettings))):
             raise ConfigError(
@@ -95,10 +95,11 @@ def train(**keywords: Any) -> "TrainingRun":
                 f"leave out {', '.join(f'`{name}`' for name in strange)}."
             )
         with _to_be_given_again(given, "runs", "data", "publish", "distributed"):
-            return _resume(ResumeSettings(**given), cache)
+            return _resume(ResumeSettings(**given), cache.open())
     single = {name: given.pop(name) for name in settings_of(Recipe) if name in given}
     with _to_be_given_again(given, "runs", "distributed"):
-        return _start(TrainSettings(**given, settings=single), cache)
+        settings = TrainSettings(**given, settings=single)
+        return _start(settings, cache.open())
 
 
 @contextmanager
