@@ -112,8 +112,8 @@ def join() -> None:
             return
         raise ConfigError(
             "Expected to join the other processes of this training, but that fails "
-            f"({shown(first_line(error))}). {_HOW_TO_START} Only a process that has not "
-            "used JAX can join."
+            f"({shown(first_line(error))}). {_HOW_TO_START} Only a process that "
+            "has not used JAX can join."
         ) from error
     _has_looked = True
     _joined = Processes(jax.process_count(), jax.process_index())
