@@ -36,7 +36,7 @@ def start(
         ],
         cwd=ROOT,
         env=os.environ
-        | {"CUDA_VISIBLE_DEVICES": ""}
+        | {"KERAS_BACKEND": "jax", "CUDA_VISIBLE_DEVICES": ""}
         | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + flags}
         | variables,
         stdout=subprocess.PIPE,
@@ -117,8 +117,7 @@ def main() -> None:
         for place, core in enumerate((first, second))
     ]
     two = seconds_of(started[0])
-    started[1].wait()
-    use_backend("jax")
+    started[1].communicate()
     show(
         f"Training {arguments.model} on JAX, float32, batches of {batch_size}:\n"
         "two processes on a core each",

@@ -51,8 +51,8 @@ class Processes:
     place: int = 0
 
 
-_ALONE = Processes()
-_joined = _ALONE
+_joined = Processes()
+_has_looked = False
 
 
 def processes() -> Processes:
@@ -77,10 +77,15 @@ def join() -> None:
     Raises:
         ConfigError: The others cannot be joined.
     """
-    global _joined
+    global _joined, _has_looked
     import jax
 
-    if jax.distributed.is_initialized():
+    if _joined.count > 1:
+        raise ConfigError(
+            "Expected a new process to train together with others, but this one has "
+            "done so already. Start new ones."
+        )
+    if _has_looked:  # It is alone, and may train once more.
         return
     addresses = os.environ.get(f"{_VARIABLES}JOB_ADDRESSES")
     count, place = _number("NUM_PROCESSES"), _number("PROCESS_ID")
@@ -103,11 +108,14 @@ def join() -> None:
     except Exception as error:
         nothing_known = "coordinator_address should be defined" in str(error)
         if nothing_known and (addresses, count, place) == (None, None, None):
+            _has_looked = True
             return
         raise ConfigError(
             "Expected to join the other processes of this training, but that fails "
-            f"({shown(first_line(error))}). {_HOW_TO_START} A process can join once."
+            f"({shown(first_line(error))}). {_HOW_TO_START} Only a process that "
+            "has not used JAX can join."
         ) from error
+    _has_looked = True
     _joined = Processes(jax.process_count(), jax.process_index())
     if not is_chief():
         # Whatever there is to say, the chief says it.
