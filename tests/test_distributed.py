@@ -35,9 +35,6 @@ EPOCHS = 8
 BATCH = 6
 PROGRAM = f"""
 import hashlib, json, os, sys
-# Keras would import it where it is installed, which takes half of the time.
-sys.modules["tensorflow"] = None
-
 import keras
 from emotion_cnn import cli
 from emotion_cnn.evaluation.evaluator import Evaluation
