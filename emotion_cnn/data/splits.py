@@ -136,8 +136,8 @@ def split_dataset(
             validation = test.select(parts["PublicTest"])
             source = f"PublicTest ({len(validation):,} images of test/)"
         # That of all begins as that of train does: no pixel is read twice.
-        of_train, _, of_all = _fingerprints(train, validation, test)
-        return Dataset(train, validation, test, source, tuple(notes), of_all, of_train)
+        alone, _, together = _fingerprints(train, validation, test)
+        return Dataset(train, validation, test, source, tuple(notes), together, alone)
     share = "tenth" if validation_share == 0.1 else f"{validation_share:.4g} share"
     source = f"a stratified, seeded {share} of train/"
     if groups and any(name in groups for name in train.names):
