@@ -93,8 +93,7 @@ def find_near_duplicates(
         boundary: Compare only the images before this position with those from it on;
             None for all with all.
         complete: Whether every pair is compared. Otherwise `boundary` is None, and few
-            pairs may be missed: of those found by measuring all of 100,000 images,
-            none was.
+            pairs may be missed (docs/audit.md says how many were, where it is known).
 
     Raises:
         MissingPackageError: It need not be `complete`, and faiss is not installed.
