@@ -95,12 +95,12 @@ def find_near_duplicates(
         complete: Whether every pair is compared. Otherwise `boundary` is None, and few
             pairs may be missed (docs/audit.md says how many were, where it is known).
 
-    Raises:
-        MissingPackageError: It need not be `complete`, and faiss is not installed.
-
     Returns:
         Pairs no further apart than `limit`, each once, with the smaller one of its
         distances as it is and flipped; as it is where both are equal.
+
+    Raises:
+        MissingPackageError: It need not be `complete`, and faiss is not installed.
     """
     size = images[np.arange(0)].shape[1]
     # In squares summed over all pixels, which are whole numbers.
