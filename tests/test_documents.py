@@ -6,10 +6,12 @@ Commands run in a folder with a few drawn faces under the names that the documen
 
 import ast
 import csv
+import io
 import json
 import re
 import shlex
 import shutil
+import tarfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -199,8 +201,17 @@ def small_data(tmp_path_factory, shared_networks):
     (folder / "names.txt").write_text("face.png\n")
     videos.write(folder / "talk.mp4", videos.varying_times(10))
     rows: list[tuple[object, ...]] = [("image", "row")]
-    with zipfile.ZipFile(folder / "archive.zip", "w") as archive:
-        for path in paths:
+    (folder / "tars").mkdir()
+    with (
+        zipfile.ZipFile(folder / "archive.zip", "w") as archive,
+        tarfile.open(folder / "tars/000.tar", "w") as tar,
+    ):
+        for row, path in enumerate(paths):
+            tar.add(path, f"{row}.png")
+            label = str(EMOTIONS.index(path.parent.name)).encode()
+            entry = tarfile.TarInfo(f"{row}.cls")
+            entry.size = len(label)
+            tar.addfile(entry, io.BytesIO(label))
             place = path.relative_to(faces)
             part, emotion, name = place.parts
             archive.write(path, place)

@@ -244,10 +244,10 @@ def test_merged_shards_are_the_predictions_of_one_process(predict, parts, capsys
     assert merged.err.replace("merged", "one") == said
     assert "4 sources." in merged.out
     one, other = (
-        {path.name: path.read_bytes() for path in Path(name).iterdir()}
+        {path.name: path.read_bytes() for path in Path(name).glob("[!.]*")}
         for name in ("one", "merged")
     )
-    assert len(other) == 5
+    assert len(other) == 4
     assert one == other
     assert len(table("merged")) == 4
     # It can be gone on with, as any other.
@@ -325,7 +325,7 @@ def test_shards_that_cannot_be_merged(fails, parts, capsys):
         capsys.readouterr()
         arguments = ("--source=photos", "--merge=changed", "--output=merged")
         assert reason in fails("predict", *arguments)
-        assert not any(path.is_file() for path in Path("merged").rglob("[!.]*"))
+        assert not Path("merged").exists()
 
 
 def test_a_shard_is_not_merged(fails, photos):

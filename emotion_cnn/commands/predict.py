@@ -126,16 +126,14 @@ def run(**keywords: Any) -> Path:
 
 def _merge(settings: PredictSettings, parts: Path, sources: "Sequence[Source]") -> Path:
     """Puts the tables of all shards together."""
-    from emotion_cnn.files import locked, removed_if_empty, shown
+    from emotion_cnn.files import removed_if_empty, shown
     from emotion_cnn.inference.merging import merge_predictions
 
     tally = Tally()
     with removed_if_empty(_output_folder(settings)) as folder:
-        with locked(folder, "predictions"):
-            names = [each.name for each in sources]
-            errors = merge_predictions(parts, names, folder)
-        for name, reason in errors.items():
-            tally.fail(f"{shown(name)}: {reason}")
+        errors = merge_predictions(parts, [each.name for each in sources], folder)
+    for name, reason in errors.items():
+        tally.fail(f"{shown(name)}: {reason}")
     print(f"{counted(len(sources), 'source')}.\nResults: {folder}")
     tally.raise_for_failures(folder)
     return folder
