@@ -12,8 +12,8 @@ from emotion_cnn.files import first_line, open_regular, replacing, shown
 PARQUET_FROM = 1_000_000
 """Rows from which on a table is written as Parquet too."""
 
-_AT_ONCE = 2**24
-"""Bytes of CSV that are read at a time, and become one group of rows."""
+_AT_ONCE = 2**20
+"""Bytes of CSV that become one group of rows; Arrow reads some dozen of them ahead."""
 
 _log = logging.getLogger(__name__)
 

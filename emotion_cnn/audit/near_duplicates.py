@@ -93,15 +93,14 @@ def find_near_duplicates(
         boundary: Compare only the images before this position with those from it on;
             None for all with all.
         complete: Whether every pair is compared. Otherwise `boundary` is None, and few
-            pairs may be missed: of those found by measuring all of 100,000 images,
-            none was.
-
-    Raises:
-        MissingPackageError: It need not be `complete`, and faiss is not installed.
+            pairs may be missed (docs/audit.md says how many were, where it is known).
 
     Returns:
         Pairs no further apart than `limit`, each once, with the smaller one of its
         distances as it is and flipped; as it is where both are equal.
+
+    Raises:
+        MissingPackageError: It need not be `complete`, and faiss is not installed.
     """
     size = images[np.arange(0)].shape[1]
     # In squares summed over all pixels, which are whole numbers.
