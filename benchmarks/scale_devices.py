@@ -14,7 +14,6 @@ import sys
 from contextlib import nullcontext
 
 from benchmarks import ROOT
-from benchmarks.report import Row, argument_parser, show
 from emotion_cnn.backend import use_backend
 from emotion_cnn.models.architectures import ARCHITECTURES
 from emotion_cnn.processes import is_chief, join, leave, processes
@@ -36,7 +35,7 @@ def start(
         ],
         cwd=ROOT,
         env=os.environ
-        | {"KERAS_BACKEND": "jax", "CUDA_VISIBLE_DEVICES": ""}
+        | {"CUDA_VISIBLE_DEVICES": ""}
         | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + flags}
         | variables,
         stdout=subprocess.PIPE,
@@ -57,7 +56,6 @@ def work(arguments: argparse.Namespace) -> None:
     batch_size = int(arguments.worker[0])
     # Before JAX starts its threads, one for each of these cores.
     os.sched_setaffinity(0, {int(core) for core in arguments.worker[1].split(",")})
-    use_backend("jax")
     join()
     import numpy as np
 
@@ -88,6 +86,10 @@ def work(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Measures, and prints the table."""
+    use_backend("jax")
+    # Imports Keras, which takes the backend.
+    from benchmarks.report import Row, argument_parser, show
+
     parser = argument_parser(__doc__)
     parser.add_argument(
         "--model", choices=tuple(ARCHITECTURES), default="compact", help="(compact)"
