@@ -22,7 +22,7 @@ from benchmarks.report import argument_parser, machine
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.images import IMAGE_SIZE
 from emotion_cnn.data.loading import load_test_data
-from emotion_cnn.data.splits import official_parts
+from emotion_cnn.data.splits import Split, official_parts
 from emotion_cnn.files import write_json
 from emotion_cnn.inference.backends import read_network
 from emotion_cnn.inference.backends.exported import ExportedNetwork
@@ -115,9 +115,8 @@ def _converted(path: Path) -> bytes:
         return converted.read_bytes()
 
 
-def accuracies(contender: Contender, data: str) -> dict[str, float]:
+def accuracies(contender: Contender, test: Split) -> dict[str, float]:
     """Returns the share of PublicTest and PrivateTest that is right."""
-    test, _ = load_test_data(data, labels="original", audit=None, skip_bad=False)
     pixels = contender.prepare(np.asarray(test.images))
     outputs = np.concatenate(
         [
@@ -198,6 +197,11 @@ def main() -> None:
     contenders = [*peers, *map(ours, arguments.files)]
     singles = seconds(contenders, 1, _SINGLES)
     batches = seconds(contenders, _BATCH, _BATCHES)
+    test: Split | None = None
+    if arguments.data:
+        test, _ = load_test_data(
+            arguments.data, labels="original", audit=None, skip_bad=False
+        )
     # Of the first, the fastest of the others if there are others.
     first = slice(0, len(peers) or 1)
     rows: list[dict[str, Any]] = [
@@ -207,7 +211,7 @@ def main() -> None:
             "times_latency": min(singles[first]) / single,
             "faces_per_second": _BATCH / batch,
             "times_throughput": min(batches[first]) / batch,
-            "accuracy": accuracies(contender, arguments.data) if arguments.data else {},
+            "accuracy": accuracies(contender, test) if test else {},
         }
         for contender, single, batch in zip(contenders, singles, batches, strict=True)
     ]
