@@ -215,6 +215,16 @@ def test_photos_of_odd_shapes(shape):
     assert YuNet().detect(photo) == []
 
 
+@pytest.mark.parametrize("rows", [20, 32, 33, 63])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 0, 2)])
+def test_a_strip_has_the_same_faces_each_time(rows, axes):
+    """OpenCV's network finds some in what lies in memory beside a few rows."""
+    generator, detector = np.random.default_rng(0), YuNet()
+    for width in 10 * (200, 640, 330):
+        photo = generator.integers(0, 256, (rows, width, 3), np.uint8)
+        assert detector.detect(photo.transpose(axes)) == []
+
+
 SMALL = [
     *((100, 100, 70), (1240, 300, 70), (1250, 1240, 70)),
     *((1900, 620, 70), (2400, 1500, 90), (600, 1700, 80)),

@@ -261,6 +261,7 @@ def test_config_of_a_run(clone):
         "runs": str(clone.runs),
         "publish": str(clone.folder),
         "tensorboard": False,
+        "distributed": False,
     }
 
 

@@ -24,6 +24,7 @@ _MODEL_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa
 # What YuNet needs: it sees faces of 24 pixels and more.
 _SEEN_FACE = 24
 _LEAST_ROWS = _SEEN_FACE / 2
+_LEAST_SIDE = 64
 _DETECTION_SIZES = (160, 4096)
 # Where all faces are this much larger, none is looked for among the smaller ones: most
 # photos are portraits, and of a camera's 12 megapixels each second look takes half a
@@ -188,9 +189,16 @@ class YuNet:
             photo = cv2.resize(
                 photo, (scaled_width, scaled_height), interpolation=cv2.INTER_AREA
             )
+        photo = cv2.cvtColor(photo, cv2.COLOR_RGB2BGR)
+        # Of fewer rows OpenCV's network reads memory that nothing was written to.
+        missing = [max(0, _LEAST_SIDE - side) for side in photo.shape[:2]]
+        if any(missing):
+            photo = cv2.copyMakeBorder(
+                photo, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT
+            )
         network = self._network()
-        network.setInputSize((scaled_width, scaled_height))
-        _, rows = network.detect(cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
+        network.setInputSize(photo.shape[1::-1])
+        _, rows = network.detect(photo)
         horizontal, vertical = width / scaled_width, height / scaled_height
         for row in () if rows is None else rows:
             x, y, box_width, box_height, *_, score = map(float, row)
