@@ -91,8 +91,8 @@ def peer(path: Path, *, gray: tuple[float, float], classes: Sequence[str]) -> Co
             )
             for each in images
         ]
-        scaled = low + (high - low) * np.stack(resized)[..., np.newaxis] / 255
-        return scaled.astype(np.float32)
+        shares = np.stack(resized)[..., np.newaxis] / np.float32(255)
+        return (low + (high - low) * shares).astype(np.float32)
 
     def run(pixels: np.ndarray) -> np.ndarray:
         if len(pixels) != interpreter.get_input_details()[0]["shape"][0]:
