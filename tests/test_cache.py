@@ -222,6 +222,39 @@ def test_what_is_not_ours_stays(many, cache, caplog):
     assert "not kept" in caplog.text
 
 
+def test_nothing_goes_of_a_folder_that_is_partly_ours(many, cache):
+    """A digest can be the name of anybody's folder."""
+    mine = cache / (64 * "0")
+    mine.mkdir(parents=True, mode=0o700)
+    (mine / "images.csv").touch()
+    (mine / "mine").write_bytes(bytes(20_000))
+    read(many, cache, limit=10_000)
+    assert (mine / "images.csv").exists()
+
+
+@pytest.mark.parametrize(("mode", "count"), [(0o777, 0), (0o775, 0), (0o1777, 1)])
+def test_a_folder_in_which_others_can_rename_is_not_used(
+    many, cache, caplog, mode, count
+):
+    cache.mkdir()
+    cache.chmod(mode)
+    assert read(many, cache) == read(many, None)
+    assert len(kept(cache)) == count
+    assert ("others can change what is in" in caplog.text) is (count == 0)
+
+
+def test_what_is_half_written_takes_no_room(many, cache, tmp_path):
+    read(many, cache)
+    (entry,) = kept(cache)
+    left = cache / ".filling-abcdefgh"
+    left.mkdir(mode=0o700)
+    (left / "images.npy").write_bytes(bytes(50_000))
+    copy = Path(shutil.copytree(many, tmp_path / "copy"))
+    read(copy, cache, limit=50_000)
+    assert entry in kept(cache)
+    assert len(kept(cache)) == 2
+
+
 def no_space(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 

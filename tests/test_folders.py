@@ -623,3 +623,39 @@ def test_damaged_packed_images(faces, tmp_path):
         DataError, match=r"Expected packed images .*images\.csv is dama"
     ):
         folders.read_splits(packed, skip_bad=False)
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_packed_images_beside_folders_of_any_part(faces, tmp_path, part):
+    packed = packed_from(faces, tmp_path / "packed")
+    save(packed / part / "sad" / "1.png")
+    with pytest.raises(DataError, match=rf"found both: images\.npy and {part}\."):
+        folders.read_validation(packed, skip_bad=False, classes=EMOTIONS)
+
+
+def test_packed_images_that_are_replaced_while_they_are_read(
+    faces, tmp_path, monkeypatch
+):
+    packed = packed_from(faces, tmp_path / "packed")
+    listed = folders._list_packed
+
+    def replaced(folder, part, classes):
+        listing = listed(folder, part, classes)
+        with packing(packed) as writer:
+            writer.add("train/sad/1.png", np.zeros((48, 48), np.uint8))
+        return listing
+
+    monkeypatch.setattr(folders, "_list_packed", replaced)
+    with pytest.raises(DataError, match="were replaced while they were read"):
+        folders.read_test(packed, skip_bad=False)
+
+
+def test_bad_packed_images_of_other_classes_are_none(tmp_path):
+    with packing(tmp_path) as writer:
+        for part in ("train", "test"):
+            writer.add(f"{part}/sad/1.png", np.zeros((48, 48), np.uint8))
+            before = ImageFormat(10, 20, "RGB", False)
+            writer.add(f"{part}/odd/1.png", np.zeros((48, 48), np.uint8), before)
+            writer.add_unreadable(f"{part}/odd/2.png", "empty file")
+    _, _, notes = folders.read_splits(tmp_path, skip_bad=False, classes=("sad",))
+    assert notes == ("left out: 2 folders (train/odd, test/odd)",)

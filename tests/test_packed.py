@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -198,6 +199,17 @@ STRANGERS = {
         lambda f: change(f, unreadable={"test/sad/x.png": None}),
         "does not say which",
     ),
+    **{
+        f"a reason {what}": (
+            lambda f, reason=reason: change(f, unreadable={"test/sad/x.png": reason}),
+            "does not say which",
+        )
+        for what, reason in (("for a terminal", "\x1b[2J"), ("too long", 201 * "x"))
+    },
+    "a mode for a terminal": (
+        lambda f: rewrite(f, "images.csv", b"RGB", b"\x1b[2J"),
+        "has no format of",
+    ),
     "huge JSON": (huge, "more than 64 MB"),
     "deep JSON": (
         lambda f: (f / "images.json").write_text(100_000 * "["),
@@ -229,3 +241,14 @@ def test_a_strangers_folder_is_refused(packed, case):
     assert message.startswith("Expected packed images in ")
     assert reason in message
     assert message.isprintable()
+
+
+def test_a_line_of_any_length_takes_little_memory(packed):
+    """Such as the zeros of a sparse file, which takes no place on a disk."""
+    rewrite(packed, "images.csv", b"train/happy/b,1.png", 30_000_000 * b"x")
+    tracemalloc.start()
+    with pytest.raises(DataError, match="field larger than"):
+        read_packed(packed)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000

@@ -151,3 +151,17 @@ def test_all_commands_read_it_as_files(
         audit |= {"created": "", "data": ""}
         found[kind] = (metrics, predictions, audit, trained.fingerprint)
     assert found["files"] == found["packed"]
+
+
+def test_a_list_of_ones_own_stays(table, tmp_path, fails):
+    """`images.csv` is a name that others give their lists, too."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "images.csv").write_text("mine")
+    assert prepare("--source", table, "--data", data) == 0
+    assert prepare("--source", table, "--data", data, "--replace") == 0
+    assert (data / "images.csv").read_text() == "mine"
+    before = contents(data)
+    message = fails("--source", table, "--data", data, "--replace", "--to", "packed")
+    assert "Expected no images.csv of another kind" in message
+    assert contents(data) == before

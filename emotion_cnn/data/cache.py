@@ -110,6 +110,7 @@ class ImageCache:
             )
             return None
         try:
+            _require_own_place(self._folder)
             key = _key(data, names, size)
             found = self._find(key, names, size)
             if found is None:
@@ -193,8 +194,10 @@ class ImageCache:
             if _ENTRY.fullmatch(entry.name) and _is_own(entry)
         ]
         for entry in sorted(own, key=lambda each: -each.stat().st_mtime_ns):
-            left -= sum(file.lstat().st_size for file in entry.iterdir())
-            if left < 0 or entry.name.startswith(_FILLING):
+            is_whole = not entry.name.startswith(_FILLING)
+            if is_whole:
+                left -= sum(file.lstat().st_size for file in entry.iterdir())
+            if left < 0 or not is_whole:
                 # On Windows, what another process reads cannot be removed.
                 with suppress(OSError):
                     _remove(entry)
@@ -236,6 +239,19 @@ def _decoder() -> str:
     return f"{FORMAT} {ours.hexdigest()} {libraries}"
 
 
+def _require_own_place(folder: Path) -> None:
+    """Raises a `ValueError` if others could move what is in a folder.
+
+    They could give an entry the name of another, which is whole in itself.
+    """
+    if not hasattr(os, "geteuid") or not folder.exists():
+        return
+    status = folder.stat()
+    others_write = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
+    if status.st_uid not in (0, os.geteuid()) or others_write:
+        raise ValueError(f"others can change what is in {folder}")
+
+
 def _is_own(entry: Path) -> bool:
     """Returns whether a folder is the user's, and nobody else can write to it."""
     status = entry.lstat()
@@ -247,11 +263,15 @@ def _is_own(entry: Path) -> bool:
 
 
 def _remove(entry: Path) -> None:
-    """Removes an entry, and nothing that is none of its files."""
+    """Removes an entry; nothing of one that holds what is none of its files."""
     if entry.is_symlink():
         entry.unlink()
     elif entry.exists():
-        for file in entry.iterdir():
-            if file.name in PACKED_NAMES or file.name.startswith(TEMPORARY_PREFIX):
+        files = list(entry.iterdir())
+        if all(
+            file.name in PACKED_NAMES or file.name.startswith(TEMPORARY_PREFIX)
+            for file in files
+        ):
+            for file in files:
                 file.unlink()
         entry.rmdir()

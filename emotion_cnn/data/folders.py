@@ -39,7 +39,13 @@ from emotion_cnn.data.images import (
     decode_image,
     reason_of,
 )
-from emotion_cnn.data.packed import Packed, PackedWriter, is_packed, read_packed
+from emotion_cnn.data.packed import (
+    PACKED_NAMES,
+    Packed,
+    PackedWriter,
+    is_packed,
+    read_packed,
+)
 from emotion_cnn.data.rows import Rows
 from emotion_cnn.data.splits import Split, class_counts
 from emotion_cnn.errors import DataError
@@ -336,7 +342,7 @@ def _require_same(folder: Path, before: Sequence[int]) -> None:
 
 
 def _identities(folder: Path) -> list[int]:
-    """Returns which folders `train/` and `test/` are; an import makes new ones.
+    """Returns which folders and files hold the images; an import makes new ones.
 
     Raises:
         DataError: An import is not finished, so that they may be missing.
@@ -350,7 +356,8 @@ def _identities(folder: Path) -> list[int]:
                 "stopped, run `emotion-cnn prepare` on the folder again, which "
                 "completes it first."
             )
-        return sorted(entry.inode() for entry in entries if entry.name in _PARTS)
+        holders = (*_PARTS, *PACKED_NAMES)
+        return sorted(entry.inode() for entry in entries if entry.name in holders)
 
 
 @dataclass
@@ -366,8 +373,10 @@ class _Listing:
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     names: tuple[str, ...] = ()
     """Of each image, in order."""
-    places: np.ndarray | None = None
-    """Where they are among packed images, int64; None for files."""
+    packed: Packed | None = None
+    """What they are in; None for files."""
+    places: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Where they are among packed images."""
 
 
 @contextmanager
@@ -458,7 +467,9 @@ def _is_packed(folder: Path) -> bool:
         return False
     with _listing_errors():
         found = [
-            part for part in _PARTS if any(map(_holds_image, _entries(folder / part)))
+            part
+            for part in (*_PARTS, *_VALIDATION_PARTS)
+            if any(map(_holds_image, _entries(folder / part)))
         ]
     if found:
         raise DataError(
@@ -471,7 +482,7 @@ def _is_packed(folder: Path) -> bool:
 
 def _list_packed(folder: Path, part: str, classes: Sequence[str]) -> _Listing:
     packed = read_packed(folder)
-    listing = _Listing(folder, part, tuple(classes))
+    listing = _Listing(folder, part, tuple(classes), packed=packed)
     by_label: dict[int, list[int]] = {}
     for name, places in packed.folders.items():
         of_part, class_folder = name.split("/")
@@ -638,8 +649,8 @@ def _split(
         formats: Gets the former format of each that was converted, by name.
         cache: Where decoded images are kept.
     """
-    if listing.places is not None:
-        return _packed_split(listing, listing.places, size, unreadable, formats)
+    if listing.packed is not None:
+        return _packed_split(listing, listing.packed, size, unreadable, formats)
     decoded = None
     if cache is not None:
         decoded = cache.decoded(
@@ -659,12 +670,11 @@ def _split(
 
 def _packed_split(
     listing: _Listing,
-    places: np.ndarray,
+    packed: Packed,
     size: int,
     unreadable: dict[str, str],
     formats: dict[str, ImageFormat],
 ) -> Split:
-    packed = read_packed(listing.folder)
     height, width = packed.images.shape[1:3]
     if (height, width) != (size, size):
         raise DataError(
@@ -672,18 +682,20 @@ def _packed_split(
             f"{shown(str(listing.folder))}, found {width}x{height}. Make the folder "
             "again from the images, for this size."
         )
-    prefix = f"{listing.part}/"
+
+    def is_listed(name: str) -> bool:
+        part, class_folder, _ = name.split("/")
+        return part == listing.part and bool(
+            emotion_from_name(class_folder, listing.classes)
+        )
+
     unreadable |= {
-        name: reason
-        for name, reason in packed.unreadable.items()
-        if name.startswith(prefix)
+        name: reason for name, reason in packed.unreadable.items() if is_listed(name)
     }
     formats |= {
-        name: before
-        for name, before in packed.converted.items()
-        if name.startswith(prefix)
+        name: before for name, before in packed.converted.items() if is_listed(name)
     }
-    images = Rows.of(packed.images).select(places)
+    images = Rows.of(packed.images).select(listing.places)
     return Split(images, listing.labels, listing.names, classes=listing.classes)
 
 

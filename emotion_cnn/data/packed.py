@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,12 +51,16 @@ _FACTS_MEGABYTES = 64
 _LONGEST_SIDE = 4096
 _MOST_IMAGES = 2**31
 _LONGEST_NAME = 4096
+# With each character quoted, and a format.
+_LONGEST_LINE = 3 * _LONGEST_NAME
+_LONGEST_REASON = 200
 _LARGEST_DIMENSION = 2**31
 _CHECKED_AT_ONCE = 2**20
 _NUMPY = b"\x93NUMPY\x01\x00"
 _HEADER_BYTES = 128
 _PART = r"(?!\.{1,2}(?:/|\Z))[^/\0]+"
 _NAME = re.compile(f"{_PART}/{_PART}/{_PART}")
+_MODE = re.compile("[A-Za-z0-9;]{1,20}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +216,7 @@ def _read(folder: Path, identity: tuple[tuple[int, ...], ...]) -> Packed:
     shape = _shape(facts.get("shape"))
     unreadable = facts.get("unreadable")
     if not isinstance(unreadable, dict) or not all(
-        isinstance(reason, str) and _NAME.fullmatch(name)
+        _is_reason(reason) and _NAME.fullmatch(name)
         for name, reason in unreadable.items()
     ):
         raise ValueError(f"{FACTS_NAME} does not say which images were unreadable")
@@ -233,6 +237,12 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
         if not os.path.samestat(path.lstat(), os.fstat(file.fileno())):
             raise ValueError(f"{path.name} is a link")
         yield file
+
+
+def _is_reason(value: Any) -> bool:
+    """Returns whether a value is a few words that any terminal may show."""
+    is_short = isinstance(value, str) and len(value) <= _LONGEST_REASON
+    return is_short and value.isprintable()
 
 
 def _shape(values: Any) -> tuple[int, int, int, int]:
@@ -273,7 +283,9 @@ def _read_table(
     names: list[str] = []
     converted = {}
     with io.TextIOWrapper(table, "utf-8", "surrogatepass", newline="") as text:
-        rows = csv.reader(text, strict=True)
+        # A file of zeros, say, is one line as long as the file.
+        lines = iter(partial(text.readline, _LONGEST_LINE), "")
+        rows = csv.reader(lines, strict=True)
         if next(rows, None) != [*_COLUMNS]:
             raise ValueError(f"{TABLE_NAME} has other columns")
         for row in rows:
@@ -294,7 +306,7 @@ def _format(row: list[str]) -> ImageFormat:
     numbers = row[1:3]
     if all(re.fullmatch("[0-9]{1,10}", each) for each in numbers):
         width, height = map(int, numbers)
-        if max(width, height) < _LARGEST_DIMENSION and len(row[3]) <= 20:
+        if max(width, height) < _LARGEST_DIMENSION and _MODE.fullmatch(row[3]):
             return ImageFormat(width, height, row[3], row[4] == "1")
     raise ValueError(f"{TABLE_NAME} has no format of {shown(row[0][:200])}")
 

@@ -27,7 +27,7 @@ from typing import IO
 from emotion_cnn.data.folders import HALF_REPLACED, WORKING_PREFIX
 from emotion_cnn.data.groups import GROUPS_NAME
 from emotion_cnn.data.near_duplicates import AUDIT_FILE
-from emotion_cnn.data.packed import PACKED_NAMES
+from emotion_cnn.data.packed import PACKED_NAMES, is_packed
 from emotion_cnn.data.votes import VOTES_NAME
 from emotion_cnn.errors import DataError
 from emotion_cnn.files import (
@@ -44,7 +44,7 @@ _REPLACED = (
     *(*PARTS, *PACKED_NAMES),
     *(DATASET_NAME, VOTES_NAME, GROUPS_NAME, AUDIT_FILE),
 )
-"""What an import replaces."""
+"""What an import replaces; packed files only where all that make such a folder are."""
 
 _PLACED = (*_REPLACED, ".gitignore")
 """What an import may bring; the last only where there was nothing before."""
@@ -91,6 +91,7 @@ def staged_folder(data: Path, *, replace: bool) -> Iterator[Path]:
         try:
             work = _create_work(data)
             yield work / "new"
+            _require_free(data, work / "new")
             _carry_over(data, work / "new")
             _take_place(_enter(work, _CLEARING), data)
         finally:
@@ -169,7 +170,7 @@ def _is_empty_folder(path: Path) -> bool:
 
 def _refuse_occupied(data: Path) -> None:
     """Raises a `DataError` if there is anything to replace."""
-    for name in _REPLACED:
+    for name in _names_to_replace(data):
         path = data / name
         folders = [p for p in path.iterdir() if p.is_dir()] if path.is_dir() else []
         holds = [file for folder in folders for file in _first_file(folder)]
@@ -180,6 +181,34 @@ def _refuse_occupied(data: Path) -> None:
                 "Choose another with `data`, or replace the images in its train/ and "
                 f"test/ (and its {DATASET_NAME}, {VOTES_NAME}, {GROUPS_NAME}, "
                 f"{AUDIT_FILE} and packed images) with `replace=True`."
+            )
+
+
+def _names_to_replace(data: Path, *moved: Path) -> tuple[str, ...]:
+    """Returns what of a data folder an import replaces.
+
+    An `images.csv` by itself is somebody's own, such as a list of labels.
+
+    Args:
+        data: The data folder.
+        *moved: Where some of it may be already.
+    """
+    started = any(
+        os.path.lexists(folder / name) for folder in moved for name in PACKED_NAMES
+    )
+    if started or is_packed(data):
+        return _REPLACED
+    return tuple(name for name in _REPLACED if name not in PACKED_NAMES)
+
+
+def _require_free(data: Path, new: Path) -> None:
+    """Raises a `DataError` if something else has the name of a new packed file."""
+    for name in sorted(set(PACKED_NAMES).difference(_names_to_replace(data))):
+        if os.path.lexists(data / name) and os.path.lexists(new / name):
+            raise DataError(
+                f"Expected no {name} of another kind in a folder for packed images, "
+                f"found {shown(str(data / name))}. Move it away, or choose another "
+                "folder with `data`."
             )
 
 
@@ -207,7 +236,7 @@ def _take_place(work: Path, data: Path) -> None:
     if work.name.startswith(_CLEARING):
         _require_one(data, work / "old", _REPLACED)
         try:
-            for name in _REPLACED:
+            for name in _names_to_replace(data, work / "old"):
                 if os.path.lexists(data / name):
                     (data / name).rename(work / "old" / name)
         except OSError:
