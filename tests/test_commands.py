@@ -298,6 +298,14 @@ def test_resuming_with_other_images(fails, interrupted, faces):
     assert "--data" in message
 
 
+def test_a_run_that_was_started_before_distributed_is_resumed(fails, interrupted):
+    config = json.loads((interrupted / "config.json").read_text())
+    del config["distributed"]
+    (interrupted / "config.json").write_text(json.dumps(config))
+    message = fails("--mode", "train", "--resume", interrupted, *own(interrupted))
+    assert f"the images and targets that {interrupted} was started with" in message
+
+
 def test_resuming_a_finished_run(fails, interrupted):
     (interrupted / "metrics.json").write_text("{}")
     message = fails("--mode", "train", "--resume", interrupted, *own(interrupted))

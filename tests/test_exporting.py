@@ -201,6 +201,22 @@ def test_torch_that_fails_is_said(export, monkeypatch, tmp_path):
     assert names == {".emotion-cnn.lock"}
 
 
+def test_ctrl_c_ends_what_writes_for_torch(export, monkeypatch, tmp_path):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("import time; time.sleep(100)")
+    monkeypatch.syspath_prepend(tmp_path)
+    children = []
+
+    def interrupted(child, *_):
+        children.append(child)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(["torch"])
+    assert children[0].wait(10) != 0
+
+
 @pytest.mark.parametrize(
     "format", [*READABLE, pytest.param("torch", marks=pytest.mark.slow)]
 )

@@ -285,6 +285,11 @@ def change_record(parts, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def nest_settings(parts):
+    record = json.loads((parts / "2/predict.json").read_text())
+    change_record(parts, settings=record["settings"] | {"tta": [["flip"]]})
+
+
 def cut_table(parts):
     path = parts / "1/predictions.csv"
     path.write_bytes(path.read_bytes()[:-20])
@@ -309,6 +314,7 @@ CHANGES = {
     copy_errors: "photos/bad.png is in another folder, too",
     unfinish: "they are not finished: go on with --resume",
     change_settings: "found others in 2 than in 1",
+    nest_settings: "predict.json does not name their settings",
     change_columns: "predictions.csv has other columns than predict.json",
     cut_table: "predictions.csv or predictions.jsonl is damaged",
     cut_lines: "predictions.csv or predictions.jsonl is damaged",
@@ -326,6 +332,17 @@ def test_shards_that_cannot_be_merged(fails, parts, capsys):
         arguments = ("--source=photos", "--merge=changed", "--output=merged")
         assert reason in fails("predict", *arguments)
         assert not Path("merged").exists()
+
+
+def test_nothing_of_a_stranger_reaches_the_terminal_or_the_settings(
+    fails, predict, parts
+):
+    errors = parts / "2/errors.csv"
+    errors.write_text("source,reason\nphotos/bad.png,no \x1b[31mimage\n")
+    change_record(parts, note=["strange"])
+    message = fails("predict", "--source=photos", "--merge=parts", "--output=merged")
+    assert "photos/bad.png: 'no \\x1b[31mimage'" in message
+    assert "strange" not in Path("merged/predict.json").read_text()
 
 
 def test_a_shard_is_not_merged(fails, photos):

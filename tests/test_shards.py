@@ -194,6 +194,12 @@ DAMAGE = {
     "too many": ({"probabilities": encoded([[1] + [0] * 6] * 26)}, "182 numbers"),
     "not a number": ({"probabilities": encoded([[np.nan] * 7] * 25)}, "no probabil"),
     "sums of 7": ({"probabilities": encoded(np.ones((25, 7)))}, "no probabilities"),
+    "infinite": ({"probabilities": encoded([[3e38, *[0] * 6]] * 25)}, "no probabil"),
+    "both ends": (
+        {"probabilities": encoded([[np.inf, -np.inf] + [0] * 5] * 25)},
+        "no probabil",
+    ),
+    "too large": ({"probabilities": encoded([[3e38] * 7] * 25)}, "no probabilities"),
     "no time": ({"seconds": "1"}, "how long prediction took"),
     "no end": ({"seconds": float("inf")}, "how long prediction took"),
     "not at all": ({"seconds": 0.0}, "how long prediction took"),

@@ -2,6 +2,8 @@
 
 import csv
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from emotion_cnn import tables
 from emotion_cnn.data.splits import Split
 from emotion_cnn.evaluation.evaluator import Evaluation
 from emotion_cnn.evaluation.metrics import compute_metrics
+from emotion_cnn.inference import merging
 from emotion_cnn.inference.merging import merge_predictions
 from emotion_cnn.inference.predictions import Predictions
 
@@ -151,6 +154,50 @@ def test_merged_predictions(tmp_path):
         "unsure": [False, True, False, True],
     }
     assert not list((tmp_path / "parts").rglob("*.parquet"))
+
+
+def write_parts(folder, count: int, *, frames: int = 1) -> list[str]:
+    names = [f"{number:03}.mp4" for number in range(count)]
+    for number, name in enumerate(names):
+        (folder / str(number)).mkdir(parents=True)
+        with predictions(folder / str(number)) as results:
+            for frame in range(frames):
+                results.write(name, [], frame=frame, seconds=frame / 25)
+            results.finish()
+    return names
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk of Linux")
+def test_no_shard_is_blamed_for_a_full_disk(tmp_path, monkeypatch):
+    names = write_parts(tmp_path / "parts", 1, frames=1000)
+    monkeypatch.setattr(
+        merging, "replacing", lambda path: nullcontext(Path("/dev/full"))
+    )
+    with pytest.raises(OSError, match="No space left"):
+        merge_predictions(tmp_path / "parts", names, tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts as Linux does")
+def test_a_merge_holds_two_files_of_a_shard_open(tmp_path):
+    import resource
+
+    names = write_parts(tmp_path / "parts", 60, frames=2)
+    (tmp_path / "whole").mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+    most += 2 * len(names) + 20
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    try:
+        merge_predictions(tmp_path / "parts", names, tmp_path / "whole")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for name in ("predictions.csv", "predictions.jsonl"):
+        parts = [
+            (tmp_path / "parts" / str(number) / name).read_text().splitlines()
+            for number in range(60)
+        ]
+        rows = [row for part in parts for row in part[-2:]]
+        assert (tmp_path / "whole" / name).read_text().splitlines()[-120:] == rows
 
 
 def test_a_table_that_somebody_has_changed_stays_csv(tmp_path, caplog):

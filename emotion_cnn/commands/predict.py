@@ -133,7 +133,7 @@ def _merge(settings: PredictSettings, parts: Path, sources: "Sequence[Source]") 
     with removed_if_empty(_output_folder(settings)) as folder:
         errors = merge_predictions(parts, [each.name for each in sources], folder)
     for name, reason in errors.items():
-        tally.fail(f"{shown(name)}: {reason}")
+        tally.fail(f"{shown(name)}: {shown(reason)}")
     print(f"{counted(len(sources), 'source')}.\nResults: {folder}")
     tally.raise_for_failures(folder)
     return folder

@@ -244,6 +244,8 @@ def read_started(run: "RunFolder") -> tuple[TrainSettings, dict[str, Any]]:
     """
     environment, config = run.read_json(run.environment), run.read_json(run.config)
     try:
+        # Runs that were started before there was this setting do not have it.
+        config = {"distributed": False} | config
         names = {declared.name for declared in dataclasses.fields(TrainSettings)}
         if config.keys() != names:
             raise TypeError("expected the settings of a run, found other names")

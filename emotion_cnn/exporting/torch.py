@@ -90,10 +90,7 @@ def running(path: Path, description: NetworkDescription) -> Iterator["TorchNetwo
         description: What the network is for.
     """
     with _python(f"answer({str(path)!r})") as (child, errors):
-        try:
-            yield TorchNetwork(description, child, errors)
-        finally:
-            child.kill()
+        yield TorchNetwork(description, child, errors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +121,7 @@ class TorchNetwork:
             found = _receive(self.child.stdout, np.dtype(np.float32))
         # A process that has ended neither reads nor writes.
         except (OSError, ValueError) as error:
-            self.child.wait()
+            self.child.kill()
             raise ModelError(f"it fails in Torch: {_last_line(self.errors)}") from error
         description = self.description
         sets, classes = len(description.label_sets), len(description.classes)
@@ -184,7 +181,11 @@ def _python(
             env={**os.environ, "KERAS_TORCH_DEVICE": "cpu"},
         ) as child,
     ):
-        yield child, errors
+        try:
+            yield child, errors
+        finally:
+            # It has ended, or is not to go on: after Ctrl-C nobody waits for it.
+            child.kill()
 
 
 def _last_line(errors: IO[bytes]) -> str:

@@ -39,6 +39,7 @@ from emotion_cnn.inference.predictions import (
 _NAMED_AT_MOST = 5
 _COPIED_AT_ONCE = 2**20
 _LONGEST_HEADER = 2**20
+_RECORDED = ("kind", "format", "columns", "settings", "finished")
 
 
 def merge_predictions(
@@ -97,12 +98,19 @@ class _Part:
 
     def __init__(self, folder: Path, table: BufferedReader, lines: BufferedReader):
         self.folder, self.table, self.lines = folder, table, lines
-        self.record = read_record(folder / SETTINGS_NAME)
+        record = read_record(folder / SETTINGS_NAME)
+        self.record = {name: record.get(name) for name in _RECORDED}
         if self.record.get("finished") is not True:
             raise ValueError("they are not finished: go on with `resume=True`")
         columns = self.record.get("columns")
         if not isinstance(columns, list):
             raise ValueError(f"{SETTINGS_NAME} does not name their columns")
+        settings = self.record.get("settings")
+        # They are written again: what is in them must be what this tool has.
+        if not isinstance(settings, dict) or any(
+            isinstance(value, dict | list) for value in settings.values()
+        ):
+            raise ValueError(f"{SETTINGS_NAME} does not name their settings")
         self.header = table.readline(_LONGEST_HEADER)
         if next(csv.reader([self.header.decode()]), []) != columns:
             raise ValueError(f"{TABLE_NAME} has other columns than {SETTINGS_NAME}")
@@ -115,28 +123,42 @@ class _Part:
         Raises:
             ValueError: The tables are not whole, or are not of the same sources.
         """
-        with (
-            open_regular(self.folder / TABLE_NAME) as table,
-            open_regular(self.folder / LINES_NAME) as lines,
-        ):
-            table.seek(len(self.header))
-            ends = len(self.header), 0
-            in_table = source_groups(table_rows(table, columns), finished=True)
-            in_lines = source_groups(line_rows(lines), finished=True)
-            for one, other in zip(in_table, in_lines, strict=False):
-                if one[0] != other[0]:
-                    break
-                yield _Entry(one[0], (ends[0], one[1]), (ends[1], other[1]))
-                ends = one[1], other[1]
-            if ends != (table.seek(0, 2), lines.seek(0, 2)):
-                raise ValueError(f"{TABLE_NAME} or {LINES_NAME} is damaged")
+        table, lines = self.table, self.lines
+        ends = len(self.header), 0
+        in_table = source_groups(table_rows(table, columns), finished=True)
+        in_lines = source_groups(line_rows(lines), finished=True)
+        for one, other in zip(in_table, in_lines, strict=False):
+            if one[0] != other[0]:
+                break
+            yield _Entry(one[0], (ends[0], one[1]), (ends[1], other[1]))
+            ends = one[1], other[1]
+        if ends != (table.seek(0, 2), lines.seek(0, 2)):
+            raise ValueError(f"{TABLE_NAME} or {LINES_NAME} is damaged")
 
     def copy_head(self, table: IO[bytes], lines: IO[bytes]) -> None:
         """Copies the next source to two files, and goes on to the one after it."""
         if self.head is not None:
-            _copy(self.table, self.head.in_table, table)
-            _copy(self.lines, self.head.in_lines, lines)
-            self.head = next(self._entries, None)
+            self._copy(self.table, self.head.in_table, table)
+            self._copy(self.lines, self.head.in_lines, lines)
+            with _readable(self.folder):
+                self.head = next(self._entries, None)
+
+    def _copy(
+        self, source: BufferedReader, ends: tuple[int, int], to: IO[bytes]
+    ) -> None:
+        """Copies a piece of a table, which is read on from where it was before."""
+        before = source.tell()
+        start, end = ends
+        source.seek(start)
+        while start < end:
+            # Where there is no room to write, the shard is not to blame.
+            with _readable(self.folder):
+                block = source.read(min(_COPIED_AT_ONCE, end - start))
+                if not block:
+                    raise ValueError("a table has become shorter")
+            start += len(block)
+            to.write(block)
+        source.seek(before)
 
     def errors(self) -> Iterator[tuple[str, str]]:
         """Yields the sources that could not be read, and why."""
@@ -147,17 +169,6 @@ class _Part:
                 if len(row) != len(ERROR_COLUMNS):
                     raise ValueError(f"{ERRORS_NAME} is damaged")
                 yield row[0], row[1]
-
-
-def _copy(source: BufferedReader, ends: tuple[int, int], to: IO[bytes]) -> None:
-    start, end = ends
-    source.seek(start)
-    while start < end:
-        block = source.read(min(_COPIED_AT_ONCE, end - start))
-        if not block:
-            raise ValueError("a table has become shorter")
-        start += len(block)
-        to.write(block)
 
 
 @contextmanager
@@ -238,8 +249,7 @@ def _copy_in_order(
     for name in names:
         part = next_of.pop(name, None)
         if part is not None:
-            with _readable(part.folder):
-                part.copy_head(table, lines)
+            part.copy_head(table, lines)
             if part.head is not None:
                 next_of[part.head.name] = part
         elif name not in errors:

@@ -32,7 +32,9 @@ def check_probabilities(
             f"Expected floats of the shape {shape} as outputs of the network for "
             f"{shape[0]} images; found {found.dtype} of {found.shape}."
         )
-    sums = found.sum(axis=-1, dtype="float32")
+    # Infinite numbers and sums are refused, without a warning of NumPy's.
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = found.sum(axis=-1, dtype="float32")
     # NaN compares as false.
     sound = (found >= 0).all(axis=-1) & (abs(sums - 1) < tolerance)
     if not sound.all():
