@@ -34,15 +34,15 @@ class AuditSettings:
     )
     against: str = setting(
         "all",
-        "what images are compared with for near-duplicates: all with all, or those of "
-        "train/ with those of test/ alone, which is all that --leave-out needs, and "
-        "where train/ has millions the quicker by far",
+        "which images are compared to find near-duplicates: all with all, or those of "
+        "train/ with those of test/ only, which is all that --leave-out needs, and "
+        "much faster where train/ has millions",
         choices=("all", "test"),
     )
     search: str = setting(
         "complete",
-        "whether every pair is compared, or only those that an index of faiss finds to "
-        "be close, which misses few and is quicker beyond a million images",
+        "compare every pair, or only those that an index of faiss finds to be close, "
+        "which may miss a few and is faster beyond a million images",
         choices=("complete", "nearly-complete"),
     )
     output: str | None = setting(

@@ -81,8 +81,8 @@ class EvaluateSettings:
     runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
     merge: str | None = setting(
         None,
-        "folder that holds the folders of all shards: put their predictions together "
-        "instead of predicting; all other settings as they had",
+        "folder that holds the outputs of all shards: put their predictions together "
+        "instead of predicting; give the same other settings as for the shards",
         metavar="FOLDER",
         group="several processes",
     )
@@ -100,9 +100,9 @@ class ShardSettings:
 
     shard: str | None = setting(
         None,
-        "predict one part of the images alone, such as 3/16 for the third of 16, for "
-        "several machines or processes at once, each with an `output` of its own in "
-        "the folder that `merge` is given then",
+        "predict only one part of the images, such as 3/16 for the third of 16, to "
+        "use several machines or processes; each needs its own `output`, all in one "
+        "folder, which `merge` takes afterwards",
         metavar="N/COUNT",
         is_path=False,
     )

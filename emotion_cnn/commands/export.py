@@ -47,21 +47,21 @@ class ExportSettings:
     input_range: str | None = shared.input_range()
     format: str = setting(
         "onnx",
-        f"formats, separated by commas: {', '.join(FORMATS)}; {ALL} for those that "
-        "have the quantisation (torch, where it is installed)",
+        f"formats, separated by commas: {', '.join(FORMATS)}; {ALL} for every format "
+        "that has the quantisation (torch only where it is installed)",
         metavar="NAMES",
         group="files",
     )
     quantize: str = setting(
         "none",
-        "how numbers are kept: none (float32), float16 or int8-weights (smaller "
-        "files), or int8, weights and what lies between layers (faster, too)",
+        "how numbers are stored: none (float32); float16 or int8-weights (smaller "
+        "files); int8, of weights and activations (faster, too; needs --data)",
         choices=QUANTIZATIONS,
     )
     license: str | None = setting(
         None,
-        "licence of the weights, which the files say; without it that of the shipped "
-        "weights, if they are those, else 'not stated'",
+        "licence of the weights, to be written into the files; without it that of the "
+        "shipped weights, if they are exported, else 'not stated'",
         metavar="NAME",
         is_path=False,
     )
@@ -73,8 +73,8 @@ class ExportSettings:
     )
     data: str = setting(
         ".",
-        "folder with train/ and test/, each with a folder per class, to compare on the "
-        "validation images and to measure ranges for int8 on training images; "
+        "folder with train/ and test/, each with a folder per class: validation images "
+        "compare files and network, training images give the ranges for int8; "
         f"'{SAMPLE_DATA}' for the built-in drawn faces",
         metavar="FOLDER",
         group="data",

@@ -47,14 +47,15 @@ class PredictSettings:
     )
     shard: str | None = setting(
         None,
-        "one part of the sources, such as 3/16 for the third of 16, for several "
-        "machines or processes at once, each with an `output` of its own",
+        "predict only one part of the sources, such as 3/16 for every 16th from the "
+        "third on, to use several machines or processes; each needs its own `output`, "
+        "all in one folder, which `merge` takes afterwards",
         metavar="N/COUNT",
         is_path=False,
     )
     merge: str | None = setting(
         None,
-        "folder that holds the folders of all shards of `source`: put their tables "
+        "folder that holds the outputs of all shards of `source`: put their tables "
         "together instead of predicting",
         metavar="FOLDER",
     )

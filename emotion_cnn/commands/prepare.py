@@ -59,8 +59,8 @@ class PrepareSettings:
     )
     to: str = setting(
         _FILES,
-        "how the data folder holds its images: a file for each, in a folder per class, "
-        "or packed in few files, so that a million images can be read at once",
+        "how images are stored: a file for each, in a folder per class, or packed: all "
+        "in one file, which is faster to read for a million images",
         choices=(_FILES, _PACKED),
     )
     export: str | None = setting(

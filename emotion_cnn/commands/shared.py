@@ -116,15 +116,15 @@ def cache() -> Any:
     """Declares the setting `cache`."""
     return setting(
         None,
-        "folder to keep decoded images in, so that the next command starts at once; "
-        "without it `emotion-cnn` among the user's caches (~/.cache on Linux)",
+        "folder for decoded images, so that the next command need not decode them; "
+        "without it `emotion-cnn` in the user's cache folder (~/.cache on Linux)",
         metavar="FOLDER",
     )
 
 
 def no_cache() -> Any:
     """Declares the setting `no_cache`."""
-    return setting(False, "decode all images anew, and keep none")
+    return setting(False, "do not use or write the cache of decoded images")
 
 
 def image_cache(cache: str | None, no_cache: bool) -> "ImageCache | None":

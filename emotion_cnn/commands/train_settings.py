@@ -31,8 +31,8 @@ _PUBLISH_HELP = (
     "replaces"
 )
 _DISTRIBUTED_HELP = (
-    "with `backend=jax`: train on all devices, and together with the other processes "
-    "that srun, mpirun or KERAS_DISTRIBUTION_* variables name; see docs/scale.md"
+    "with `backend=jax`: train on all devices of this process, and of those that srun, "
+    "mpirun or KERAS_DISTRIBUTION_* variables name; see docs/scale.md"
 )
 _PLACES = ("leave_out", "soft_labels", "weights")
 """Settings that name what is read besides the data."""
