@@ -335,8 +335,9 @@ def test_shards_that_cannot_be_merged(fails, parts, capsys):
 
 
 def test_nothing_of_a_stranger_reaches_the_terminal_or_the_settings(
-    fails, predict, parts
+    fails, parts, capsys
 ):
+    capsys.readouterr()
     errors = parts / "2/errors.csv"
     errors.write_text("source,reason\nphotos/bad.png,no \x1b[31mimage\n")
     change_record(parts, note=["strange"])
