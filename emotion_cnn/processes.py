@@ -126,10 +126,10 @@ def _number(name: str) -> int | None:
     text = os.environ.get(_VARIABLES + name)
     if text is None:
         return None
-    if not text.isascii() or not text.isdecimal():
+    if not re.fullmatch("[0-9]{1,9}", text):
         raise ConfigError(
             f"Expected a number in the environment variable {_VARIABLES}{name}, found "
-            f"{text!a}."
+            f"{text[:50]!a}."
         )
     return int(text)
 

@@ -274,9 +274,10 @@ def test_one_device_alone_is_refused():
         check_several_devices()
 
 
-def test_a_variable_that_is_no_number_is_named(monkeypatch):
-    monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "two")
-    with pytest.raises(ConfigError, match="NUM_PROCESSES, found 'two'"):
+@pytest.mark.parametrize("text", ["two", "", "-1", "9" * 5000])
+def test_a_variable_that_is_no_number_is_named(monkeypatch, text):
+    monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", text)
+    with pytest.raises(ConfigError, match=f"NUM_PROCESSES, found '{text[:50]}'"):
         join()
 
 
