@@ -268,7 +268,7 @@ def test_arguments_that_cannot_be_read(run, capsys, arguments, words):
         (["--recipe=best"], "with --weights."),
         (
             ["--recipe=foundation", "--model=compact"],
-            "found --model compact. Choose residual, residual-narrow, or --no-",
+            "found --model compact. Choose residual, residual-narrow, residual-",
         ),
         (
             ["--resume=a-run", "--epochs=3", "--no-flip", "--seed=1"],

@@ -193,7 +193,7 @@ def test_soft_labels_beside_labels_and_votes():
     mixed = mix_soft_labels(split(given), SOFT, LABEL_SETS, share=0.3).targets
     assert mixed.dtype == np.float32
     expected = [
-        [[0.18, 0.09, 0.73], [9.5 / 15, 3.5 / 15, 2 / 15]],
+        [[0.18, 0.09, 0.73], [0.8, 0.2, 0.0]],
         # Without votes, the soft label alone.
         [[0.76, 0.09, 0.15], [0.1, 0.9, 0.0]],
     ]

@@ -62,6 +62,7 @@ def layers_of(model, kind: str) -> list:
         ("compact", 625_655),
         ("residual", 3_114_031),
         ("residual-narrow", 781_467),
+        ("residual-wide", 12_432_471),
     ],
 )
 def test_parameter_count(models, name, count):

@@ -79,7 +79,7 @@ def test_a_number_may_reach_its_bounds_and_no_further(owner):
             Recipe,
             "model",
             "huge",
-            "one of baseline, compact, residual, residual-narrow; ",
+            "one of baseline, compact, residual, residual-narrow, residual-wide; ",
         ),
     ],
 )

@@ -13,9 +13,6 @@ from emotion_cnn.data.folds import parse_fold
 from emotion_cnn.data.splits import Split, targets
 from emotion_cnn.errors import DataError
 
-_FERPLUS_SHARE = 5 / (10 + 5)
-"""Soft labels weigh as much as five votes of a crowd of ten."""
-
 
 @dataclass(frozen=True, eq=False)
 class OutOfFold:
@@ -130,12 +127,12 @@ def mix_soft_labels(
         soft_labels: float `(label sets, classes)` for each of their names.
         label_sets: The label sets of the targets.
         share: The soft labels' share of the new targets of `original`, from 0 to 1.
-            With `ferplus` they weigh as much as five of ten votes, and are the whole
-            target of images without votes.
+            With `ferplus` they are the whole target of images without votes, and
+            none of that of others: ten people know more than the teachers.
     """
     soft = np.stack([soft_labels[name] for name in split.names])
     y_true = targets(split)
-    shares = [share if each == "original" else _FERPLUS_SHARE for each in label_sets]
+    shares = [share if each == "original" else 0 for each in label_sets]
     weights = np.where(
         y_true.any(axis=2, keepdims=True), np.reshape(shares, (1, -1, 1)), 1
     )

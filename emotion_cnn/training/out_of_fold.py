@@ -60,7 +60,7 @@ def write_out_of_fold(path: Path, predictions: OutOfFold) -> None:
     names = ("names", "classes", "label_sets", "fold", "seed", "fingerprint")
     described = {name: getattr(predictions, name) for name in names}
     with replacing(path) as temporary:
-        np.savez(
+        np.savez_compressed(
             temporary,
             description=json.dumps(described),
             labels=predictions.labels,

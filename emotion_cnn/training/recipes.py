@@ -160,8 +160,8 @@ class Recipe:
     )
     soft_share: float = setting(
         0.5,
-        "with `soft_labels`: share of every original label that they replace; in "
-        "targets by FER+ votes they weigh as much as five of ten votes",
+        "with `soft_labels`: share of every original label that they replace; images "
+        "without FER+ votes have them in their place",
         minimum=0,
         maximum=1,
     )
