@@ -301,7 +301,6 @@ def test_sizes_of_the_named_recipes():
     assert counts == {
         "foundation": {32: 33, 48: 27},
         "best": {32: 24, 48: 47},
-        "teacher": {32: 20, 40: 14, 48: 2},
         "student": {32: 67, 40: 50, 48: 33},
     }
 

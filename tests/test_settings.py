@@ -152,9 +152,12 @@ def test_single_settings_replace_those_of_the_recipe_and_no_others():
     assert RECIPES["sample"].epochs != 3
 
 
-def test_the_recipe_best_is_not_for_random_weights():
-    with pytest.raises(ConfigError, match=r"`recipe=foundation` .* with `weights`"):
-        TrainSettings(recipe="best", labels="both")
+@pytest.mark.parametrize(
+    ("recipe", "before"), [("best", "foundation"), ("branch", "student")]
+)
+def test_recipes_that_are_not_for_random_weights(recipe, before):
+    with pytest.raises(ConfigError, match=rf"`recipe={before}` .* with `weights`"):
+        TrainSettings(recipe=recipe, labels="both")
 
 
 def test_single_settings_are_checked_at_once():

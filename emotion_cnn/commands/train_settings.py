@@ -34,6 +34,8 @@ _DISTRIBUTED_HELP = (
     "with `backend=jax`: train on all devices of this process, and of those that srun, "
     "mpirun or KERAS_DISTRIBUTION_* variables name; see docs/scale.md"
 )
+_CONTINUED = {"best": "foundation", "branch": "student"}
+"""Recipes that are not for random weights, and what trains those that they want."""
 _PLACES = ("leave_out", "soft_labels", "weights")
 """Settings that name what is read besides the data."""
 
@@ -82,8 +84,8 @@ class TrainSettings:
     recipe: str | None = setting(
         None,
         "named settings to start from; without it 'default', or 'sample' on drawn "
-        "faces (the defaults below are those of 'default'); 'best' continues, with "
-        "--weights, what 'foundation' trained",
+        "faces (the defaults below are those of 'default'); with --weights, 'best' "
+        "continues what 'foundation' trained, and 'branch' what 'student' did",
         choices=tuple(RECIPES),
         group="run",
     )
@@ -119,10 +121,11 @@ class TrainSettings:
                 f"{f'`backend={self.backend}`' if self.backend else 'none named'}; "
                 "choose jax, or leave `distributed` out."
             )
-        if self.recipe == "best" and self.weights is None:
+        before = _CONTINUED.get(self.recipe or "")
+        if before and self.weights is None:
             raise ConfigError(
-                "`recipe=best` continues what `recipe=foundation` trained; name that "
-                "run, or the folder of its weights, with `weights`."
+                f"`recipe={self.recipe}` continues what `recipe={before}` trained; "
+                "name that run, or the folder of its weights, with `weights`."
             )
         if self.fold is not None:
             parse_fold(self.fold)

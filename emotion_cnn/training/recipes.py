@@ -249,7 +249,6 @@ def _checked_sizes(sizes: Any) -> tuple[tuple[int, float], ...]:
     return checked
 
 
-# The first of the two runs behind the shipped weights.
 _FOUNDATION = Recipe(
     model="residual",
     epochs=60,
@@ -311,8 +310,8 @@ RECIPES: Mapping[str, Recipe] = {
         precision="bfloat16",
     ),
     "foundation": _FOUNDATION,
-    # Starts from the foundation's weights (the setting `weights`) and leads to the
-    # shipped ones; docs/experiments.md says why.
+    # Starts from the foundation's weights (the setting `weights`): the best without
+    # teachers.
     "best": dataclasses.replace(
         _FOUNDATION,
         epochs=71,
@@ -322,17 +321,20 @@ RECIPES: Mapping[str, Recipe] = {
         sizes=((32, 24 / 71), (48, 47 / 71)),
     ),
     # Predicts, out of fold, the soft labels of the training images (the settings
-    # `fold` and `soft_labels`). Two epochs at full size are enough for predictions at
-    # full size.
+    # `fold` and `soft_labels`).
     "teacher": dataclasses.replace(
         _STUDENT,
-        epochs=36,
+        epochs=60,
         warmup_epochs=8,
-        sizes=((32, 20 / 36), (40, 14 / 36), (48, 2 / 36)),
+        sizes=(),
         # The images to fit a temperature on are those to be predicted.
         calibrate=False,
     ),
-    # Learns from the labels and from the teachers: better by original labels than what
-    # is shipped, worse by FER+'s; docs/experiments.md has the figures.
+    # Learns from the labels and from the teachers.
     "student": _STUDENT,
+    # Starts from the student's weights; the mean of several with other seeds is what
+    # is shipped.
+    "branch": dataclasses.replace(
+        _STUDENT, epochs=30, learning_rate=0.1, warmup_epochs=1, sizes=()
+    ),
 }
