@@ -12,9 +12,9 @@ CONFIDENCE = 0.7
 UNSURE_BELOW = 0.54
 """Below this probability a decision is "unsure".
 
-The least that leaves 80% right of what is decided on PublicTest, which are 71% of it
-(`python -m benchmarks.unsure`, original labels, single view). On PrivateTest 72% are
-decided, and 81% of these right.
+The least that leaves 80% right of what is decided on PublicTest, which are 74% of it
+(`python -m benchmarks.unsure`, original labels, single view). On PrivateTest 76% are
+decided, and 80% of these right.
 """
 
 EXPLANATION_METHODS = ("layercam", "occlusion")
