@@ -117,6 +117,11 @@ class _OpenWhileReading(io.RawIOBase):
         return count
 
 
+def _reader(path: Path) -> BufferedReader:
+    raw: Any = _OpenWhileReading(path)
+    return BufferedReader(raw, _READ_AT_ONCE)
+
+
 @dataclass(frozen=True)
 class _Entry:
     """A source in the tables of a part: where its bytes begin and end in both."""
@@ -137,8 +142,7 @@ class _Part:
         """
         self.folder = folder
         self.table, self.lines = (
-            BufferedReader(_OpenWhileReading(folder / name), _READ_AT_ONCE)
-            for name in (TABLE_NAME, LINES_NAME)
+            _reader(folder / name) for name in (TABLE_NAME, LINES_NAME)
         )
         with _readable(folder):
             self._begin()
