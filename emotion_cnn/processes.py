@@ -1,7 +1,7 @@
 """The processes that train one network together, and what only one of them does.
 
 Whatever writes results, prints, draws or publishes asks here whether it may: only the
-chief does. The others run the same code, say nothing but errors, and write into
+chief does. The others train with the same code, say nothing but errors, and write into
 temporary folders of their own. Imports no JAX before processes join.
 """
 
@@ -9,8 +9,10 @@ import logging
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +24,16 @@ from emotion_cnn.files import first_line, shown
 HEARTBEAT_SECONDS = 30
 """After so long without a sign of life from one process, the others end."""
 _JOINING_SECONDS = 300
+_PATIENCE = 2.0
+"""Seconds from which on a process that waits for others says so."""
 _GOODBYE_SECONDS = 120
 """How long a process that is done with training waits for the others."""
 
 _log = logging.getLogger(__name__)
+
+_REMOVE_AT_THE_END = (
+    "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], True)"
+)
 
 _JAX_STATUS = re.compile("[A-Z_]+: ")
 """What the message of an error begins with that a device or a connection has."""
@@ -89,10 +97,15 @@ def join() -> None:
         return
     addresses = os.environ.get(f"{_VARIABLES}JOB_ADDRESSES")
     count, place = _number("NUM_PROCESSES"), _number("PROCESS_ID")
-    # JAX aborts where one does not come, and says nothing that a user can read.
-    _log.info(
-        "Joining other processes, where there are any, for up to %d s", _JOINING_SECONDS
+    # JAX aborts where one does not come, and says nothing that a user can read. Whether
+    # there are others, it knows at once.
+    waiting = threading.Timer(
+        _PATIENCE,
+        _log.info,
+        ("Waiting for the other processes, for up to %d s", _JOINING_SECONDS),
     )
+    waiting.daemon = True
+    waiting.start()
     # It would take SIGTERM, by which schedulers end processes, for a notice to heed.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -115,6 +128,8 @@ def join() -> None:
             f"({shown(first_line(error))}). {_HOW_TO_START} Only a process that "
             "has not used JAX can join."
         ) from error
+    finally:
+        waiting.cancel()
     _has_looked = True
     _joined = Processes(jax.process_count(), jax.process_index())
     if not is_chief():
@@ -202,14 +217,21 @@ def tells_of_a_lost_process(error: Exception) -> bool:
 def own_results(folder: Path) -> Iterator[Path]:
     """Yields where this process writes results: the folder itself, if it is the chief.
 
-    The others get a temporary folder, which is removed in the end.
+    The others get a temporary folder, which is removed in the end, however they end:
+    JAX aborts a process where another one is lost, and runs none of Python's cleanup.
     """
     if is_chief():
         yield folder
         return
-    with tempfile.TemporaryDirectory(
-        prefix="emotion-cnn-", ignore_cleanup_errors=True
-    ) as own:
+    own = tempfile.mkdtemp(prefix="emotion-cnn-")
+    # It reads until this process closes the pipe, or is gone.
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-IS", "-c", _REMOVE_AT_THE_END, own],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is not for it.
+    ):
         yield Path(own)
 
 

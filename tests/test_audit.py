@@ -344,26 +344,14 @@ def test_faults_are_reported_and_no_error(folder, capsys):
         "train/angry/broken.jpg": "not a JPEG, PNG, WebP, BMP, TIFF or GIF image",
         "test/happy/empty.png": "empty file",
     }
-    assert found["converted"] == {
-        "train/happy/colour.png": {
-            "width": 48,
-            "height": 48,
-            "mode": "RGB",
-            "turned": False,
-        },
-        "train/happy/large.png": {
-            "width": 96,
-            "height": 60,
-            "mode": "L",
-            "turned": False,
-        },
-        "train/happy/lying.png": {
-            "width": 48,
-            "height": 48,
-            "mode": "L",
-            "turned": True,
-        },
-    }
+    # As many as there may be, readers of audit.json have no use for their names.
+    assert found["converted"] == 3
+    assert (folder.parent / "out/converted.csv").read_text().splitlines() == [
+        "path,width,height,mode,turned",
+        "train/happy/colour.png,48,48,RGB,false",
+        "train/happy/large.png,96,60,L,false",
+        "train/happy/lying.png,48,48,L,true",
+    ]
     assert found["unused_folders"] == ["valid"]
     assert found["unused_files"] == ["test/sad/list.csv", "train/loose.png"]
     assert found["imbalance"]["test"] is None
@@ -505,7 +493,7 @@ def test_where_results_cannot_go_is_found_before_the_work(
 
 def test_near_duplicates_are_excluded_from_train(folder):
     run(folder)
-    near_duplicates = read_known_near_duplicates(folder.parent / "out")
+    near_duplicates = read_known_near_duplicates(folder.parent / "out", images=42)
     assert near_duplicates.path == folder.parent / "out" / "audit.json"
     train, test, _ = read_splits(folder, skip_bad=False)
     near_duplicates.check(train=train, test=test)
@@ -568,7 +556,7 @@ def write_audit(path: Path, **changes: object) -> Path:
 
 def test_a_file_that_is_an_audit(tmp_path):
     path = write_audit(tmp_path / "mine.json")
-    assert read_known_near_duplicates(path) == KnownNearDuplicates(
+    assert read_known_near_duplicates(path, images=1) == KnownNearDuplicates(
         path,
         {"train": "", "test": ""},
         frozenset("a"),
@@ -594,7 +582,7 @@ def test_a_file_that_is_no_audit(tmp_path, content, found):
     if content is not None:
         path.write_text(content)
     with pytest.raises(DataError) as caught:
-        read_known_near_duplicates(path)
+        read_known_near_duplicates(path, images=1)
     assert found.format(path) in str(caught.value)
     assert str(caught.value).endswith("Create one with `emotion-cnn audit`.")
 
@@ -617,17 +605,37 @@ def test_a_file_that_is_no_audit(tmp_path, content, found):
 def test_an_audit_of_another_format_or_damaged(tmp_path, changes, found):
     path = write_audit(tmp_path / "audit.json", **changes)
     with pytest.raises(DataError) as caught:
-        read_known_near_duplicates(path)
+        read_known_near_duplicates(path, images=1)
     assert found.format(path) in str(caught.value)
     assert str(caught.value).endswith("Run `emotion-cnn audit` again.")
 
 
 def test_an_audit_that_is_too_large(tmp_path):
     path = write_audit(tmp_path / "audit.json")
-    with path.open("rb+") as file:
-        file.truncate(64_000_001)  # takes no space on disk
+    with path.open("a") as file:
+        file.write(64_000_000 * " ")
     with pytest.raises(DataError, match="found: more than 64 MB"):
-        read_known_near_duplicates(path)
+        read_known_near_duplicates(path, images=1_999)
+    # Whoever has more images has longer lists of them.
+    assert read_known_near_duplicates(path, images=2_000).train == {"a"}
+
+
+def load_test(folder: Path):
+    audit = str(folder.parent / "out/audit.json")
+    return load_test_data(str(folder), labels="original", audit=audit, skip_bad=False)
+
+
+@pytest.mark.parametrize(
+    ("load", "images"), [(load_test, 14), (load_training_data, 21 + 14)]
+)
+def test_an_audit_may_be_as_long_as_the_data_need(folder, monkeypatch, load, images):
+    run(folder)
+    module = "emotion_cnn.data.near_duplicates"
+    monkeypatch.setattr(f"{module}._MEGABYTE_LIMIT", 0)
+    with pytest.raises(DataError, match="more than 0 MB"):
+        load(folder)
+    monkeypatch.setattr(f"{module}._BYTES_AN_IMAGE", 1_000_000 // images + 1)
+    assert load(folder)[1].near_duplicates.path == folder.parent / "out/audit.json"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -635,7 +643,7 @@ def test_a_pipe_is_no_audit(tmp_path):
     path = tmp_path / "audit.json"
     os.mkfifo(path)
     with pytest.raises(DataError, match="found: not a regular file"):
-        read_known_near_duplicates(path)
+        read_known_near_duplicates(path, images=1)
 
 
 @pytest.mark.slow

@@ -197,10 +197,10 @@ def test_publish_folder_that_cannot_be_made(fails, tmp_path, faces):
     assert not (tmp_path / "runs").exists()
 
 
-def test_publish_folder_is_made(fails, tmp_path, faces):
+def test_publish_folder_is_not_made_before_there_is_a_network(fails, tmp_path, faces):
     flags = ("--weights", tmp_path, "--publish", tmp_path / "a" / "new")
-    fails("--mode", "train", "--data", faces, *flags)
-    assert (tmp_path / "a" / "new").is_dir()
+    assert "model.json" in fails("--mode", "train", "--data", faces, *flags)
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize("below", ["", "folder"])

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emotion_cnn import processes
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.errors import ConfigError
 from emotion_cnn.processes import check_several_devices, join
@@ -46,13 +47,20 @@ fitting.VALIDATION_BATCH_SIZE = {BATCH}
 fitting.LiveChart = lambda *_: keras.callbacks.Callback()
 Evaluation.figures = lambda _: {{}}
 experiment.write_figure = lambda *_: None
-found = {{"losses": [], "weights": []}}
-write_pair = experiment.write_pair
+found = {{"losses": [], "trained": [], "weights": []}}
+train, write_pair = experiment._train, experiment.write_pair
 check = fitting.StopAtNonFiniteLoss.on_train_batch_end
 
+def note(name, arrays):
+    found[name].append(hashlib.sha256(b"".join(map(bytes, arrays))).hexdigest())
+
+def train_and_note(*arguments, **options):
+    history, weights = train(*arguments, **options)
+    note("trained", weights)
+    return history, weights
+
 def write_pair_and_note(folder, network):
-    arrays = network.model.get_weights()
-    found["weights"].append(hashlib.sha256(b"".join(map(bytes, arrays))).hexdigest())
+    note("weights", network.model.get_weights())
     write_pair(folder, network)
 
 def note_first_loss(self, batch, logs=None):
@@ -62,15 +70,16 @@ def note_first_loss(self, batch, logs=None):
     if batch == 0 and self._epoch == 3 and "--distributed" not in sys.argv:
         raise KeyboardInterrupt
 
+experiment._train = train_and_note
 experiment.write_pair = write_pair_and_note
 fitting.StopAtNonFiniteLoss.on_train_batch_end = note_first_loss
-codes, (note, *commands) = [], json.loads(sys.argv[1])
+codes, (notes, *commands) = [], json.loads(sys.argv[1])
 try:
     for command in commands:
         sys.argv = ["emotion-cnn", *command]
         codes.append(cli.main())
 finally:
-    with open(note, "w") as file:
+    with open(notes, "w") as file:
         json.dump(found | {{"codes": codes}}, file)
 sys.exit(codes[-1])
 """
@@ -217,8 +226,10 @@ def test_two_processes_and_two_devices_train_to_the_same_bits(alone, together):
     runs, output, found, *_ = alone
     assert found["codes"][1] == 0, output
     others, _, ended = together
-    assert [each["codes"] for _, each in ended] == [[0], [0]], ended
-    assert [each["weights"] for _, each in ended] == [found["weights"][:1]] * 2
+    # The other one ends where training does.
+    assert [each["codes"] for _, each in ended] == [[0], []], ended
+    assert [each["trained"] for _, each in ended] == [found["trained"][:1]] * 2
+    assert [each["weights"] for _, each in ended] == [found["weights"][:1], []]
     history, other = (
         read_history(find_runs(each)[0].history) for each in (runs, others)
     )
@@ -281,6 +292,31 @@ def test_a_variable_that_is_no_number_is_named(monkeypatch, text):
         join()
 
 
+def test_waiting_is_said_where_there_are_others(monkeypatch, caplog):
+    import jax
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr(processes, "_PATIENCE", 0.05)
+    monkeypatch.setattr(processes, "_joined", processes.Processes())
+
+    def nobody(*_, **__):
+        raise ValueError("coordinator_address should be defined.")
+
+    def late(*_, **__):
+        end = time.monotonic() + 60
+        while not caplog.records and time.monotonic() < end:
+            time.sleep(0.01)
+
+    said = []
+    for initialize in (nobody, late):
+        monkeypatch.setattr(processes, "_has_looked", False)
+        monkeypatch.setattr(jax.distributed, "initialize", initialize)
+        join()
+        time.sleep(0.2)
+        said.append([record.getMessage() for record in caplog.records])
+    assert said == [[], ["Waiting for the other processes, for up to 300 s"]]
+
+
 def test_one_that_is_killed_ends_the_other_which_says_how_to_continue(together):
     runs, (output, code, seconds), _ = together
     run = find_runs(runs)[0]
@@ -296,7 +332,7 @@ def test_only_the_chief_writes_and_prints(together):
     assert len(list(runs.glob("*/"))) == 1
     assert "Epoch 8/8" in chief
     assert "Results: " in chief
+    assert chief.index("Compiling, once for each size") < chief.index("Epoch ")
     own = re.sub(r"(?m)^(\[Gloo\]|WARNING: All log|I0000).*\n", "", other)
-    # That it waits for the others, each says itself.
-    assert own.startswith("Joining other processes")
-    assert own.count("\n") == 1
+    # That it waits for the others, each says itself, where it does.
+    assert own in ("", "Waiting for the other processes, for up to 300 s\n")

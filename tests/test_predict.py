@@ -239,7 +239,7 @@ def parts(predict, photos):
 def test_merged_shards_are_the_predictions_of_one_process(predict, parts, capsys):
     assert predict("--source=photos", "--save=none", "--output=one") == 2
     said = capsys.readouterr().err
-    assert predict("--source=photos", "--merge=parts", "--output=merged") == 2
+    assert main(["predict", "--source=photos", "--merge=parts", "--output=merged"]) == 2
     merged = capsys.readouterr()
     assert merged.err.replace("merged", "one") == said
     assert "4 sources." in merged.out
@@ -346,10 +346,20 @@ def test_nothing_of_a_stranger_reaches_the_terminal_or_the_settings(
     assert "strange" not in Path("merged/predict.json").read_text()
 
 
-def test_a_shard_is_not_merged(fails, photos):
-    assert "--merge puts together what all shards" in fails(
-        "predict", "--source=photos", "--merge=parts", "--shard=1/2"
-    )
+MERGED_WITH = {
+    "--shard": ("--shard=1/2",),
+    "--resume": ("--resume", "--output=out"),
+    "--tta": ("--tta=none",),
+    "--save, --weights": ("--weights=network", "--save=none"),
+}
+
+
+@pytest.mark.parametrize("refused", MERGED_WITH)
+def test_a_merge_takes_no_settings_of_predictions(fails, photos, refused):
+    said = fails("predict", "--source=photos", "--merge=parts", *MERGED_WITH[refused])
+    assert said.startswith("--merge puts together what all shards have written, and")
+    assert said.endswith(f"predicts nothing; leave out {refused}.\n")
+    assert not Path("out").exists()
 
 
 def test_an_output_folder_among_the_photos_is_not_predicted(predict, photos, capsys):

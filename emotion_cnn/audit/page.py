@@ -17,7 +17,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from emotion_cnn.audit.facts import BLANK_BELOW, RELATIONS, THRESHOLDS, Audit, Pair
-from emotion_cnn.audit.text import describe_format, findings, sizes
+from emotion_cnn.audit.text import CONVERTED_FILE, describe_format, findings, sizes
 from emotion_cnn.data.splits import Split
 from emotion_cnn.files import shown
 
@@ -81,6 +81,7 @@ def render_page(audit: Audit, train: Split, test: Split, created: datetime) -> s
         pair_lists=pair_lists,
         blank_shown=blank,
         names_shown=_NAMES_SHOWN,
+        converted_file=CONVERTED_FILE,
         details={
             "Unreadable": audit.unreadable,
             "Of another size or mode": {

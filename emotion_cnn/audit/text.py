@@ -14,6 +14,9 @@ from emotion_cnn.data.images import ImageFormat
 from emotion_cnn.data.near_duplicates import AUDIT_FILE
 from emotion_cnn.files import shown
 
+CONVERTED_FILE = "converted.csv"
+"""Where the images of another size or mode are listed: that can be all of millions."""
+
 _NAMES_LISTED = 20
 _WIDTH = 80
 
@@ -61,7 +64,11 @@ def format_audit(audit: Audit) -> str:
             f"Blank images (standard deviation below {BLANK_BELOW:g})",
             _with_details(blank),
         ),
-        _listed("Images of another size or mode", _with_details(converted)),
+        _listed(
+            "Images of another size or mode",
+            _with_details(converted),
+            file=CONVERTED_FILE,
+        ),
         _listed("Folders that are not read", [shown(n) for n in audit.unused_folders]),
         _listed("Files that are not read", [shown(n) for n in audit.unused_files]),
     ]
@@ -191,11 +198,11 @@ def _with_details(details: Mapping[str, str]) -> list[str]:
     return [f"{shown(name)}: {detail}" for name, detail in details.items()]
 
 
-def _listed(title: str, lines: Sequence[str]) -> str:
+def _listed(title: str, lines: Sequence[str], *, file: str = AUDIT_FILE) -> str:
     listed = [f"  {line}" for line in lines[:_NAMES_LISTED]]
     rest = len(lines) - len(listed)
     if rest:
-        listed.append(f"  ... and {rest:,} more, in {AUDIT_FILE}")
+        listed.append(f"  ... and {rest:,} more, in {file}")
     return "\n".join(
         [f"{title}: {len(lines):,}" if lines else f"{title}: none", *listed]
     )

@@ -1,7 +1,8 @@
 """Report near-duplicates, damaged and blank images, imbalance of a data folder.
 
-Writes audit.json, audit.txt and audit.html. Training (--leave-out) and
-evaluation (--audit) read the near-duplicates from audit.json.
+Writes audit.json, audit.txt and audit.html; and, if images are of another size
+or mode, converted.csv, which lists them. Training (--leave-out) and evaluation
+(--audit) read the near-duplicates from audit.json.
 
 Examples of settings:
   --data FOLDER
@@ -47,8 +48,7 @@ class AuditSettings:
     )
     output: str | None = setting(
         None,
-        "new folder for audit.json, audit.txt and audit.html; without it one below "
-        "`runs`",
+        "new folder for audit.json and the other files; without it one below `runs`",
         metavar="PATH",
     )
     runs: str = setting("runs", shared.RUNS_HELP, metavar="FOLDER")
@@ -77,7 +77,7 @@ def run(**keywords: Any) -> Path:
         **keywords: The settings of `AuditSettings`.
 
     Returns:
-        The folder with `audit.json`, `audit.txt` and `audit.html`.
+        The folder with `audit.json` and the other files.
 
     Raises:
         EmotionCnnError: There are no images, or results cannot be written.
@@ -85,13 +85,13 @@ def run(**keywords: Any) -> Path:
     settings = AuditSettings(**from_keywords(SETTINGS, keywords))
     from emotion_cnn.audit.facts import audit_images
     from emotion_cnn.audit.page import render_page
-    from emotion_cnn.audit.text import format_audit
+    from emotion_cnn.audit.text import CONVERTED_FILE, format_audit
     from emotion_cnn.data.drawn_faces import sample_test, sample_train
     from emotion_cnn.data.folders import Survey, find_classes, survey
     from emotion_cnn.data.near_duplicates import AUDIT_FILE, FORMAT, KIND
     from emotion_cnn.data.votes import find_votes
     from emotion_cnn.extras import check_installed
-    from emotion_cnn.files import removed_if_empty, write_json, write_text
+    from emotion_cnn.files import removed_if_empty, write_csv, write_json, write_text
 
     if settings.search != "complete":
         check_installed("faiss", extra="faiss")
@@ -119,13 +119,25 @@ def run(**keywords: Any) -> Path:
         write_text(output / "audit.txt", report + "\n")
         page = render_page(result, found.train, found.test, now)
         write_text(output / "audit.html", page)
+        if result.converted:
+            write_csv(
+                output / CONVERTED_FILE,
+                ("path", "width", "height", "mode", "turned"),
+                (
+                    (name, one.width, one.height, one.mode, str(one.turned).lower())
+                    for name, one in result.converted.items()
+                ),
+            )
         made = {
             "kind": KIND,
             "format": FORMAT,
             "version": __version__,
             "created": now.isoformat(timespec="seconds"),
         }
-        write_json(output / AUDIT_FILE, made | dataclasses.asdict(result))
+        # Their list would be most of the file, and whoever reads it needs none of it.
+        listed = dataclasses.replace(result, converted={})
+        facts = dataclasses.asdict(listed) | {"converted": len(result.converted)}
+        write_json(output / AUDIT_FILE, made | facts)
     print(f"{report}\n\nResults: {output}")
     return output
 

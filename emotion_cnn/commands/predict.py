@@ -56,7 +56,9 @@ def run(**keywords: Any) -> Path:
         EmotionCnnError: The source, the network or the output cannot be used; or, at
             the end, an image could not be read: the others' predictions are there then.
     """
-    settings = PredictSettings(**from_keywords(SETTINGS, keywords))
+    given = from_keywords(SETTINGS, keywords)
+    settings = PredictSettings(**given)
+    settings.check_merge(given)
     from emotion_cnn.extras import check_installed
     from emotion_cnn.files import locked, removed_if_empty
     from emotion_cnn.inference.sources import Kind

@@ -1,5 +1,6 @@
 """The settings of `predict`."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from emotion_cnn.backend import BACKENDS
@@ -25,6 +26,10 @@ PREDICTIONS_DEPEND_ON = (
     *("stride", "start", "end", "smoothing"),
 )
 """The settings that predictions depend on, beside the network's weights."""
+
+
+MERGE_TAKES = frozenset({"merge", "source", "pattern", "output", "runs"})
+"""The settings that `merge` can have beside it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class PredictSettings:
     merge: str | None = setting(
         None,
         "folder that holds the outputs of all shards of `source`: put their tables "
-        "together instead of predicting",
+        "together instead of predicting; with `pattern`, `output` and `runs` alone",
         metavar="FOLDER",
     )
     faces: str = shared.faces(group="faces")
@@ -172,11 +177,6 @@ class PredictSettings:
                 "`source` is missing: name an image, a folder, a glob, a list, a video "
                 "or a camera."
             )
-        if self.merge is not None and (self.shard is not None or self.resume):
-            raise ConfigError(
-                "`merge` puts together what all shards have written; found it with "
-                "`shard` or `resume`. Leave these out."
-            )
         if self.class_order is not None:
             parse_classes(self.class_order, setting="class_order")
         unknown = self.saved.difference(SAVED)
@@ -198,6 +198,21 @@ class PredictSettings:
             raise ConfigError(
                 f"`end` is after `start`, or 0; found `start={self.start:g}` and "
                 f"`end={self.end:g}`."
+            )
+
+    def check_merge(self, given: Iterable[str]) -> None:
+        """Checks that nothing is asked for that only a prediction could do.
+
+        Args:
+            given: The names of the settings that the user has given.
+
+        Raises:
+            ConfigError: Something is.
+        """
+        if self.merge is not None and (strange := sorted({*given} - MERGE_TAKES)):
+            raise ConfigError(
+                "`merge` puts together what all shards have written, and predicts "
+                f"nothing; leave out {', '.join(f'`{name}`' for name in strange)}."
             )
 
     @property

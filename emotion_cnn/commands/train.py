@@ -61,8 +61,7 @@ SWITCHES = tuple(settings_of(Recipe))
 def run(**keywords: Any) -> None:
     """Trains as `train` does, and prints the figures."""
     result = train(**keywords)
-    if is_chief():
-        print(f"{result.report}\nResults: {result.folder}")
+    print(f"{result.report}\nResults: {result.folder}")
 
 
 @takes_settings(SETTINGS)
@@ -75,7 +74,8 @@ def train(**keywords: Any) -> "TrainingRun":
             --help` explains each. Paths may be `pathlib.Path`.
 
     Returns:
-        The finished run.
+        The finished run. With `distributed`, processes other than the first end when
+        training does: this function returns in that one alone.
 
     Raises:
         EmotionCnnError: Something the user can fix; what is done is kept.

@@ -382,15 +382,16 @@ def _near_duplicates_at_hand(
         DataError: The one that is named is damaged, or is of other images. One that
             merely lies there may be old: it is left alone, and this is said.
     """
+    images = sum(map(len, splits.values()))
     if named:
-        known = read_known_near_duplicates(Path(named))
+        known = read_known_near_duplicates(Path(named), images=images)
         known.check(**splits)
         return known
     beside = Path(source) / AUDIT_FILE
     if source == SAMPLE_DATA or not beside.is_file():
         return None
     try:
-        known = read_known_near_duplicates(beside)
+        known = read_known_near_duplicates(beside, images=images)
         known.check(**splits)
     except DataError as error:
         _log.warning("%s is not used. %s", beside, error)

@@ -20,6 +20,8 @@ FORMAT = 2
 
 # An audit of FER2013 takes 0.7 MB. Parsed, a file may take ten times its size.
 _MEGABYTE_LIMIT = 64
+_BYTES_AN_IMAGE = 500
+"""What the lists take where each image is near another one, with names of 100 bytes."""
 
 
 @dataclass(frozen=True)
@@ -105,18 +107,20 @@ class KnownNearDuplicates:
         return np.flatnonzero([name not in self.test for name in test.names])
 
 
-def read_known_near_duplicates(path: Path) -> KnownNearDuplicates:
+def read_known_near_duplicates(path: Path, *, images: int) -> KnownNearDuplicates:
     """Reads the near-duplicates that an audit has found.
 
     Args:
         path: An `audit.json`, or the folder that holds it.
+        images: How many images are at hand: of more, more is read.
 
     Raises:
         DataError: If it is missing, damaged, no audit, or of another format.
     """
     path = path / AUDIT_FILE if path.is_dir() else path
+    megabytes = _MEGABYTE_LIMIT + images * _BYTES_AN_IMAGE // 1_000_000
     try:
-        values = read_json(path, megabytes=_MEGABYTE_LIMIT)
+        values = read_json(path, megabytes=megabytes)
     except (OSError, ValueError) as error:
         reason = first_line(error)
         raise DataError(

@@ -1,16 +1,18 @@
 """Predictions of several processes, a folder each, put together to those of one.
 
 The tables are copied source by source, in the order in which one process predicts: in
-memory are the names of the sources alone.
+memory are the names of the sources, and the next few lines of each part. A system lets
+a process open some thousand files, and there may be more parts.
 """
 
 import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from emotion_cnn.errors import RunError
 from emotion_cnn.files import (
@@ -36,7 +38,12 @@ from emotion_cnn.inference.predictions import (
     written,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 _NAMED_AT_MOST = 5
+_READ_AT_ONCE = 2**15
+"""Bytes of each table: of a thousand parts, that is 64 MB."""
 _COPIED_AT_ONCE = 2**20
 _LONGEST_HEADER = 2**20
 _RECORDED = ("kind", "format", "columns", "settings", "finished")
@@ -60,28 +67,59 @@ def merge_predictions(
         RunError: Predictions are missing, there twice, damaged, or were made with
             different settings.
     """
-    with ExitStack() as stack:
-        parts = [
-            stack.enter_context(_opened(path.parent))
-            for path in sorted(folder.glob(f"*/{SETTINGS_NAME}"))
-        ]
-        record = _common_record(folder, parts)
-        names = [written(name) for name in sources]
-        errors = _errors(parts)
-        with (
-            replacing(output / TABLE_NAME) as table_path,
-            replacing(output / LINES_NAME) as lines_path,
-            table_path.open("wb") as table,
-            lines_path.open("wb") as lines,
-        ):
-            table.write(parts[0].header)
-            _copy_in_order(folder, parts, names, errors, table, lines)
-        found = {name: errors[name] for name in names if name in errors}
-        write_csv(output / ERRORS_NAME, ERROR_COLUMNS, found.items())
-        write_as_parquet(output, record["columns"])
-        # Last, as a sign of the end.
-        write_json(output / SETTINGS_NAME, record)
+    parts = [_Part(path.parent) for path in sorted(folder.glob(f"*/{SETTINGS_NAME}"))]
+    record = _common_record(folder, parts)
+    names = [written(name) for name in sources]
+    errors = _errors(parts)
+    with (
+        replacing(output / TABLE_NAME) as table_path,
+        replacing(output / LINES_NAME) as lines_path,
+        table_path.open("wb") as table,
+        lines_path.open("wb") as lines,
+    ):
+        table.write(parts[0].header)
+        _copy_in_order(folder, parts, names, errors, table, lines)
+    found = {name: errors[name] for name in names if name in errors}
+    write_csv(output / ERRORS_NAME, ERROR_COLUMNS, found.items())
+    write_as_parquet(output, record["columns"])
+    # Last, as a sign of the end.
+    write_json(output / SETTINGS_NAME, record)
     return found
+
+
+class _OpenWhileReading(io.RawIOBase):
+    """A file to read, open only as long as a piece of it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            with open_regular(self._path) as file:
+                offset += file.seek(0, whence)
+        elif whence == io.SEEK_CUR:
+            offset += self._place
+        self._place = offset
+        return offset
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        with open_regular(self._path) as file:
+            file.seek(self._place)
+            count = file.readinto(buffer)
+        self._place += count
+        return count
+
+
+def _reader(path: Path) -> BufferedReader:
+    raw: Any = _OpenWhileReading(path)
+    return BufferedReader(raw, _READ_AT_ONCE)
 
 
 @dataclass(frozen=True)
@@ -96,9 +134,21 @@ class _Entry:
 class _Part:
     """The predictions of one process, read from the first source on."""
 
-    def __init__(self, folder: Path, table: BufferedReader, lines: BufferedReader):
-        self.folder, self.table, self.lines = folder, table, lines
-        record = read_record(folder / SETTINGS_NAME)
+    def __init__(self, folder: Path) -> None:
+        """Reads up to the first source.
+
+        Raises:
+            RunError: Something is missing or damaged.
+        """
+        self.folder = folder
+        self.table, self.lines = (
+            _reader(folder / name) for name in (TABLE_NAME, LINES_NAME)
+        )
+        with _readable(folder):
+            self._begin()
+
+    def _begin(self) -> None:
+        record = read_record(self.folder / SETTINGS_NAME)
         self.record = {name: record.get(name) for name in _RECORDED}
         if self.record.get("finished") is not True:
             raise ValueError("they are not finished: go on with `resume=True`")
@@ -111,7 +161,7 @@ class _Part:
             isinstance(value, dict | list) for value in settings.values()
         ):
             raise ValueError(f"{SETTINGS_NAME} does not name their settings")
-        self.header = table.readline(_LONGEST_HEADER)
+        self.header = self.table.readline(_LONGEST_HEADER)
         if next(csv.reader([self.header.decode()]), []) != columns:
             raise ValueError(f"{TABLE_NAME} has other columns than {SETTINGS_NAME}")
         self._entries = self._read(len(columns))
@@ -185,16 +235,6 @@ def _readable(folder: Path) -> Iterator[None]:
             f"{shown(reason)}. Predict that shard again, or move its folder "
             "away."
         ) from error
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[_Part]:
-    with ExitStack() as stack:
-        with _readable(folder):
-            table = stack.enter_context(open_regular(folder / TABLE_NAME))
-            lines = stack.enter_context(open_regular(folder / LINES_NAME))
-            part = _Part(folder, table, lines)
-        yield part
 
 
 def _common_record(folder: Path, parts: Sequence[_Part]) -> dict[str, Any]:

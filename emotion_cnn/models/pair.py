@@ -65,7 +65,8 @@ def publish_pair(folder: Path, network: Network) -> None:
     """Writes a network to where others may read it, or publish theirs, meanwhile.
 
     Args:
-        folder: As for `write_pair`, but others may write to it.
+        folder: As for `write_pair`, but others may write to it, and it is made if it
+            does not exist.
         network: As for `write_pair`.
 
     Raises:

@@ -10,6 +10,7 @@ nothing.
 Imports no Keras.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -118,13 +119,15 @@ def replace_pair(folder: Path, architecture: Mapping[str, Any], weights: bytes) 
 def publish(folder: Path, architecture: Mapping[str, Any], weights: bytes) -> None:
     """Replaces a pair, as `replace_pair` does, where others may publish theirs too.
 
-    What killed publishers have left in the folder is removed.
+    The folder is made if it does not exist. What killed publishers have left in it is
+    removed.
 
     Raises:
         FolderError: Others have been publishing there for seconds, or the folder
             cannot be written to.
         OSError: As for `replace_pair`.
     """
+    make_folder(folder)
     with locked(folder, "publishing", seconds=_SECONDS_TO_WAIT):
         replace_pair(folder, architecture, weights)
         # Not before: hidden weights can be those of the old pair.
@@ -138,7 +141,8 @@ def check_publishable(folder: Path) -> None:
     """Finds out before hours of training what would stop a publisher at their end.
 
     Args:
-        folder: Where the pair is to be published; made if it does not exist.
+        folder: Where the pair is to be published; if there is none yet, it could be
+            made, and is not, as many a training never gets that far.
 
     Raises:
         RunError: It cannot be written to, or holds one of the two files alone.
@@ -149,9 +153,13 @@ def check_publishable(folder: Path) -> None:
             f"{shown(str(folder))}, which the finished network replaces, found one of "
             "them. Choose another folder with `publish`, or move it away."
         )
+    existing = folder
+    while not os.path.lexists(existing):
+        existing = existing.parent
     try:
-        make_folder(folder)
-        with tempfile.TemporaryFile(dir=folder):
+        if folder.is_file():
+            raise NotADirectoryError(errno.ENOTDIR, "it is a file")
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise RunError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -153,6 +154,9 @@ def fit_and_evaluate(
         tensorboard: Whether to write TensorBoard logs.
         distributed: Whether to train on all devices of all processes that have joined.
 
+    Returns:
+        The finished run. Processes other than the chief end when training does.
+
     Raises:
         RunInterruptedError: Ctrl-C; finished epochs are kept.
         RunError: A file cannot be written; finished epochs are kept.
@@ -181,8 +185,10 @@ def fit_and_evaluate(
                 initial_weights=initial_weights,
                 tensorboard=tensorboard,
             )
-        # What is left to do needs one device.
         leave()
+        if not is_chief():
+            # What is left to do needs one process, and one device.
+            sys.exit()
         write_figure(run.loss_curves, loss_curves_figure(history))
         finished.model.set_weights(weights)
         if recipe.average_weights:
@@ -209,7 +215,7 @@ def fit_and_evaluate(
             else annotations,
         )
         evaluation.write()
-        if is_chief() and publish and publish.resolve() != run.path.resolve():
+        if publish and publish.resolve() != run.path.resolve():
             publish_pair(publish, finished)
             _log.info("Published: model.json, model_weights.h5 in %s", publish)
         # Without its state the run counts as finished: the rest is tidying up.
@@ -229,6 +235,11 @@ def _train(
     tensorboard: bool,
 ) -> tuple[History, list[np.ndarray]]:
     """Returns the history of training, and the weights that it ends with."""
+    if keras.backend.backend() == "jax":
+        _log.info(
+            "Compiling, once for each size of images: this can take minutes. "
+            'Should XLA report a "very slow compile", that is no error.'
+        )
     with computing_with(recipe.precision):
         network = build_model(
             ARCHITECTURES[recipe.model], description, for_training=True
