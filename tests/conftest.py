@@ -74,8 +74,16 @@ def fails(capsys, own_environment):
 
 @pytest.fixture(scope="session")
 def jax_environment(tmp_path_factory):
-    """For processes on JAX, which compiles far longer than it runs what is small."""
+    """For processes on JAX, which compiles far longer than it runs what is small.
+
+    They find no TensorFlow, which Keras imports, where it can, to fix its randomness.
+    """
+    folder = tmp_path_factory.mktemp("without_tensorflow")
+    (folder / "tensorflow.py").write_text(
+        "raise ModuleNotFoundError('TensorFlow is not installed here')"
+    )
     return {
+        "PYTHONPATH": str(folder),
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("jax_cache")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
