@@ -23,6 +23,9 @@ MESSAGES_PER_SECOND = 240
 MOST_CONNECTIONS = 32
 """Most pages that send frames at a time."""
 
+MOST_TRACKS = 1_000_000_000
+"""Greatest number of a face that is followed."""
+
 MOST_WAITING = 16
 """Most photos and heat maps that wait for their turn."""
 
