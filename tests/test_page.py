@@ -311,6 +311,7 @@ def test_the_camera_is_followed_over_time(open_page, server):
     stopped = server.service.counts["frame"]
     page.wait_for_timeout(500)
     assert server.service.counts["frame"] == stopped > before
+    playwright.expect(page.locator("#rate")).to_have_text("stopped")
     # What is shown is flipped, what is saved is not.
     lines = json.loads(downloaded(page, page.locator("#live-json")))
     (face,) = lines[-1]["faces"]
@@ -323,6 +324,10 @@ def test_the_camera_is_followed_over_time(open_page, server):
         )
         == "ended"
     )
+    # Its last image stays, of which a tenth is the bright face.
+    page.locator("#live .boxes").evaluate("e => { e.hidden = true; }")
+    last = Image.open(io.BytesIO(page.locator("#live .frame").screenshot()))
+    assert (np.asarray(last.convert("L")) > 150).mean() > 0.05
 
 
 # Dark noise below the face, of which a JPEG of high quality keeps all.

@@ -132,10 +132,12 @@ export class Live {
   /** Ends it; what was found can still be saved. */
   stop() {
     this.#isRunning = false;
+    // First, so that the camera's last image stays behind its boxes.
+    this.#video.pause();
     for (const track of this.#video.srcObject?.getTracks() ?? []) {
       track.stop();
     }
-    this.#video.pause();
+    this.#rate.textContent = "stopped";
     document.getElementById("live-stop").disabled = true;
   }
 
@@ -277,7 +279,9 @@ export class Live {
     this.#timeline.add(seconds, faces);
     this.#verdict.textContent = answer.summary;
     this.#announce(answer.summary);
-    this.#showRate();
+    if (this.#isRunning) {
+      this.#showRate();
+    }
     if (this.#answers.length < MOST_ANSWERS) {
       this.#answers.push({ csv: answer.csv, line: answer.line });
     }
