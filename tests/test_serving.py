@@ -637,6 +637,26 @@ def test_a_page_that_never_reads_is_left_and_holds_up_no_other(monkeypatch):
                 assert time.monotonic() < end
 
 
+def test_a_page_that_pings_and_never_reads_is_left(server):
+    ping = b"\x89\xfd" + bytes(4) + bytes(125)
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.connect(("127.0.0.1", server.port))
+    with deaf, connected(server) as other:
+        deaf.sendall(
+            f"GET /{TOKEN}/frames HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+            f"Origin: {server.origin}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode()
+        )
+        assert deaf.recv(12).endswith(b"101")
+        # What is sent is answered in as many bytes, and the system keeps a part.
+        with pytest.raises(ConnectionError):
+            for _ in range(30 * 2**20 // len(100 * ping)):
+                deaf.sendall(100 * ping)
+        assert answered(other, 1)["line"]["faces"]
+
+
 def test_too_many_connections_are_told(monkeypatch):
     monkeypatch.setattr(application, "MOST_CONNECTIONS", 1)
     with running_server() as server, connected(server) as first:
