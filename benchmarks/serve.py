@@ -125,7 +125,7 @@ def opened(address: str) -> Iterator[ClientConnection]:
         origin=Origin(f"http://{parts.netloc}"),
         compression=None,
     ) as connection:
-        start = {"source": "benchmark", "labels": "original"}
+        start = {"source": "benchmark", "labels": "original", "tracks": 0}
         connection.send(json.dumps({"start": start}))
         yield connection
 

@@ -5,7 +5,12 @@ import pytest
 from PIL import Image
 
 from emotion_cnn.inference.analysis import Face
-from emotion_cnn.inference.annotation import ContactSheet, annotate, describe
+from emotion_cnn.inference.annotation import (
+    ContactSheet,
+    annotate,
+    describe,
+    describe_all,
+)
 
 CLASSES = ("angry", "happy", "sad")
 ANGRY, HAPPY, WHITE = (213, 94, 0), (0, 158, 115), (255, 255, 255)
@@ -41,6 +46,18 @@ def test_decisions_in_words():
     assert describe(face(0.2, 0.7, 0.1)) == "happy 70%"
     assert describe(face(0.3, 0.4, 0.3)) == "unsure (happy 40%)"
     assert describe(face(0.3, 0.496, 0.204)) == "unsure (happy 49%)"
+
+
+def test_all_faces_in_words():
+    happy, unsure = face(0.2, 0.7, 0.1), face(0.3, 0.4, 0.3)
+    assert describe_all([]) == "no face"
+    assert describe_all([happy]) == "1 face: happy 70%"
+    words = "3 faces: happy 70%, unsure (happy 40%), happy 70%"
+    assert describe_all([happy, unsure, happy]) == words
+    # Of more, the most frequent first.
+    several = describe_all([unsure, happy, happy, happy])
+    assert several == "4 faces: 3 happy, 1 unsure"
+    assert describe_all(2_000 * [happy]) == "2,000 faces: 2,000 happy"
 
 
 def test_a_box_has_the_colour_of_its_class_and_leaves_its_inside():

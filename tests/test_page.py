@@ -132,7 +132,8 @@ def test_a_photo_gets_boxes_bars_and_words(open_page, server):
     page = open_page(server)
     choose(page, PHOTO)
     verdict = page.locator(".photo .verdict")
-    playwright.expect(verdict).to_have_text("3 faces: 1 sad, 1 unsure, 1 disgust.")
+    words = "3 faces: sad 90%, unsure (angry 14%), disgust 90%."
+    playwright.expect(verdict).to_have_text(words)
     cards = page.locator(".photo .card")
     titles = [card.locator("h3").text_content() for card in cards.all()]
     assert titles == ["1: sad 90%", "2: unsure (angry 14%)", "3: disgust 90%"]
@@ -208,7 +209,7 @@ def test_downloads_are_what_predict_writes(open_page, server):
     page = open_page(server)
     choose(page, PHOTO, file("dark.jpg", encoded(draw_photo())))
     verdict = page.locator(".photo .verdict").last
-    playwright.expect(verdict).to_have_text("No face found.")
+    playwright.expect(verdict).to_have_text("No face.")
     text = downloaded(page, page.locator("#photos-csv")).decode()
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["source"] for row in rows] == [*3 * ["three.jpg"], "dark.jpg"]
@@ -310,6 +311,7 @@ def test_the_camera_is_followed_over_time(open_page, server):
     stopped = server.service.counts["frame"]
     page.wait_for_timeout(500)
     assert server.service.counts["frame"] == stopped > before
+    playwright.expect(page.locator("#rate")).to_have_text("stopped")
     # What is shown is flipped, what is saved is not.
     lines = json.loads(downloaded(page, page.locator("#live-json")))
     (face,) = lines[-1]["faces"]
@@ -322,6 +324,10 @@ def test_the_camera_is_followed_over_time(open_page, server):
         )
         == "ended"
     )
+    # Its last image stays, of which a tenth is the bright face.
+    page.locator("#live .boxes").evaluate("e => { e.hidden = true; }")
+    last = Image.open(io.BytesIO(page.locator("#live .frame").screenshot()))
+    assert (np.asarray(last.convert("L")) > 150).mean() > 0.05
 
 
 # Dark noise below the face, of which a JPEG of high quality keeps all.
@@ -390,7 +396,14 @@ def test_a_video_is_played_and_its_frames_are_answered(open_page, server, tmp_pa
     assert lines[-1]["seconds"] > 1.5
     # The last frame, which stays, is answered anew.
     page.get_by_label("FER+ majority labels").check()
-    playwright.expect(page.locator("#live .card h3").first).to_contain_text("disgust")
+    title = page.locator("#live .card h3").first
+    playwright.expect(title).to_have_text("2: disgust 90%")
+    # In the table, nobody has the number of somebody else.
+    video.evaluate("e => { e.currentTime = 0.5; }")
+    playwright.expect(title).to_have_text("3: disgust 90%")
+    lines = json.loads(downloaded(page, page.locator("#live-json")))
+    numbers = [face["track"] for line in lines for face in line["faces"]]
+    assert numbers == sorted(numbers)
     # Nothing of it is left where something else begins.
     page.get_by_role("button", name="Use the camera").click()
     playwright.expect(page.locator("#live-heading")).to_have_text("Camera")

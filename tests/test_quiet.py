@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_cnn.quiet import quiet_start
+from emotion_cnn.quiet import quiet_conversion, quiet_start
 
 ROOT = Path(__file__).resolve().parent.parent
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
@@ -50,11 +50,20 @@ def test_what_no_one_has_to_act_on_is_left_out(capfd):
     assert os.environ[LEVEL] == "2"
 
 
-def test_nothing_is_left_out_of_an_error(capfd):
-    with pytest.raises(ImportError), quiet_start():
-        print_below_python(NOISE)
+def test_a_converter_does_not_tell_its_settings(capfd):
+    settings = "fully_quantize: 0, inference_type: 6, input_inference_type: UINT8\n"
+    with quiet_conversion():
+        print_below_python(settings + ERRORS + settings)
+    assert capfd.readouterr().err == ERRORS
+
+
+@pytest.mark.parametrize("quiet", [quiet_start, quiet_conversion])
+def test_nothing_is_left_out_of_an_error(capfd, quiet):
+    printed = f"{NOISE}fully_quantize: 0, inference_type: 6\n"
+    with pytest.raises(ImportError), quiet():
+        print_below_python(printed)
         raise ImportError
-    assert capfd.readouterr().err == NOISE
+    assert capfd.readouterr().err == printed
 
 
 def test_who_asks_for_more_gets_it(capfd, monkeypatch):

@@ -167,7 +167,7 @@ def test_it_serves_until_ctrl_c_and_connects_nowhere(tmp_path, is_light):
         with connect(
             f"{address.replace('http', 'ws', 1)}frames", origin=origin, proxy=None
         ) as connection:
-            start = {"source": "camera", "labels": "original"}
+            start = {"source": "camera", "labels": "original", "tracks": 0}
             connection.send(json.dumps({"start": start}))
             connection.send(bytes(12) + photo)
             assert json.loads(connection.recv(timeout=60))["line"]["faces"]

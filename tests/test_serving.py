@@ -32,7 +32,7 @@ from websockets.sync.client import connect
 from emotion_cnn import serving
 from emotion_cnn.errors import ConfigError, ModelError
 from emotion_cnn.inference.analysis import Analyzer
-from emotion_cnn.inference.annotation import annotate, describe
+from emotion_cnn.inference.annotation import annotate, describe, describe_all
 from emotion_cnn.inference.explanation import heat_map
 from emotion_cnn.inference.predictions import Predictions
 from emotion_cnn.serving import application, frames, limits
@@ -41,7 +41,14 @@ from emotion_cnn.serving.guard import HEADERS, Guard
 from emotion_cnn.serving.server import listen
 from emotion_cnn.serving.workers import Workers
 
-START = json.dumps({"start": {"source": "camera", "labels": "original"}})
+
+def start_of(**changes):
+    """Returns the message with which a camera or a video begins."""
+    start = {"source": "camera", "labels": "original", "tracks": 0}
+    return json.dumps({"start": start | changes})
+
+
+START = start_of()
 PHOTO = encoded(draw_photo(200, 120, 60))
 PHOTO_QUERY = {"name": "a.jpg", "labels": "original"}
 SLOW_SECONDS = 0.05
@@ -302,6 +309,7 @@ def test_a_photo_is_answered_as_predict_answers_it(server, tmp_path):
     assert answer["line"] == json.loads(lines)
     assert answer["csv"] == rows
     assert answer["words"] == [describe(face) for face in faces]
+    assert answer["summary"] == f"{describe_all(faces)}."
     assert answer["percents"] == [face.percents for face in faces]
     about = json.loads(ask(server, "about")[2])
     assert about["csv"]["photo"] == header + "\n"
@@ -464,9 +472,10 @@ def test_frames_are_followed_and_smoothed(server):
     # After a tenth of a second, most of what was before stays.
     assert face["emotion"] == "sad"
     assert face["smoothed"]["sad"] == pytest.approx(0.9 * np.exp(-0.2), abs=0.02)
-    # Time has gone back: nothing of what was before stays.
+    # Time has gone back: nothing of what was before stays, and numbers go on.
     (face,) = again["line"]["faces"]
     assert face["emotion"] == "disgust"
+    assert face["track"] == 2
     assert second["line"] | {"faces": []} == {
         "source": "camera",
         "frame": 2,
@@ -481,11 +490,13 @@ def test_frames_are_followed_and_smoothed(server):
 def test_another_start_means_other_labels_and_faces(server):
     with connected(server) as connection:
         first = answered(connection, 1)
-        other = {"source": "=1+1", "labels": "ferplus"}
-        connection.send(json.dumps({"start": other}))
+        connection.send(start_of(source="=1+1", labels="ferplus", tracks=7))
         second = answered(connection, 2)
     emotions = [each["line"]["faces"][0]["emotion"] for each in (first, second)]
     assert emotions == ["sad", "disgust"]
+    # As before, from left to right.
+    numbers = [face["track"] for face in second["line"]["faces"]]
+    assert numbers == [8, 9, 10]
     # No formula for programs that open tables.
     assert second["line"]["source"].startswith("./=")
 
@@ -495,6 +506,7 @@ def test_no_face_is_an_answer(server):
         answer = answered(connection, 1, content=encoded(draw_photo()))
     assert answer["line"]["faces"] == []
     assert "no face" in answer["csv"]
+    assert answer["summary"] == "No face."
 
 
 def test_the_newest_frame_is_answered_and_no_queue_grows():
@@ -542,9 +554,13 @@ def test_pages_take_turns():
         (["{}"], 1007),
         (["[1]"], 1007),
         (["[" * 100_000], 1007),
-        (['{"start": {"source": 1, "labels": "original"}}'], 1007),
-        (['{"start": {"source": "camera", "labels": "none such"}}'], 1007),
-        ([json.dumps({"start": {"source": "x" * 3000, "labels": "original"}})], 1007),
+        ([start_of(source=1)], 1007),
+        ([start_of(labels="none such")], 1007),
+        ([start_of(source="x" * 3000)], 1007),
+        ([start_of(tracks=-1)], 1007),
+        ([start_of(tracks=True)], 1007),
+        ([start_of(tracks=float("inf"))], 1007),
+        ([start_of(tracks=10**1000)], 1007),
         ([frame(1)], 1007),
         ([START, b""], 1007),
         ([START, b"123456789012"], 1007),
@@ -619,6 +635,26 @@ def test_a_page_that_never_reads_is_left_and_holds_up_no_other(monkeypatch):
                     if is_accepted(server):
                         break
                 assert time.monotonic() < end
+
+
+def test_a_page_that_pings_and_never_reads_is_left(server):
+    ping = b"\x89\xfd" + bytes(4) + bytes(125)
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.connect(("127.0.0.1", server.port))
+    with deaf, connected(server) as other:
+        deaf.sendall(
+            f"GET /{TOKEN}/frames HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+            f"Origin: {server.origin}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode()
+        )
+        assert deaf.recv(12).endswith(b"101")
+        # What is sent is answered in as many bytes, and the system keeps a part.
+        with pytest.raises(ConnectionError):
+            for _ in range(30 * 2**20 // len(100 * ping)):
+                deaf.sendall(100 * ping)
+        assert answered(other, 1)["line"]["faces"]
 
 
 def test_too_many_connections_are_told(monkeypatch):

@@ -78,6 +78,12 @@ def test_how_long_a_track_survives(interval, missed, track):
     assert tracks(tracker, (missed + 1) * interval, 0) == [track]
 
 
+def test_numbers_go_on_after_those_that_are_taken():
+    tracker = Tracker(smoothing=0, begun=7)
+    assert tracks(tracker, 0, 0, 500) == [8, 9]
+    assert tracks(tracker, 0.1, 500) == [9]
+
+
 def smoothed(tracker, seconds, probabilities):
     (face,) = tracker.update(seconds, [box(0)], [probabilities])
     return face.smoothed

@@ -15,7 +15,6 @@ Examples of settings:
 import contextlib
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -31,7 +30,6 @@ from emotion_cnn.settings import from_keywords
 if TYPE_CHECKING:
     import numpy as np
 
-    from emotion_cnn.inference.analysis import Face
     from emotion_cnn.inference.classifier import Classifier
     from emotion_cnn.inference.detection import Detector
     from emotion_cnn.inference.memory import Reserve
@@ -39,8 +37,6 @@ if TYPE_CHECKING:
 
 LIMITS = "What a face shows is not what a person feels. Not for decisions about people."
 SETTINGS = (PredictSettings,)
-
-_FACES_DESCRIBED = 3
 
 
 def run(**keywords: Any) -> Path:
@@ -160,6 +156,9 @@ def _predict(job: Job, sources: Sequence["Source"]) -> None:
 
 def _predict_images(job: Job, sources: Iterable["Source"], advance: Any) -> None:
     """Predicts images, several at a time."""
+    from emotion_cnn.files import shown
+    from emotion_cnn.inference.annotation import describe_all
+
     for found in job.analyzer.analyze_many(
         sources, _read_photo, keep_photos=job.saver.needs_photos
     ):
@@ -170,23 +169,8 @@ def _predict_images(job: Job, sources: Iterable["Source"], advance: Any) -> None
             job.saver.save(found.item.name, found.faces, found.photo)
             job.results.write(found.item.name, [f.as_dict() for f in found.faces])
             job.tally.count(found.faces)
-            job.say(_summary(found.item.name, found.faces))
+            job.say(f"{shown(found.item.name)}: {describe_all(found.faces)}")
         advance()
-
-
-def _summary(name: str, faces: Sequence["Face"]) -> str:
-    """Returns what a photo shows, on one line."""
-    from emotion_cnn.files import shown
-    from emotion_cnn.inference.annotation import describe
-    from emotion_cnn.inference.predictions import NO_FACE
-
-    if not faces:
-        return f"{shown(name)}: {NO_FACE}"
-    decisions = ", ".join(describe(face) for face in faces)
-    if len(faces) > _FACES_DESCRIBED:
-        found = Counter("unsure" if face.unsure else face.emotion for face in faces)
-        decisions = ", ".join(f"{count} {name}" for name, count in found.most_common())
-    return f"{shown(name)}: {counted(len(faces), 'face')}: {decisions}"
 
 
 def _read_photo(source: "Source", reserve: "Reserve") -> "np.ndarray | str":

@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ _SCALE_1_SIDE, _MOST_SCALE = 700, 3.0
 _MOST_STRIPS = 3
 _PAGE = re.compile(r"contact-sheet-([0-9]{3})\.png")
 _BARS_SHOWN = 8
+_FACES_DESCRIBED = 3
 
 # All in pixels at scale 1.
 _PADDING, _TITLE, _LINE = 8, 22, 18
@@ -313,6 +315,21 @@ def describe(face: Face) -> str:
     """Returns what a face shows, in words."""
     decision = f"{face.emotion} {max(face.percents)}%"
     return f"unsure ({decision})" if face.unsure else decision
+
+
+def describe_all(faces: Sequence[Face]) -> str:
+    """Returns what the faces of an image show, in words: of many, how many show what.
+
+    Args:
+        faces: The faces; none for an image without one.
+    """
+    if not faces:
+        return NO_FACE
+    shows = ", ".join(map(describe, faces))
+    if len(faces) > _FACES_DESCRIBED:
+        found = Counter("unsure" if face.unsure else face.emotion for face in faces)
+        shows = ", ".join(f"{count:,} {name}" for name, count in found.most_common())
+    return f"{len(faces):,} {'face' if len(faces) == 1 else 'faces'}: {shows}"
 
 
 def _color(face: Face) -> str:

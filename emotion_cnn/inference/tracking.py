@@ -54,14 +54,15 @@ class Tracker:
     `exp(-elapsed / smoothing)` stays. Tracks that have ended take no memory.
     """
 
-    def __init__(self, *, smoothing: float) -> None:
+    def __init__(self, *, smoothing: float, begun: int = 0) -> None:
         """Takes how to smooth.
 
         Args:
             smoothing: Time constant in seconds; 0 for none.
+            begun: How many tracks began before: the next has the number after.
 
         Raises:
-            ConfigError: It is negative, or no number.
+            ConfigError: `smoothing` is negative, or no number.
         """
         if not 0 <= smoothing < math.inf:
             raise ConfigError(
@@ -69,7 +70,7 @@ class Tracker:
             )
         self._smoothing = smoothing
         self._tracks: list[_Track] = []
-        self._begun = 0
+        self._begun = begun
         self._frame = 0
 
     def forget(self) -> None:

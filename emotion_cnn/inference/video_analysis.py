@@ -42,6 +42,7 @@ def analyze_frames(
     *,
     smoothing: float = SMOOTHING,
     live: bool = False,
+    tracks_before: int = 0,
 ) -> Iterator[AnalyzedFrame]:
     """Finds, classifies and follows the faces of frames.
 
@@ -52,6 +53,8 @@ def analyze_frames(
             none.
         live: Whether a prediction must come before the next frame is read. Otherwise
             frames are read ahead, to find and classify the faces of several at once.
+        tracks_before: How many tracks there are of frames before these, such as of a
+            video up to where a user jumps: numbers go on after theirs.
 
     Yields:
         The frames with their faces.
@@ -62,7 +65,8 @@ def analyze_frames(
         DataError: A frame cannot be analysed.
         ModelError: The network fails.
     """
-    tracker, scenes = Tracker(smoothing=smoothing), Scenes()
+    tracker = Tracker(smoothing=smoothing, begun=tracks_before)
+    scenes = Scenes()
     for frame, faces in (_one_by_one if live else _several)(analyzer, frames):
         if scenes.is_cut(frame.image):
             tracker.forget()

@@ -1,9 +1,10 @@
 """Frames of a camera or a video over a WebSocket: the newest first, never a queue.
 
-A page sends text, `{"start": {"source": "camera", "labels": "original"}}`, and then a
-message of bytes for each frame: its number (4 bytes) and time in seconds (8 bytes, a
-float), big-endian, and an image. Each answer is JSON with the frame's `number`. What is
-not such a message ends the connection.
+A page sends text, `{"start": {"source": "camera", "labels": "original", "tracks": 0}}`,
+and then a message of bytes for each frame: its number (4 bytes) and time in seconds (8
+bytes, a float), big-endian, and an image. Each answer is JSON with the frame's number.
+After seeking in a video, or by other labels, a page starts again, with the greatest
+number of a face as `tracks`. What is not such a message ends the connection.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from emotion_cnn.serving.limits import (
     LONGEST_NAME,
     LONGEST_TEXT,
     MESSAGES_PER_SECOND,
+    MOST_TRACKS,
     SECONDS_TO_READ,
 )
 from emotion_cnn.serving.service import LiveSession, Service
@@ -141,13 +143,15 @@ def _started(text: str, service: Service) -> LiveSession:
         if len(text) > LONGEST_TEXT:
             raise ValueError
         start = json.loads(text)["start"]
-        source, labels = start["source"], start["labels"]
+        source, labels, tracks = start["source"], start["labels"], start["tracks"]
         if not (isinstance(source, str) and isinstance(labels, str)):
+            raise ValueError
+        if type(tracks) is not int or not 0 <= tracks <= MOST_TRACKS:
             raise ValueError
     except (ValueError, TypeError, KeyError, RecursionError):
         raise _EndError(_BAD_MESSAGE, "expected a start as JSON") from None
     try:
-        return service.live(source=source[:LONGEST_NAME], labels=labels)
+        return service.live(source=source[:LONGEST_NAME], labels=labels, tracks=tracks)
     except DataError:
         raise _EndError(_BAD_MESSAGE, "expected one of the label sets") from None
 

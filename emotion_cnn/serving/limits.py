@@ -23,8 +23,14 @@ MESSAGES_PER_SECOND = 240
 MOST_CONNECTIONS = 32
 """Most pages that send frames at a time."""
 
+MOST_TRACKS = 1_000_000_000
+"""Greatest number of a face that is followed."""
+
 MOST_WAITING = 16
 """Most photos and heat maps that wait for their turn."""
+
+MOST_UNREAD = 2**22
+"""Most bytes that wait for a page that still sends, but does not read."""
 
 SECONDS_TO_ASK = 10
 """How long a connection may take to ask for something."""

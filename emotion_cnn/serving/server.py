@@ -6,11 +6,14 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import (
+    WebSocketsSansIOProtocol,
+)
 
 from emotion_cnn.errors import ConfigError
 from emotion_cnn.files import first_line
 from emotion_cnn.serving.frames import HEADER
-from emotion_cnn.serving.limits import FRAME_BYTES, SECONDS_TO_ASK
+from emotion_cnn.serving.limits import FRAME_BYTES, MOST_UNREAD, SECONDS_TO_ASK
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -50,6 +53,16 @@ class _Protocol(H11Protocol):
             self.transport.close()
 
 
+class _WebSocketProtocol(WebSocketsSansIOProtocol):
+    """WebSockets; who sends pings, but reads no answer to them, is not kept."""
+
+    def handle_ping(self) -> None:
+        super().handle_ping()
+        if self.transport.get_write_buffer_size() > MOST_UNREAD:
+            # Unlike `close`, which would wait until all is read.
+            self.transport.abort()
+
+
 def make_server(application: ASGIApp) -> uvicorn.Server:
     """Returns a server that logs nothing; `run(sockets=[...])` serves until Ctrl-C.
 
@@ -61,7 +74,7 @@ def make_server(application: ASGIApp) -> uvicorn.Server:
             application,
             loop="asyncio",
             http=_Protocol,
-            ws="websockets-sansio",
+            ws=_WebSocketProtocol,
             lifespan="off",
             # Addresses hold the token, and messages may hold what was sent.
             log_config=None,

@@ -16,7 +16,12 @@ from emotion_cnn.data.classes import LABEL_NAMES
 from emotion_cnn.data.images import decode_photo
 from emotion_cnn.errors import DataError
 from emotion_cnn.inference.analysis import Analyzer, Face, FaceClassifier
-from emotion_cnn.inference.annotation import CLASS_COLORS, annotate, describe
+from emotion_cnn.inference.annotation import (
+    CLASS_COLORS,
+    annotate,
+    describe,
+    describe_all,
+)
 from emotion_cnn.inference.cropping import crop_box
 from emotion_cnn.inference.defaults import SMOOTHING, UNSURE_BELOW
 from emotion_cnn.inference.detection import Detector
@@ -166,18 +171,23 @@ class Service:
         relevance = self._classifier.explain(face, emotion=emotion, labels=labels)
         return heat_map(face, relevance).tobytes()
 
-    def live(self, *, source: str, labels: str) -> "LiveSession":
+    def live(self, *, source: str, labels: str, tracks: int = 0) -> "LiveSession":
         """Returns what answers the frames of a camera or a video.
 
         Args:
             source: What it is called, for the tables.
             labels: The label set to predict by.
+            tracks: How many faces have been followed before in what goes on.
 
         Raises:
             DataError: There is no such label set.
         """
         return LiveSession(
-            self._analyzer(labels), self._classifier.classes, source, self.counts
+            self._analyzer(labels),
+            self._classifier.classes,
+            source,
+            self.counts,
+            tracks,
         )
 
     def _analyzed(self, content: bytes, labels: str) -> tuple[np.ndarray, list[Face]]:
@@ -203,18 +213,22 @@ class LiveSession:
         classes: tuple[str, ...],
         source: str,
         counts: "_Counts",
+        tracks: int,
     ) -> None:
-        """Takes what analyses the frames, and what they are of."""
+        """Takes what analyses the frames, what they are of, and the latest track."""
         self._analyzer = analyzer
         self._layout = Layout(classes, smoothed=True)
         self._source = source
         self._counts = counts
+        self._tracks = tracks
         self._seconds = math.inf
         self._waiting: deque[VideoFrame] = deque()
         self._answers: Iterator[AnalyzedFrame] = iter(())
 
     def answer(self, number: int, seconds: float, content: bytes) -> dict[str, Any]:
         """Analyses a frame. Where its time goes back, faces are followed anew.
+
+        Their numbers go on then, so that two faces never have the same.
 
         Args:
             number: The frame's number.
@@ -238,7 +252,11 @@ class LiveSession:
             # One frame at a time is put in and taken out.
             frames = iter(self._waiting.popleft, None)
             self._answers = analyze_frames(
-                self._analyzer, frames, smoothing=SMOOTHING, live=True
+                self._analyzer,
+                frames,
+                smoothing=SMOOTHING,
+                live=True,
+                tracks_before=self._tracks,
             )
         self._seconds = seconds
         self._waiting.append(VideoFrame(number, seconds, image))
@@ -249,6 +267,8 @@ class LiveSession:
             self._seconds = math.inf
             self._waiting.clear()
             raise
+        for face in frame.faces:
+            self._tracks = max(self._tracks, face.track or 0)
         rows, line = self._layout.write(
             self._source,
             [face.as_dict() for face in frame.faces],
@@ -323,7 +343,9 @@ def _decoded(content: bytes, *, megapixels: int | None) -> np.ndarray:
 
 def _answer(rows: str, line: dict[str, Any], faces: Sequence[Face]) -> dict[str, Any]:
     """Returns what answers have in common."""
+    summary = describe_all(faces)
     return {
+        "summary": f"{summary[0].upper()}{summary[1:]}.",
         "csv": rows,
         "line": line,
         "words": [describe(face) for face in faces],

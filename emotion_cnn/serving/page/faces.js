@@ -5,24 +5,6 @@ import { explanation } from "./server.js";
 const LEAVING_MILLISECONDS = 700;
 const NEXT_HEAT_MAP_MILLISECONDS = 300;
 
-/** Says what all faces of an answer show, in a sentence. */
-export function summary({ line, words }) {
-  const { faces } = line;
-  if (faces.length === 0) {
-    return "No face found.";
-  }
-  if (faces.length === 1) {
-    return `1 face: ${words[0]}.`;
-  }
-  const counts = new Map();
-  for (const face of faces) {
-    const word = face.unsure ? "unsure" : face.emotion;
-    counts.set(word, (counts.get(word) ?? 0) + 1);
-  }
-  const found = [...counts].map(([word, count]) => `${count} ${word}`);
-  return `${faces.length} faces: ${found.join(", ")}.`;
-}
-
 /** The boxes and cards of one image, or of the frames of a camera. */
 export class Faces {
   #about;

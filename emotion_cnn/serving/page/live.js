@@ -1,7 +1,7 @@
 // The camera, or a video that this browser plays: frames out, predictions in.
 
 import { save, saveJson, saveTable, stamped } from "./downloads.js";
-import { Faces, summary } from "./faces.js";
+import { Faces } from "./faces.js";
 import { annotated } from "./server.js";
 import { Timeline } from "./timeline.js";
 
@@ -43,6 +43,7 @@ export class Live {
   #isDue = false;
   #isEncoding = false;
   #number = 0;
+  #tracks = 0;
   #answered = 0;
   #firstOfStart = 1;
   #startedAt = 0;
@@ -131,10 +132,12 @@ export class Live {
   /** Ends it; what was found can still be saved. */
   stop() {
     this.#isRunning = false;
+    // First, so that the camera's last image stays behind its boxes.
+    this.#video.pause();
     for (const track of this.#video.srcObject?.getTracks() ?? []) {
       track.stop();
     }
-    this.#video.pause();
+    this.#rate.textContent = "stopped";
     document.getElementById("live-stop").disabled = true;
   }
 
@@ -143,7 +146,7 @@ export class Live {
     if (!this.#isRunning) {
       return;
     }
-    this.#frames.start(this.#source, this.#labels());
+    this.#frames.start(this.#source, this.#labels(), this.#tracks);
     this.#firstOfStart = this.#number + 1;
     this.#answered = this.#number;
     this.#faces.clear();
@@ -168,6 +171,7 @@ export class Live {
     this.#source = source;
     this.#answers = [];
     this.#times = [];
+    this.#tracks = 0;
     this.#latest = null;
     this.#timeline.clear();
     this.#startedAt = performance.now();
@@ -270,12 +274,14 @@ export class Live {
       return;
     }
     const { faces, seconds } = answer.line;
+    this.#tracks = Math.max(this.#tracks, ...faces.map((face) => face.track));
     this.#faces.show(answer);
     this.#timeline.add(seconds, faces);
-    const text = summary(answer);
-    this.#verdict.textContent = text;
-    this.#announce(text);
-    this.#showRate();
+    this.#verdict.textContent = answer.summary;
+    this.#announce(answer.summary);
+    if (this.#isRunning) {
+      this.#showRate();
+    }
     if (this.#answers.length < MOST_ANSWERS) {
       this.#answers.push({ csv: answer.csv, line: answer.line });
     }

@@ -1,7 +1,7 @@
 // Photos: one after the other, each with its faces.
 
 import { save, saveJson, saveTable, stamped, stem } from "./downloads.js";
-import { Faces, bytesOf, summary } from "./faces.js";
+import { Faces, bytesOf } from "./faces.js";
 import { analyse, annotated } from "./server.js";
 
 export class Photos {
@@ -118,7 +118,7 @@ export class Photos {
 
   #show(photo, answer) {
     const { article, name } = photo;
-    const text = summary(answer);
+    const text = answer.summary;
     const image = article.querySelector("img");
     let isFirst = false;
     if (photo.answer === null) {

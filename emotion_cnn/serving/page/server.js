@@ -64,10 +64,10 @@ export class Frames extends EventTarget {
     return this.#socket?.readyState === WebSocket.OPEN;
   }
 
-  /** Begins a new camera or video; faces are followed anew. */
-  start(source, labels) {
+  /** Begins a camera or video; faces are followed anew, and numbered after `tracks`. */
+  start(source, labels, tracks) {
     if (this.isOpen) {
-      const start = { source: source.slice(0, LONGEST_NAME), labels };
+      const start = { source: source.slice(0, LONGEST_NAME), labels, tracks };
       this.#socket.send(JSON.stringify({ start }));
     }
   }

@@ -1,8 +1,8 @@
 // What all faces of a session showed over time: mean probabilities that fill a band.
 
 const MOST_BINS = 480;
-const FIRST_BIN_SECONDS = 0.5;
-const LEAST_BINS = 20;
+const FIRST_BIN_SECONDS = 1;
+const LEAST_BINS = 10;
 // Pixels of the axes, below and at the left: numbers, and what they are.
 const BELOW = 36;
 const LEFT = 54;
@@ -143,7 +143,7 @@ export class Timeline {
   #summary() {
     const faces = this.bins.reduce((sum, bin) => sum + bin.faces, 0);
     if (!faces) {
-      return "Mean of all faces; blank where there is none.";
+      return "Mean of all faces; blank where none was seen.";
     }
     const means = this.#about.classes.map((name, index) => [
       this.bins.reduce((sum, bin) => sum + bin.sums[index], 0) / faces,
@@ -151,7 +151,7 @@ export class Timeline {
     ]);
     means.sort((one, other) => other[0] - one[0]);
     const words = means.slice(0, 3).map(([mean, name]) => `${name} ${percent.format(mean)}`);
-    return `Mean of all faces: ${words.join(", ")}. Blank where there is none.`;
+    return `Mean of all faces: ${words.join(", ")}. Blank where none was seen.`;
   }
 }
 
