@@ -137,8 +137,8 @@ def export(network, tmp_path, converted_once):
 )
 def test_a_file_answers_as_its_network_does(export, network, format, quantize, capfd):
     (found,) = export([format], quantize)
-    # What LiteRT's converter prints of its settings.
-    assert "fully_quantize" not in capfd.readouterr().err
+    if format == "litert":  # What its converter prints of its settings.
+        assert "fully_quantize" not in capfd.readouterr().err
     assert found.path.parent.name == "exported"
     assert found.description.quantize == quantize
     # Of OpenVINO, the weights alone.

@@ -156,7 +156,7 @@ def test_the_shipped_network_is_described():
     described = parse_description(values)
     assert described.classes == EMOTIONS
     assert described.label_sets == LABELS
-    report = json.loads((ROOT / "docs/results/best/metrics.json").read_text())
+    report = json.loads((ROOT / "docs/results/shipped/metrics.json").read_text())
     assert described.temperatures == report["temperatures"]
 
 

@@ -43,7 +43,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     },
     "plateau": {"epochs": 4, "plateau_patience": 1, "learning_rate": 0.01},
     "low resolution": {
-        **{"recipe": "teacher", "epochs": 4, "warmup_epochs": 1, "batch_size": 16},
+        **{"recipe": "student", "epochs": 4, "warmup_epochs": 1, "batch_size": 16},
         **{"calibrate": True, "keep": "best"},
     },
 }

@@ -154,7 +154,7 @@ def check_publishable(folder: Path) -> None:
             "them. Choose another folder with `publish`, or move it away."
         )
     existing = folder
-    while not os.path.lexists(existing):
+    while not os.path.lexists(existing) and existing != existing.parent:
         existing = existing.parent
     try:
         if folder.is_file():

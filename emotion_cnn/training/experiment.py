@@ -161,6 +161,7 @@ def fit_and_evaluate(
         RunInterruptedError: Ctrl-C; finished epochs are kept.
         RunError: A file cannot be written; finished epochs are kept.
         TrainingError: The loss is no longer a number.
+        SystemExit: In processes other than the chief, once training is done.
     """
     with _resumable(run):
         fix_randomness(seed)

@@ -160,8 +160,9 @@ class Recipe:
     )
     soft_share: float = setting(
         0.5,
-        "with `soft_labels`: share of every original label that they replace; images "
-        "without FER+ votes have them in their place",
+        "with `soft_labels`: share of every original label that they replace; FER+ "
+        "votes are left as they are, and where an image has none, soft labels stand in "
+        "for them",
         minimum=0,
         maximum=1,
     )
