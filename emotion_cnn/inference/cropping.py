@@ -11,9 +11,9 @@ SIDE = 0.95
 """Side of the crop, in heights of the detector's box.
 
 The best on PublicTest, by the weights shipped until 2026-11-26: of its faces, pasted
-into photos at 96 to 300 pixels, found and cropped, 69.6% are right, where the originals have 70.2%;
-with 0.8 it is 68.1%, with 0.9 69.0%, with 1.0 68.8%, with 1.1 67.7% (`python -m
-benchmarks.cropping`).
+into photos at 96 to 300 pixels, found and cropped, 69.6% are right, where the originals
+have 70.2%; with 0.8 it is 68.1%, with 0.9 69.0%, with 1.0 68.8%, with 1.1 67.7%
+(`python -m benchmarks.cropping`).
 """
 
 
