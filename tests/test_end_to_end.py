@@ -509,7 +509,7 @@ def fresh(tmp_path_factory):
         (clone.folder / name).write_bytes(b"shipped")
     commands = {
         "evaluate too early": ["--mode", "evaluate"],
-        "train": ["--mode", "train", "--epochs", "1", "--validation-share", "0.9"],
+        "train": ["--mode", "train", "--epochs", "1", "--validation-share", "0.5"],
         "evaluate": ["--mode", "evaluate"],
         "evaluate the shipped": ["--mode", "evaluate", "--weights", "."],
     }
