@@ -48,6 +48,7 @@ NOT_OF_THE_TOOL = {
     "pip install": "installs packages; .ci/check_wheel does",
     "python -m pytest": "runs these tests; .ci/run does",
     "python -m benchmarks.faults": "takes minutes; .ci/run runs a short campaign",
+    "cp -r": "copies what only the repository has",
     "sbatch": "is SLURM's",
     "export": "is the shell's",
     "parallel": "is GNU parallel's",

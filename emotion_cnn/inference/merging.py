@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from emotion_cnn.errors import RunError
 from emotion_cnn.files import (
@@ -37,9 +37,6 @@ from emotion_cnn.inference.predictions import (
     write_as_parquet,
     written,
 )
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 _NAMED_AT_MOST = 5
 _READ_AT_ONCE = 2**15
@@ -109,7 +106,7 @@ class _OpenWhileReading(io.RawIOBase):
         self._place = offset
         return offset
 
-    def readinto(self, buffer: "WriteableBuffer") -> int:
+    def readinto(self, buffer: Any) -> int:
         with open_regular(self._path) as file:
             file.seek(self._place)
             count = file.readinto(buffer)
