@@ -372,6 +372,29 @@ def test_labels_are_mixed_with_soft_labels_predicted_from_the_votes():
     np.testing.assert_allclose(half, (before + expected) / 2, atol=1e-6)
 
 
+def test_labels_are_predicted_from_votes_and_teachers_together():
+    """The teachers know which images of the same votes have which label."""
+    with_votes, counts = crowd_and_labels()
+    known = {
+        name: np.stack([0.8 * label + 0.2 / 7, np.full(7, 1 / 7)])
+        for name, label in zip(
+            with_votes.names, one_hot(with_votes.labels, 7), strict=True
+        )
+    }
+    by_votes = smooth_labels(with_votes, counts, share=1).targets
+    by_both = smooth_labels(with_votes, counts, share=1, soft_labels=known).targets
+    voted, labels = range(40), with_votes.labels[:40]
+    assert by_votes[voted, 0, labels].min() < 0.3
+    assert by_both[voted, 0, labels].min() > 0.6
+    np.testing.assert_allclose(by_both[:40].sum(axis=-1), 1, atol=1e-6)
+    np.testing.assert_array_equal(by_both[:, 1], by_votes[:, 1])
+    np.testing.assert_array_equal(by_both[40], by_votes[40])
+    # A teacher that is certain has no finite logarithm.
+    certain = {name: np.round(rows) for name, rows in known.items()}
+    sure = smooth_labels(with_votes, counts, share=1, soft_labels=certain).targets
+    assert np.isfinite(sure).all()
+
+
 @pytest.mark.parametrize("voted", [0, 1])
 def test_smoothing_needs_votes_on_two_emotions(voted):
     with_votes, counts = crowd_and_labels()
@@ -383,9 +406,9 @@ def test_smoothing_needs_votes_on_two_emotions(voted):
 @pytest.mark.parametrize("named", [True, False], ids=["PublicTest", "held out"])
 @pytest.mark.slow
 def test_training_smooths_labels_by_votes(folder, monkeypatch, capsys, named):
-    def noting(split, votes, *, share):
-        given.append((split, share))
-        return smooth_labels(split, votes, share=share)
+    def noting(split, votes, **options):
+        given.append((split, options["share"]))
+        return smooth_labels(split, votes, **options)
 
     def seen_targets(model, train, validation, **options):
         given.append((train, validation))
@@ -604,10 +627,6 @@ def test_soft_labels_that_do_not_fit_are_refused(folder, teachers, fails):
         (["--fold=1/4"], "--fold needs the audit"),
         (["--fold=5/4", "--leave-out=a"], "--fold is K/N, such as 1/4"),
         (["--fold=1/4", "--leave-out=a", "--soft-labels=b"], "exclude each other"),
-        (
-            ["--labels=both", "--soft-labels=b", "--vote-smoothing=0.3"],
-            "--vote-smoothing and --soft-labels exclude each other",
-        ),
         (["--soft-labels=nowhere", "--data=sample"], "--recipe teacher and --fold"),
     ],
 )
@@ -615,6 +634,8 @@ def test_folds_and_soft_labels_that_cannot_be(own_environment, fails, flags, wor
     assert word in fails("--mode=train", *flags)
 
 
-def test_soft_labels_take_the_place_of_smoothing_by_votes():
+def test_soft_labels_take_the_place_of_a_recipes_smoothing_by_votes():
     given = TrainSettings(recipe="foundation", labels="both", soft_labels="runs")
     assert given.resolve_recipe(drawn_faces=False).vote_smoothing == 0
+    asked = dataclasses.replace(given, settings={"vote_smoothing": 0.3})
+    assert asked.resolve_recipe(drawn_faces=False).vote_smoothing == 0.3

@@ -139,11 +139,6 @@ class TrainSettings:
                     "`fold` and `soft_labels` exclude each other: most of the networks "
                     "behind the soft labels were trained on the fold to be held out."
                 )
-        if self.settings.get("vote_smoothing") and self.soft_labels is not None:
-            raise ConfigError(
-                "`vote_smoothing` and `soft_labels` exclude each other: both replace a "
-                "share of the original labels. Leave one of them out."
-            )
         if self.settings.get("vote_smoothing") and self.labels != BOTH_LABELS:
             raise ConfigError(
                 f"`vote_smoothing` is for `labels={BOTH_LABELS}`, found "

@@ -210,20 +210,30 @@ def load_training_data(
             validation=validation,
             groups=groups,
         )
-    if vote_smoothing:
-        # After the split: what is held out is neither smoothed nor fitted on.
-        note = (
-            f"labels of train/: {vote_smoothing:.0%} soft labels predicted from the "
-            "votes"
-        )
-        data = dataclasses.replace(
-            data,
-            train=smooth_labels(data.train, votes, share=vote_smoothing),
-            notes=(*data.notes, note),
-        )
+    # After the split: what is held out is neither smoothed nor fitted on.
+    soft_labels = None
     if teachers:
         label_sets = LABELS if labels == BOTH_LABELS else (labels,)
-        data = _with_soft_labels(data, train, teachers, label_sets, soft_share)
+        soft_labels = _soft_labels_by_name(data, train, teachers, label_sets)
+        data = _retargeted(
+            data,
+            mix_soft_labels(data.train, soft_labels, label_sets, share=soft_share),
+            f"soft labels of {len(teachers)} teachers mixed in",
+        )
+    if vote_smoothing:
+        known = "the votes and the teachers" if teachers else "the votes"
+        data = _retargeted(
+            data,
+            smooth_labels(
+                data.train, votes, share=vote_smoothing, soft_labels=soft_labels
+            ),
+            f"{vote_smoothing:.0%} soft labels predicted from {known}",
+        )
+    if teachers:
+        # A resumed run finds out whether the teachers are the same.
+        data = dataclasses.replace(
+            data, fingerprint=fingerprint(data.train, data.validation, data.test)
+        )
     _log.info("Data: %s, %s", source_name(source), LABEL_NAMES[labels])
     if classes != EMOTIONS:
         _log.info("  %s classes: %s", len(classes), ", ".join(classes))
@@ -338,21 +348,19 @@ def _without_fold(
     )
 
 
-def _with_soft_labels(
+def _soft_labels_by_name(
     data: Dataset,
     train: Split,
     teachers: Mapping[str, OutOfFold],
     label_sets: tuple[str, ...],
-    share: float,
-) -> Dataset:
-    """Mixes teachers' predictions into the targets of the images to train on.
+) -> dict[str, np.ndarray]:
+    """Returns teachers' mean predictions for the images to train on, by their names.
 
     Args:
         data: The data.
         train: All images that the teachers have divided among them.
         teachers: What they predict.
-        label_sets: Of the targets.
-        share: Of the soft labels in the original labels' targets.
+        label_sets: Whose predictions are needed.
     """
     soft = average_out_of_fold(
         teachers,
@@ -361,16 +369,13 @@ def _with_soft_labels(
         label_sets=label_sets,
         fingerprint=data.training_fingerprint,
     )
-    by_name = dict(zip(train.names, soft, strict=True))
-    mixed = mix_soft_labels(data.train, by_name, label_sets, share=share)
-    note = f"labels of train/: soft labels of {len(teachers)} teachers mixed in"
-    return dataclasses.replace(
-        data,
-        train=mixed,
-        notes=(*data.notes, note),
-        # A resumed run finds out whether the teachers are the same.
-        fingerprint=fingerprint(mixed, data.validation, data.test),
-    )
+    return dict(zip(train.names, soft, strict=True))
+
+
+def _retargeted(data: Dataset, train: Split, how: str) -> Dataset:
+    """Returns data whose training images have other targets, and says how."""
+    note = f"labels of train/: {how}"
+    return dataclasses.replace(data, train=train, notes=(*data.notes, note))
 
 
 def _near_duplicates_at_hand(

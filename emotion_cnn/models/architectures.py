@@ -75,7 +75,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "residual": _residual(32, 64, 160, 320, dense=256),
     # A quarter of its weights and multiplications.
     "residual-narrow": _residual(16, 32, 80, 160, dense=128),
-    # Four times as many, for GPUs: a teacher.
+    # Four times as many, to be trained on a GPU.
     "residual-wide": _residual(64, 128, 320, 640, dense=512),
 }
 """The networks by name."""

@@ -154,15 +154,16 @@ class Recipe:
         0.0,
         f"with `labels={BOTH_LABELS}`: share of every original label that is replaced "
         "by soft labels, which a logistic regression on the training images predicts "
-        "from the image's votes; replaces label smoothing there",
+        "from the image's votes and, with `soft_labels`, from the teachers' "
+        "predictions; replaces label smoothing there",
         minimum=0,
         maximum=1,
     )
     soft_share: float = setting(
         0.5,
-        "with `soft_labels`: share of every original label that they replace; FER+ "
-        "votes are left as they are, and where an image has none, soft labels stand in "
-        "for them",
+        "with `soft_labels`: share of every original label that they replace, with "
+        "`vote_smoothing` of images without votes alone; FER+ votes are left as they "
+        "are, and where an image has none, soft labels stand in for them",
         minimum=0,
         maximum=1,
     )
