@@ -220,6 +220,11 @@ def load_training_data(
             mix_soft_labels(data.train, soft_labels, label_sets, share=soft_share),
             f"soft labels of {len(teachers)} teachers mixed in",
         )
+        # A resumed run finds out whether the teachers are the same. Not whether the
+        # regression below is, whose last bits depend on the processor.
+        data = dataclasses.replace(
+            data, fingerprint=fingerprint(data.train, data.validation, data.test)
+        )
     if vote_smoothing:
         known = "the votes and the teachers" if teachers else "the votes"
         data = _retargeted(
@@ -228,11 +233,6 @@ def load_training_data(
                 data.train, votes, share=vote_smoothing, soft_labels=soft_labels
             ),
             f"{vote_smoothing:.0%} soft labels predicted from {known}",
-        )
-    if teachers:
-        # A resumed run finds out whether the teachers are the same.
-        data = dataclasses.replace(
-            data, fingerprint=fingerprint(data.train, data.validation, data.test)
         )
     _log.info("Data: %s, %s", source_name(source), LABEL_NAMES[labels])
     if classes != EMOTIONS:
