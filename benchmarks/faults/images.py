@@ -9,11 +9,10 @@ can make valid data of another image, which nothing can notice: their share is p
 
 import argparse
 import io
-import json
+import multiprocessing
 import os
 import random
 import struct
-import subprocess
 import sys
 import zlib
 from collections import Counter
@@ -25,7 +24,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.faults import Tally
+from benchmarks.faults.forked import Forked
 from emotion_cnn.data.drawn_faces import draw_faces
+from emotion_cnn.data.folders import survey
 from emotion_cnn.data.images import decode_image
 
 Encoder = Callable[[np.ndarray], bytes]
@@ -379,6 +380,18 @@ def _segment(kind: int, content: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, kind, len(content) + 2) + content
 
 
+def compressed_zeros(millions: int) -> bytes:
+    """Returns what unpacks to so many million zeros, made of equal parts."""
+    packer = zlib.compressobj()
+    first, part = (
+        packer.compress(bytes(10**6)) + packer.flush(zlib.Z_FULL_FLUSH)
+        for _ in range(2)
+    )
+    # The sum of so many zeros, as RFC 1950 has it, in place of that of two parts.
+    checksum = struct.pack(">HH", 10**6 * millions % 65_521, 1)
+    return first + (millions - 1) * part + packer.flush()[:-4] + checksum
+
+
 def _png_with(chunks: bytes) -> bytes:
     return png_file(48, 48, zlib.compress(bytes(49 * 48)), before=chunks)
 
@@ -435,15 +448,11 @@ def _blank(file_format: str, mode: str, **options: object) -> bytes:
 
 
 TRAPS: dict[str, Callable[[], bytes]] = {
-    "60,000 x 60,000 PNG": lambda: png_file(
-        60_000, 60_000, zlib.compress(bytes(10**8))
-    ),
+    "60,000 x 60,000 PNG": lambda: png_file(60_000, 60_000, compressed_zeros(100)),
     "65,000 x 65,000 JPEG": lambda: _jpeg_with(b"").replace(
         b"\x08\0\x30\0\x30", b"\x08\xfd\xe8\xfd\xe8", 1
     ),
-    "48 x 48 PNG with 1 GB of data": lambda: png_file(
-        48, 48, zlib.compress(bytes(10**9))
-    ),
+    "48 x 48 PNG with 1 GB of data": lambda: png_file(48, 48, compressed_zeros(1000)),
     "PNG of 65,000 chunks": lambda: _png_with(png_chunk(b"teXt", b"") * 65_000),
     "PNG of 2,000,000 chunks": lambda: _png_with(png_chunk(b"teXt", b"") * 2_000_000),
     "PNG, compressed text": lambda: _text_bomb(b"zTXt", b"a\0\0"),
@@ -504,19 +513,11 @@ TRAPS: dict[str, Callable[[], bytes]] = {
 }
 """Files that cost a decoder much more than their size."""
 
-_CHILD = """
-import json, sys, time
-from pathlib import Path
-from emotion_cnn.data.folders import survey
-start = time.process_time()
-found = survey(Path(sys.argv[1]))
-seconds = time.process_time() - start
-# Not ru_maxrss: a child inherits that of the process that it was forked from.
-status = Path("/proc/self/status").read_text()
-megabytes = int(status.split("VmHWM:")[1].split()[0]) // 1024
-reasons = list(found.unreadable.values())
-print(json.dumps([seconds, megabytes, len(found.test), reasons]))
-"""
+
+def _surveyed(folder: str) -> tuple[int, list[str]]:
+    """Returns how many images a survey reads, and why not the others."""
+    found = survey(Path(folder))
+    return len(found.test), list(found.unreadable.values())
 
 
 def _write_traps() -> Iterator[tuple[str, Callable[[Path], object]]]:
@@ -551,38 +552,30 @@ def check_traps() -> int:
     Each is read by a process of its own, which has a standard input that never ends.
     """
     tally = Tally("traps that cost little time and memory")
-    reading, writing = os.pipe()
+    processes = Forked(["emotion_cnn.data.folders"], seconds=10 * _SECONDS_LIMIT)
+    reading, writing = multiprocessing.Pipe(duplex=False)
     for name, write in _write_traps():
         with TemporaryDirectory() as temporary:
             folder = Path(temporary, "test", "happy")
             folder.mkdir(parents=True)
             (folder / "sound.png").write_bytes(_png_with(b""))
             write(folder / "trap.png")
-            command = [sys.executable, "-c", _CHILD, temporary]
-            try:
-                child = subprocess.run(  # noqa: S603
-                    command,
-                    stdin=reading,
-                    capture_output=True,
-                    text=True,
-                    timeout=10 * _SECONDS_LIMIT,
-                )
-            except subprocess.TimeoutExpired:
-                tally.failed(f"{name}: it did not end")
-                continue
-        if child.returncode or child.stderr:
-            tally.failed(f"{name}: {child.stderr[-300:]}")
+            ended = processes.call(_surveyed, temporary, stdin=reading)
+        if ended.code or ended.said or ended.returned is None:
+            tally.failed(f"{name}: exit {ended.code}: {ended.said[-300:]}")
             continue
-        seconds, megabytes, images, reasons = json.loads(child.stdout)
-        outcome = f"{name}: {seconds:.1f} s, {megabytes:,} MB, {reasons or 'accepted'}"
+        images, reasons = ended.returned
+        seconds, megabytes = ended.seconds, ended.megabytes
+        outcome = f"{name}: {seconds:.1f} s, {megabytes:,.0f} MB, "
+        outcome += str(reasons or "accepted")
         is_cheap = seconds <= _SECONDS_LIMIT and megabytes <= _MEGABYTES_LIMIT
         if not is_cheap or images + len(reasons) != 2:
             tally.failed(outcome)
         else:
             print(f"  {outcome}")
             tally.held()
-    os.close(reading)
-    os.close(writing)
+    reading.close()
+    writing.close()
     return tally.finish()
 
 

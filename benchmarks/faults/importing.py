@@ -38,6 +38,7 @@ from PIL import Image
 
 from benchmarks import ROOT
 from benchmarks.faults import Tally
+from benchmarks.faults.forked import Forked
 from emotion_cnn.cli import main as emotion_cnn
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.drawn_faces import draw_faces
@@ -478,48 +479,30 @@ def _combining() -> bytes:
 def hostile_sources_are_refused(work: Path) -> int:
     """Imports hostile sources, each in a process of its own: refused, in bounds."""
     tally = Tally("hostile sources")
+    processes = Forked(
+        ["emotion_cnn.data.drawn_faces", "emotion_cnn.importing.data_folder"],
+        seconds=10 * _SECONDS_LIMIT,
+    )
     for name, content in itertools.chain(hostile(), bombs()):
         path, data = work / name, work / "data"
         path.write_bytes(content)
-        what = _refused(path, data)
+        what = _refused(processes, path, data)
         tally.failed(f"{name}: {what}") if what else tally.held()
         path.unlink()
         shutil.rmtree(data, ignore_errors=True)
     return tally.finish()
 
 
-def _in_a_process(path: Path, data: Path) -> tuple[int, str, float, float]:
-    """Returns exit code, stderr, seconds of the processor, peak megabytes of all."""
-    command = [sys.executable, "main.py", "--mode", "prepare", "--source", str(path)]
-    command += ["--data", str(data)]
-    # Not of Windows, where tests import this module.
-    import resource
-
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with subprocess.Popen(  # noqa: S603
-        command,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            _, message = process.communicate(timeout=10 * _SECONDS_LIMIT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return -9, "it did not end", 10 * _SECONDS_LIMIT, 0
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    # The greatest of all so far: enough for a limit.
-    return process.returncode, message, seconds, after.ru_maxrss / 1024
-
-
-def _refused(path: Path, data: Path) -> str:
-    code, message, seconds, megabytes = _in_a_process(path, data)
+def _refused(processes: Forked, path: Path, data: Path) -> str:
+    ended = processes.call(prepare, "--source", path, "--data", data)
+    if ended.returned is None:
+        return f"exit {ended.code}: {ended.said[-300:]}"
+    code, message = ended.returned
+    message += ended.said
     if code != 2 or message.count("error: ") != 1 or "Traceback" in message:
         return f"exit {code}: {message[-300:]}"
-    if seconds > _SECONDS_LIMIT or megabytes > _MEGABYTES_LIMIT:
-        return f"{seconds:.0f} s, {megabytes:.0f} MB"
+    if ended.seconds > _SECONDS_LIMIT or ended.megabytes > _MEGABYTES_LIMIT:
+        return f"{ended.seconds:.0f} s, {ended.megabytes:.0f} MB"
     return "something was written" if data.exists() else ""
 
 
