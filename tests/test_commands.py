@@ -654,7 +654,10 @@ def test_what_cannot_be_averaged(fails, tmp_path, faces, dense, words):
             lambda run: shutil.rmtree(run) or shutil.copytree(run.with_name("0"), run),
             "the same in 0 and 1",
         ),
-        (lambda run: describe_otherwise(run, label_sets=["mine"]), "another tool"),
+        (
+            lambda run: describe_otherwise(run, label_sets=["mine"], temperatures={}),
+            "another tool",
+        ),
         (lambda run: describe_otherwise(run, input_range=[0, 1]), "another tool"),
         (
             lambda run: (run / "model.json").write_text(
