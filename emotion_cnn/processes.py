@@ -97,11 +97,6 @@ def join() -> None:
         return
     addresses = os.environ.get(f"{_VARIABLES}JOB_ADDRESSES")
     count, place = _number("NUM_PROCESSES"), _number("PROCESS_ID")
-    if count is not None and place is not None and place >= count:
-        raise ConfigError(
-            f"Expected {_VARIABLES}PROCESS_ID to be from 0 and less than "
-            f"{_VARIABLES}NUM_PROCESSES, found {place} of {count}."
-        )
     # JAX aborts where one does not come, and says nothing that a user can read. Whether
     # there are others, it knows at once.
     waiting = threading.Timer(
