@@ -588,11 +588,24 @@ def test_a_network_that_knows_nothing_is_not_doubted(
 
 def finished_runs(folder: Path, *, dense: tuple[tuple[int, ...], ...]) -> Path:
     for seed, units in enumerate(dense):
-        run = make_run(folder / str(seed))
+        run = make_run(folder / str(seed), seed=seed)
         write_network(run, seed=seed, dense=units)
         (run / "metrics.json").write_text("{}")
+        start_from(run, "a" * 64)
     make_run(folder / "interrupted")
     return folder
+
+
+def start_from(run: Path, digest: str | None) -> None:
+    """Makes a run say that it started from these weights."""
+    environment = {} if digest is None else {"initial_weights_sha256": digest}
+    (run / "environment.json").write_text(json.dumps(environment))
+
+
+def describe_otherwise(run: Path, **changes: object) -> None:
+    values = json.loads((run / "model.json").read_text())
+    values["emotion_cnn"] |= changes
+    (run / "model.json").write_text(json.dumps(values))
 
 
 def test_finished_runs_are_averaged(capsys, tmp_path, faces):
@@ -600,7 +613,10 @@ def test_finished_runs_are_averaged(capsys, tmp_path, faces):
     (tmp_path / "mean").mkdir()
     flags = ["--data", str(faces), "--publish", str(tmp_path / "mean")]
     assert main(["--mode", "average", "--weights", str(runs), *flags]) == 0
-    assert "Published" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Published" in said
+    assert "not finished: 1 of 3 runs, such as interrupted." in said
+    assert "temperatures come out too low" not in said
     kernels, means = (
         [read_pair(folder).model.get_weights()[0] for folder in folders]
         for folders in ((runs / "0", runs / "1"), (tmp_path / "mean",))
@@ -625,6 +641,55 @@ def test_what_cannot_be_averaged(fails, tmp_path, faces, dense, words):
     flags = ("--weights", runs, "--data", faces, "--publish", tmp_path / "mean")
     assert words in fails("--mode", "average", *flags)
     assert contents(tmp_path / "mean") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda run: start_from(run, None), "0 from aaaaaaaaaaaa, 1 from random wei"),
+        (lambda run: start_from(run, "b" * 64), "1 from bbbbbbbbbbbb. Move the others"),
+        (lambda run: (run / "environment.json").unlink(), "a readable environment.j"),
+        (lambda run: shutil.rmtree(run) or run.symlink_to("0"), "the same in 0 and 1"),
+        (
+            lambda run: shutil.rmtree(run) or shutil.copytree(run.with_name("0"), run),
+            "the same in 0 and 1",
+        ),
+        (
+            lambda run: describe_otherwise(run, label_sets=["mine"], temperatures={}),
+            "another tool",
+        ),
+        (lambda run: describe_otherwise(run, input_range=[0, 1]), "another tool"),
+        (
+            lambda run: (run / "model.json").write_text(
+                (run / "model.json").read_text().replace('"emotions"', '"last"')
+            ),
+            "another tool",
+        ),
+    ],
+)
+def test_runs_that_have_no_middle_are_not_averaged(
+    fails, tmp_path, faces, change, words
+):
+    runs = finished_runs(tmp_path / "branches", dense=((4, 4), (4, 4)))
+    change(runs / "1")
+    flags = ("--weights", runs, "--data", faces, "--publish", tmp_path / "mean")
+    assert words in fails("--mode", "average", *flags)
+    assert not (tmp_path / "mean").exists()
+
+
+def test_runs_may_have_been_trained_on_the_images_for_validation(
+    capsys, tmp_path, faces
+):
+    runs = finished_runs(tmp_path / "branches", dense=((4, 4), (4, 4)))
+    describe_otherwise(runs / "1", temperatures={"original": 2})
+    flags = ["--data", str(faces), "--publish", str(tmp_path / "mean")]
+    assert main(["average", "--weights", str(runs), *flags]) == 0
+    assert "temperatures come out too low" in capsys.readouterr().out
+
+
+def test_a_mean_of_drawn_faces_replaces_no_other_network(fails, tmp_path, network):
+    flags = ("--weights", tmp_path, "--data", "sample", "--publish", network)
+    assert "a network of drawn faces, which replaces no" in fails("average", *flags)
 
 
 # --- Packed images, and the cache ---

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotion_cnn.data.folds import divide_into_folds, parse_fold
+from emotion_cnn.data.folds import choose_groups, divide_into_folds, parse_fold
 from emotion_cnn.data.soft_labels import (
     OutOfFold,
     average_out_of_fold,
@@ -78,6 +78,15 @@ def test_connected_images_are_in_one_fold_whatever_the_order(
         count=count,
     )
     assert again == [folds[k] for k in order]
+
+
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.1, 0.5, 0.9, 0.97, 0.98, 0.999])
+def test_groups_hold_about_the_share_that_is_asked_for(share):
+    labels = np.tile([0, 1], 200)
+    groups = [str(number // 2) for number in range(400)]
+    chosen = choose_groups(labels, groups, share=share, seed=1)
+    assert chosen.mean() == pytest.approx(share, abs=0.05)
+    assert 0 < chosen.sum() < 400
 
 
 def test_classes_are_spread_evenly():

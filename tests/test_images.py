@@ -251,6 +251,15 @@ def test_exif_orientation_is_applied():
     assert before.changes() == ("turned upright as their EXIF data says",)
 
 
+@pytest.mark.parametrize("orientation", [0, 1, 9])
+def test_an_orientation_that_turns_nothing_is_none(orientation):
+    """Some cameras write 0, which says nothing."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    _, before = decode_image(encoded(Image.new("L", (48, 48), 120), exif=exif))
+    assert before.changes() == ()
+
+
 def test_other_shapes_keep_their_proportions():
     wide = np.zeros((48, 144), np.uint8)
     wide[:, 48:96] = 255  # a square in the middle fills the result
@@ -417,4 +426,7 @@ def test_numbers_that_are_none_are_pixels_all_the_same(value):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "TIFF")
     file.seek(0)
-    assert decode_photo(file).shape == (9, 9, 3)
+    photo = decode_photo(file)
+    assert photo.shape == (9, 9, 3)
+    # The others are as they were.
+    assert photo[1:].min() == photo[1:].max() == 127

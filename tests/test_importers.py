@@ -833,6 +833,19 @@ def test_parquet_with_names_as_a_mapping(tmp_path):
     assert rows_of(read(path)[1])[4] == (4, "sad", None)
 
 
+def test_parquet_with_names_of_a_column_that_was_dropped(tmp_path):
+    """As pyarrow leaves them where some columns alone are read and written again."""
+    path = hugging_face(tmp_path / "a.parquet", names=False)
+    features = {
+        name: {"_type": "ClassLabel", "names": list(names)}
+        for name, names in (("other", FER_ORDER[::-1]), ("label", FER_ORDER))
+    }
+    meta = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = parquet.read_table(path).replace_schema_metadata(meta)
+    parquet.write_table(table, path)
+    assert rows_of(read(path)[1])[4] == (4, "sad", None)
+
+
 def test_parquet_labels_through_classes(tmp_path):
     path = hugging_face(tmp_path / "a.parquet", names=False, struct_column=False)
     _, records = read(path)

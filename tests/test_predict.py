@@ -621,6 +621,14 @@ def test_names_that_are_no_utf_8(predict, capsys):
         (("--source=photos/a.png", "--pattern=*"), "--pattern chooses among the files"),
         (("--source=photos", "--explain-class=sad"), "--explain-class needs --explain"),
         (
+            ("--source=photos", "--faces=cropped", "--minimum-face=50"),
+            "--minimum-face is for --faces detect",
+        ),
+        (
+            ("--source=photos", "--explain-method=occlusion"),
+            "--explain-method needs --explain",
+        ),
+        (
             ("--source=photos", "--explain", "--save=faces"),
             "found --save faces. Add images or sheet.",
         ),

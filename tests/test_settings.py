@@ -165,6 +165,32 @@ def test_single_settings_are_checked_at_once():
         TrainSettings(settings={"epochs": 0})
 
 
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        ({"momentum": 0.8}, {"optimizer": "sgd"}),
+        ({"plateau_factor": 0.5}, {"schedule": "plateau"}),
+        ({"plateau_patience": 5}, {"schedule": "plateau"}),
+    ],
+)
+def test_a_setting_that_would_be_ignored_is_refused(settings, needed):
+    given = {"optimizer": "adam", "schedule": "linear"} | settings
+    ((name, value),) = needed.items()
+    use = f"`{next(iter(settings))}` is for `{name}={value}`"
+    with pytest.raises(ConfigError, match=use):
+        TrainSettings(settings=given)
+    used = TrainSettings(settings=given | needed)
+    # As a resumed run has them.
+    recipe = dataclasses.asdict(used.resolve_recipe(drawn_faces=False))
+    assert TrainSettings(settings=recipe)
+
+
+def test_a_share_of_soft_labels_needs_soft_labels():
+    with pytest.raises(ConfigError, match="`soft_share` is for `soft_labels`"):
+        TrainSettings(settings={"soft_share": 0.6})
+    assert TrainSettings(settings={"soft_share": 0.6}, soft_labels="teachers")
+
+
 def test_the_learning_rate_cannot_begin_below_its_minimum():
     with pytest.raises(ConfigError) as caught:
         Recipe(learning_rate=1e-4, minimum_learning_rate=1e-3)

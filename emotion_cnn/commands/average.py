@@ -9,16 +9,23 @@ Examples of settings:
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emotion_cnn.backend import BACKENDS, use_backend
 from emotion_cnn.commands import shared
 from emotion_cnn.data.classes import BOTH_LABELS
+from emotion_cnn.data.source import SAMPLE_DATA
 from emotion_cnn.errors import ConfigError, RunError
 from emotion_cnn.files import shown
+from emotion_cnn.models.pair_files import MODEL_NAME
 from emotion_cnn.settings import check_settings, from_keywords, setting
+
+if TYPE_CHECKING:
+    from emotion_cnn.models.description import Network
+    from emotion_cnn.training.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +65,11 @@ class AverageSettings:
             raise ConfigError(
                 "`weights` is missing: name the folder of the runs to average."
             )
+        if self.data == SAMPLE_DATA and Path(self.publish, MODEL_NAME).exists():
+            raise ConfigError(
+                "Expected another folder for a network of drawn faces, which replaces "
+                f"no other; found one in `publish={self.publish}`. Name a new folder."
+            )
 
 
 SETTINGS = (AverageSettings,)
@@ -76,13 +88,23 @@ def run(**keywords: Any) -> None:
     from emotion_cnn.training.run_folder import find_runs
 
     check_publishable(Path(settings.publish))
-    runs = [each for each in find_runs(Path(weights)) if each.finished]
+    found = find_runs(Path(weights))
+    runs = [each for each in found if each.finished]
     if len(runs) < 2:
         raise RunError(
             f"Expected two or more finished runs in {shown(weights)}, found "
             f"{len(runs)}. Name the folder that holds them with `weights`."
         )
+    if unfinished := [each for each in found if each not in runs]:
+        _log.warning(
+            "Left out, as they are not finished: %d of %d runs, such as %s.",
+            len(unfinished),
+            len(found),
+            shown(unfinished[0].path.name),
+        )
+    _check_same_start(runs)
     networks = [read_pair(each.path) for each in runs]
+    _check_different(runs, networks)
     is_calibrated = any(
         temperature != 1
         for network in networks
@@ -105,6 +127,48 @@ def run(**keywords: Any) -> None:
     _log.info("Weights: the mean of %d runs in %s", len(runs), shown(weights))
     re_estimate_statistics(mean.model, data.train.images, seed=settings.seed)
     if is_calibrated:
+        seeds = [each.read_json(each.config).get("seed") for each in runs]
+        is_held_out = data.validation.names[0].startswith("train/")
+        if is_held_out and seeds != len(runs) * [settings.seed]:
+            _log.warning(
+                "The images for validation are held out of train/ by `seed`: runs with "
+                "others than %d were trained on some of them, so that the temperatures "
+                "come out too low. Images in validation/ are held out from all.",
+                settings.seed,
+            )
         mean = calibrate(mean, data.validation)
     publish_pair(Path(settings.publish), mean)
     print(f"Published: model.json, model_weights.h5 in {settings.publish}")
+
+
+def _check_same_start(runs: "Sequence[RunFolder]") -> None:
+    """Raises a `RunError` for runs between which there is no better middle."""
+    from emotion_cnn.training.run_folder import INITIAL_WEIGHTS
+
+    first: dict[str, str] = {}
+    for run in runs:
+        start = run.read_json(run.environment).get(INITIAL_WEIGHTS)
+        first.setdefault(start if isinstance(start, str) else "", run.path.name)
+    if len(first) > 1 or "" in first:
+        found = ", ".join(
+            f"{shown(name)} from {shown(start[:12]) or 'random weights'}"
+            for start, name in first.items()
+        )
+        raise RunError(
+            "Expected runs that went on from the same `weights`, whose SHA-256 their "
+            f"environment.json has; found {found}. Move the others elsewhere."
+        )
+
+
+def _check_different(
+    runs: "Sequence[RunFolder]", networks: "Sequence[Network]"
+) -> None:
+    """Raises a `RunError` for a network that would count twice, as by a link to it."""
+    first: dict[str, str] = {}
+    for run, network in zip(runs, networks, strict=True):
+        name = first.setdefault(network.weights_sha256, run.path.name)
+        if name != run.path.name:
+            raise RunError(
+                f"Expected each network once, found the same in {shown(name)} and "
+                f"{shown(run.path.name)}. Move one of them elsewhere."
+            )

@@ -15,7 +15,7 @@ from emotion_cnn.inference.defaults import (
     SMOOTHING,
 )
 from emotion_cnn.inference.test_time_augmentation import VIEWS
-from emotion_cnn.settings import check_settings, setting
+from emotion_cnn.settings import check_settings, setting, settings_of
 
 SAVED = ("images", "faces", "sheet", "video", "timeline")
 NOTHING = "none"
@@ -187,8 +187,19 @@ class PredictSettings:
             )
         if self.resume and self.output is None:
             raise ConfigError("`resume` goes on in a folder: name it with `output`.")
-        if self.explain_class is not None and not self.explain:
-            raise ConfigError("`explain_class` needs `explain=True`; found it without.")
+        for name in ("explain_class", "explain_method"):
+            if getattr(self, name) is not None and not self.explain:
+                raise ConfigError(f"`{name}` needs `explain=True`; found it without.")
+        changed = [
+            name
+            for name in ("detection_size", "confidence", "minimum_face")
+            if getattr(self, name) != settings_of(PredictSettings)[name].default
+        ]
+        if changed and self.faces == "cropped":
+            raise ConfigError(
+                f"`{changed[0]}` is for `faces=detect`, and changes nothing with "
+                "`faces=cropped`; leave one of them out."
+            )
         if self.explain and not self.saved & {"images", "sheet", "video"}:
             raise ConfigError(
                 "`explain` draws on annotated images and on the contact sheet; found "

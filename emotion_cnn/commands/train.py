@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from emotion_cnn.training.experiment import TrainingRun
     from emotion_cnn.training.run_folder import RunFolder
 
-_INITIAL_WEIGHTS = "initial_weights_sha256"
 _TRAINING = "a training"
 SETTINGS = (TrainSettings, Recipe, ResumeSettings, CacheSettings)
 SWITCHES = tuple(settings_of(Recipe))
@@ -138,7 +137,11 @@ def _start(settings: TrainSettings, cache: "ImageCache | None") -> "TrainingRun"
     from emotion_cnn.data.loading import classes_to_train
     from emotion_cnn.training.environment import describe_environment
     from emotion_cnn.training.experiment import read_initial_weights
-    from emotion_cnn.training.run_folder import create_run, run_or_folder
+    from emotion_cnn.training.run_folder import (
+        INITIAL_WEIGHTS,
+        create_run,
+        run_or_folder,
+    )
 
     classes = classes_to_train(settings.data, settings.classes)
     start, environment = None, {}
@@ -146,7 +149,7 @@ def _start(settings: TrainSettings, cache: "ImageCache | None") -> "TrainingRun"
         folder = run_or_folder(settings.weights, Path(settings.runs))
         settings = dataclasses.replace(settings, weights=str(folder))
         start = read_initial_weights(folder, recipe, settings.label_sets, classes)
-        environment = {_INITIAL_WEIGHTS: start.sha256}
+        environment = {INITIAL_WEIGHTS: start.sha256}
     data, annotations = _read_data(settings, recipe, classes, cache)
     with own_results(Path(settings.runs)) as runs:
         run = create_run(
@@ -200,6 +203,7 @@ def _continue(
     from emotion_cnn.files import write_json
     from emotion_cnn.training.environment import describe_environment
     from emotion_cnn.training.experiment import read_initial_weights
+    from emotion_cnn.training.run_folder import INITIAL_WEIGHTS
 
     classes = classes_to_train(source, settings.classes)
     start = None
@@ -207,7 +211,7 @@ def _continue(
     if settings.weights is not None and not run.state.exists():
         folder = Path(settings.weights)
         start = read_initial_weights(folder, recipe, settings.label_sets, classes)
-        if start.sha256 != environment.get(_INITIAL_WEIGHTS):
+        if start.sha256 != environment.get(INITIAL_WEIGHTS):
             raise RunError(
                 f"Expected the weights that {shown(str(run.path))} was started from, "
                 f"found others in {shown(str(folder))}. Restore them, or start a new "

@@ -139,6 +139,12 @@ class TrainSettings:
                     "`fold` and `soft_labels` exclude each other: most of the networks "
                     "behind the soft labels were trained on the fold to be held out."
                 )
+        if self.soft_labels is not None and self.labels == "ferplus":
+            raise ConfigError(
+                "`soft_labels` take the place of original labels and of missing votes, "
+                f"and change nothing with `labels=ferplus`; choose {BOTH_LABELS} or "
+                "original, or leave them out."
+            )
         if self.settings.get("vote_smoothing") and self.labels != BOTH_LABELS:
             raise ConfigError(
                 f"`vote_smoothing` is for `labels={BOTH_LABELS}`, found "
@@ -162,6 +168,7 @@ class TrainSettings:
         if self.labels != BOTH_LABELS or self.soft_labels is not None:
             named = dataclasses.replace(named, vote_smoothing=0)
         recipe = dataclasses.replace(named, **self.settings)
+        self._check_used(named, recipe)
         if recipe.changes_size and not ARCHITECTURES[recipe.model].average:
             able = [name for name, each in ARCHITECTURES.items() if each.average]
             raise ConfigError(
@@ -170,6 +177,26 @@ class TrainSettings:
                 "`progressive_sizes=False`."
             )
         return recipe
+
+    def _check_used(self, named: Recipe, recipe: Recipe) -> None:
+        """Checks that what was changed of a named recipe changes the training.
+
+        Raises:
+            ConfigError: A setting is for another optimiser or schedule, or for soft
+                labels, and would be ignored.
+        """
+        falls_by_loss = recipe.schedule == "plateau"
+        for name, is_used, use in (
+            ("momentum", recipe.optimizer == "sgd", "optimizer=sgd"),
+            ("plateau_factor", falls_by_loss, "schedule=plateau"),
+            ("plateau_patience", falls_by_loss, "schedule=plateau"),
+            ("soft_share", self.soft_labels is not None, "soft_labels"),
+        ):
+            if not is_used and getattr(recipe, name) != getattr(named, name):
+                raise ConfigError(
+                    f"`{name}` is for `{use}`, and changes nothing without; choose "
+                    "that, or leave it out."
+                )
 
     @property
     def label_sets(self) -> tuple[str, ...]:

@@ -102,7 +102,9 @@ def choose_groups(
     from sklearn.model_selection import StratifiedGroupKFold
 
     numbers = np.unique(np.array(groups, dtype=object), return_inverse=True)[1]
-    part = Fraction(share).limit_denominator(_MOST_FOLDS) or Fraction(1, _MOST_FOLDS)
+    least = Fraction(1, _MOST_FOLDS)
+    nearest = Fraction(share).limit_denominator(_MOST_FOLDS)
+    part = min(max(nearest, least), 1 - least)
     most = min(int(numbers.max(initial=0)) + 1, int(np.bincount(labels).max(initial=0)))
     if most < 2:
         raise DataError(
@@ -110,7 +112,7 @@ def choose_groups(
             f"split, and two images of a class; found one of {shown(groups[0])!r}. Add "
             "images, or choose other groups."
         )
-    count = min(max(part.denominator, 2), most)
+    count = min(part.denominator, most)
     chosen_folds = min(max(1, round(share * count)), count - 1)
     chosen = np.zeros(len(labels), dtype=bool)
     folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)

@@ -146,7 +146,7 @@ def decode_image(
                 return "box without a pixel of the image in it"
             image = image.crop(crop)
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        before = ImageFormat(*original_size, mode, orientation != 1)
+        before = ImageFormat(*original_size, mode, orientation in _UPRIGHT)
         return _to_grayscale(_turned(image, orientation), size), before
     except UnidentifiedImageError:
         return NO_IMAGE
@@ -370,7 +370,8 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
     says so. Fractions from 0 to 1 are gray levels too.
     """
     if values.dtype.kind == "f":
-        values = np.nan_to_num(values).clip(0)
+        # Else a single infinite pixel would leave the others black.
+        values = np.where(np.isfinite(values), values, 0).clip(0)
     greatest = float(values.max())
     if values.dtype.kind == "f":
         values, greatest = (255 * values, 255) if greatest <= 1 else (values, greatest)

@@ -5,6 +5,7 @@ and said in the notes that training and evaluation log.
 """
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,13 +49,19 @@ from emotion_cnn.data.splits import (
     Split,
     class_counts,
     describe_other_images,
-    fingerprint,
     hold_out,
     official_parts,
     split_dataset,
 )
 from emotion_cnn.data.vote_smoothing import smooth_labels
-from emotion_cnn.data.votes import VOTES_NAME, Votes, add_votes, find_votes, relabel
+from emotion_cnn.data.votes import (
+    VOTES_NAME,
+    Votes,
+    add_votes,
+    find_votes,
+    relabel,
+    vote_counts,
+)
 from emotion_cnn.errors import ConfigError, DataError
 from emotion_cnn.files import shown
 
@@ -178,6 +185,13 @@ def load_training_data(
         train, of_train = add_votes(train, votes)
         test, of_test = add_votes(test, votes)
         validation = add_votes(validation, votes)[0] if validation else None
+        if not of_train:
+            raise DataError(
+                f"`labels={BOTH_LABELS}` needs votes on images of train/, found a "
+                f"{VOTES_NAME} in {source_name(source)} with none on these, so that "
+                "one of the two label sets would be learnt from nothing. Add them: "
+                "`emotion-cnn prepare` with FER+'s fer2013new.csv."
+            )
         notes += (
             f"FER+ votes on {of_train:,} of {len(train):,} images of train/, "
             f"{of_test:,} of {len(test):,} of test/",
@@ -220,11 +234,6 @@ def load_training_data(
             mix_soft_labels(data.train, soft_labels, label_sets, share=soft_share),
             f"soft labels of {len(teachers)} teachers mixed in",
         )
-        # A resumed run finds out whether the teachers are the same. Not whether the
-        # regression below is, whose last bits depend on the processor.
-        data = dataclasses.replace(
-            data, fingerprint=fingerprint(data.train, data.validation, data.test)
-        )
     if vote_smoothing:
         known = "the votes and the teachers" if teachers else "the votes"
         data = _retargeted(
@@ -233,6 +242,13 @@ def load_training_data(
                 data.train, votes, share=vote_smoothing, soft_labels=soft_labels
             ),
             f"{vote_smoothing:.0%} soft labels predicted from {known}",
+        )
+    if teachers or vote_smoothing:
+        data = dataclasses.replace(
+            data,
+            fingerprint=_fingerprint_of_sources(
+                data, votes if vote_smoothing else {}, soft_labels
+            ),
         )
     _log.info("Data: %s, %s", source_name(source), LABEL_NAMES[labels])
     if classes != EMOTIONS:
@@ -370,6 +386,31 @@ def _soft_labels_by_name(
         fingerprint=data.training_fingerprint,
     )
     return dict(zip(train.names, soft, strict=True))
+
+
+def _fingerprint_of_sources(
+    data: Dataset,
+    votes: Mapping[str, Votes],
+    soft_labels: Mapping[str, np.ndarray] | None,
+) -> str:
+    """Returns a fingerprint of data and of what their targets are made from.
+
+    A resumed run finds out by it whether votes and teachers are the same. The targets
+    themselves would not do: other processors, or numbers of threads, solve the
+    regression of `smooth_labels` with other last digits.
+
+    Args:
+        data: The data, with their fingerprint from before the targets were changed.
+        votes: Those that the targets are smoothed by.
+        soft_labels: What teachers predict for the images to train on, by their names.
+    """
+    names = data.train.names
+    digest = hashlib.sha256(data.fingerprint.encode())
+    digest.update(vote_counts(names, votes).astype("<i8").tobytes())
+    if soft_labels is not None:
+        soft = np.stack([soft_labels[name] for name in names])
+        digest.update(soft.astype("<f4").tobytes())
+    return digest.hexdigest()
 
 
 def _retargeted(data: Dataset, train: Split, how: str) -> Dataset:

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from emotion_cnn.data.classes import LABELS
 from emotion_cnn.errors import ModelError
 from emotion_cnn.models.description import Network
+from emotion_cnn.models.input_range import GRAY_LEVELS
 
 
 def divide_logits(network: Network, temperatures: Mapping[str, float]) -> Network:
@@ -95,8 +97,14 @@ def average_weights(networks: Sequence[Network]) -> Network:
         normalisation are means too, and belong to no network.
 
     Raises:
-        ModelError: They are not of one architecture, or not for the same thing.
+        ModelError: They are not of one architecture, or not for the same thing, or none
+            that `build_model` built.
     """
+    if not all(map(_is_built_here, networks)):
+        raise ModelError(
+            "Expected networks that `emotion-cnn train` has trained, to average; found "
+            "one of another tool, or of other label sets. Name finished runs."
+        )
     described = {
         (each.classes, each.label_sets, each.input_size, each.input_range)
         for each in (network.description for network in networks)
@@ -118,3 +126,19 @@ def average_weights(networks: Sequence[Network]) -> Network:
     first = networks[0]
     first.model.set_weights(means)
     return Network(first.model, replace(first.description, temperatures={}))
+
+
+def _is_built_here(network: Network) -> bool:
+    """Returns whether a network is one of `build_model`, as far as averaging needs."""
+    description = network.description
+    label_sets, outputs = description.label_sets, len(description.classes)
+    return (
+        (label_sets == LABELS or (len(label_sets) == 1 and label_sets[0] in LABELS))
+        and description.input_range == GRAY_LEVELS
+        and any(
+            layer.name == "emotions"
+            and [each.shape[-1:] for each in layer.weights]
+            == 2 * [(len(label_sets) * outputs,)]
+            for layer in network.model.layers
+        )
+    )

@@ -43,6 +43,8 @@ HISTORY_COLUMNS = (
 )
 
 OUT_OF_FOLD_NAME = "out_of_fold.npz"
+INITIAL_WEIGHTS = "initial_weights_sha256"
+"""What `environment.json` has of a run that did not start from random weights."""
 KEPT_WEIGHTS_NAME = "epoch-{epoch:04d}.weights.h5"
 
 # A run of 1,000 epochs has a history of 0.1 MB.

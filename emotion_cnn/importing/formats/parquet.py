@@ -134,13 +134,14 @@ def _open(member: Member) -> _Table:
     if size > unpacked_limit(path):
         raise bomb(path)
     features = _features(schema.metadata)
+    label_column = _label_column(path, schema, features)
     return _Table(
         path,
         member.name,
         split_in_path(member.name),
         _image_column(path, schema, features),
-        _label_column(path, schema, features),
-        _label_names(features),
+        label_column,
+        _label_names(features.get(label_column, {})),
         row_count,
     )
 
@@ -162,16 +163,14 @@ def _features(metadata: Mapping[bytes, bytes] | None) -> dict[str, dict[str, Any
         return {}
 
 
-def _label_names(features: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _label_names(feature: Mapping[str, Any]) -> dict[str, str]:
     """Returns the class names by number; the metadata has a list or a mapping."""
-    for feature in features.values():
-        if feature.get("_type") == "ClassLabel":
-            names = feature.get("names")
-            if isinstance(names, dict):
-                return {str(number): str(name) for number, name in names.items()}
-            if isinstance(names, list):
-                return {str(number): str(name) for number, name in enumerate(names)}
-    return {}
+    names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict):
+        return {}
+    return {str(number): str(name) for number, name in names.items()}
 
 
 def _image_column(
