@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 import videos
+from conftest import write_network
 from PIL import Image
 
 import emotion_cnn
@@ -236,9 +237,11 @@ def small_data(tmp_path_factory, shared_networks):
         branch.mkdir(parents=True)
         (branch / "config.json").write_text("{}")
         (branch / "metrics.json").write_text("{}")
-    for place in (folder, finished, other, *branches):
+        (branch / "environment.json").write_text('{"initial_weights_sha256": "a"}')
+    for place in (folder, finished, other, branches[0]):
         for name in ("model.json", "model_weights.h5"):
             shutil.copy(shared_networks[0] / name, place)
+    write_network(branches[1], seed=3, dense=(4, 4))
     # As another tool writes it.
     architecture = json.loads((other / "model.json").read_text())
     del architecture["emotion_cnn"]

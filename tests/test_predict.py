@@ -21,6 +21,7 @@ from PIL import Image
 
 from emotion_cnn.cli import main
 from emotion_cnn.commands.predict import LIMITS
+from emotion_cnn.commands.predict_job import Job
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.inference.detection import Detection
 from emotion_cnn.inference.saving import file_name
@@ -414,6 +415,20 @@ def test_a_network_that_cannot_be_explained_is_said_before_a_source_is_read(
 
 
 # --- Stopped and resumed ---
+
+
+def test_nobody_reads_what_is_said(predict, photos, monkeypatch):
+    """As after `| head`: no disk is full, and nothing needs room."""
+
+    def closed(job: Job, text: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(Job, "say", closed)
+    ended = []
+    monkeypatch.setattr(os, "dup2", lambda *_: ended.append(True))
+    monkeypatch.setattr(sys.stdout, "fileno", lambda: 1, raising=False)
+    assert predict("--source=photos", "--output=out") == 1
+    assert ended
 
 
 def write_many(count: int) -> None:

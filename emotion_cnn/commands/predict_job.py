@@ -109,6 +109,9 @@ class Job:
         try:
             with contextlib.closing(self.saver):
                 yield
+        except BrokenPipeError:
+            # Whoever read what is said has gone; no result was in the way.
+            raise
         except OSError as error:
             name = shown(str(error.filename or self.folder))
             raise RunError(
