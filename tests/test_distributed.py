@@ -122,6 +122,7 @@ def start(tmp_path_factory, jax_environment):
             | jax_environment
             | {
                 "KERAS_BACKEND": "jax",
+                "PYTHONDONTWRITEBYTECODE": "1",
                 "XLA_FLAGS": f"{jax_environment['XLA_FLAGS']} {flags}",
             }
             | variables,

@@ -34,7 +34,9 @@ def test_training_and_explaining_on_other_backends(jax_environment, backend):
             *(*tests, "-k", chosen),
         ],
         cwd=CHECKOUT,
-        env=os.environ | {"KERAS_BACKEND": backend} | jax_environment,
+        env=os.environ
+        | {"KERAS_BACKEND": backend, "PYTHONDONTWRITEBYTECODE": "1"}
+        | jax_environment,
         capture_output=True,
         text=True,
         timeout=600,
