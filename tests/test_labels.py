@@ -437,28 +437,30 @@ def test_training_smooths_labels_by_votes(folder, monkeypatch, capsys, named):
     )
 
 
+def fingerprint_with(folder, *, leave_out=None, vote_smoothing=0, teachers=None):
+    data, _ = loading.load_training_data(
+        str(folder / "data"),
+        labels="both",
+        distribution=False,
+        leave_out=leave_out,
+        skip_bad=False,
+        validation_share=0.1,
+        seed=1,
+        vote_smoothing=vote_smoothing,
+        teachers=teachers,
+    )
+    return data.fingerprint
+
+
 def test_other_votes_are_another_data_set_where_they_smooth(folder):
     """Also where they have the same shares, so a run is not resumed with them."""
 
-    def fingerprint_with(share):
-        data, _ = loading.load_training_data(
-            str(folder / "data"),
-            labels="both",
-            distribution=False,
-            leave_out=None,
-            skip_bad=False,
-            validation_share=0.1,
-            seed=1,
-            vote_smoothing=share,
-        )
-        return data.fingerprint
-
-    before = [fingerprint_with(share) for share in (0, 0.5, 0.5)]
+    before = [fingerprint_with(folder, vote_smoothing=s) for s in (0, 0.5, 0.5)]
     votes_file = folder / "data" / "votes.csv"
     found = find_votes(folder / "data")
     found["train/sad/Training_0.png"] = votes(sadness=8, NF=1, contempt=1)
     write_votes(votes_file, found)
-    after = [fingerprint_with(share) for share in (0, 0.5)]
+    after = [fingerprint_with(folder, vote_smoothing=s) for s in (0, 0.5)]
     assert before[1] == before[2]
     assert (after[0] == before[0], after[1] == before[1]) == (True, False)
 
@@ -618,25 +620,15 @@ def test_soft_labels_are_mixed_into_the_targets(folder, teachers, monkeypatch, c
 def test_other_teachers_are_another_data_set(folder, teachers):
     """So a run is not resumed with them."""
 
-    def fingerprint_with(found):
-        data, _ = loading.load_training_data(
-            str(folder / "data"),
-            labels="both",
-            distribution=False,
-            leave_out=str(folder / "audit"),
-            skip_bad=False,
-            validation_share=0.1,
-            seed=1,
-            vote_smoothing=0,
-            teachers=found,
-        )
-        return data.fingerprint
+    def with_teachers(found):
+        audit = str(folder / "audit")
+        return fingerprint_with(folder, leave_out=audit, teachers=found)
 
     first = teachers["1/2"]
     flipped = dataclasses.replace(first, probabilities=first.probabilities[:, :, ::-1])
-    before = fingerprint_with(teachers)
-    assert fingerprint_with(teachers) == before
-    assert fingerprint_with(teachers | {"1/2": flipped}) != before
+    before = with_teachers(teachers)
+    assert with_teachers(teachers) == before
+    assert with_teachers(teachers | {"1/2": flipped}) != before
 
 
 @pytest.mark.slow

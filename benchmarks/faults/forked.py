@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import resource
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -80,6 +79,9 @@ def _work(
     sent: Connection,
     stdin: Connection | None,
 ) -> None:
+    # Not of Windows, where tests import what imports this module.
+    import resource
+
     os.dup2(os.open(said, os.O_WRONLY), 2)
     if stdin is not None:
         os.dup2(stdin.fileno(), 0)
