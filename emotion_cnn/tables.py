@@ -1,7 +1,7 @@
-"""Large tables as Parquet, beside the CSV files that they are."""
+"""Tables of predictions: their columns, and large ones as Parquet beside the CSV."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BufferedReader
 from pathlib import Path
 
@@ -15,7 +15,37 @@ PARQUET_FROM = 1_000_000
 _AT_ONCE = 2**20
 """Bytes of CSV that become one group of rows; Arrow reads some dozen of them ahead."""
 
+_CLASS = "class_"
+
 _log = logging.getLogger(__name__)
+
+
+def class_columns(
+    classes: Sequence[str], others: Iterable[str], *, prefixes: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Returns the columns of the classes' probabilities: the names of the classes.
+
+    One that is called as another column, such as a class `score`, begins with `class_`.
+
+    Args:
+        classes: Names of the classes.
+        others: Names of the table's other columns.
+        prefixes: What other names of columns begin with.
+    """
+    used = set(others)
+
+    def is_free(name: str) -> bool:
+        return name not in used and not name.startswith(prefixes)
+
+    used.update(taken := {name for name in classes if is_free(name)})
+    columns: list[str] = []
+    for name in classes:
+        column = name
+        while name not in taken and not is_free(column):
+            column = _CLASS + column
+        columns.append(column)
+        used.add(column)
+    return tuple(columns)
 
 
 def write_parquet_beside(table: Path, columns: Sequence[tuple[str, str]]) -> None:

@@ -1,5 +1,6 @@
 """What goes wrong with folders, images, networks and runs: one message each."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -500,6 +501,31 @@ def test_test_images_of_some_of_the_networks_classes(
     rows = (output / "predictions.csv").read_text().splitlines()
     assert rows[0].split(",")[3:] == list(EMOTIONS)
     assert len(rows) == 7
+
+
+def test_classes_that_are_called_as_columns_of_the_predictions(
+    tmp_path, faces, network, own_environment
+):
+    from emotion_cnn.models.pair import read_pair, write_pair
+
+    classes = ("path", "label", "prediction", "class_path", *EMOTIONS[4:])
+    for part in ("train", "test"):
+        for old, new in zip(EMOTIONS[:4], classes, strict=False):
+            (faces / part / old).rename(faces / part / new)
+    found = read_pair(network)
+    described = dataclasses.replace(found.description, classes=classes)
+    write_pair(network, dataclasses.replace(found, description=described))
+    output = tmp_path / "output"
+    flags = ["--data", faces, "--weights", network, "--output", output]
+    assert main(["evaluate", *map(str, flags)]) == 0
+    lines = (output / "predictions.csv").read_text(encoding="utf-8").splitlines()
+    (row, *_) = csv.DictReader(lines)
+    assert list(row)[:3] == ["path", "label", "prediction"]
+    assert row["path"].startswith(f"test/{row['label']}/")
+    probabilities = [float(value) for value in list(row.values())[3:]]
+    assert len(probabilities) == 7
+    assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+    assert row["class_label"] and row["class_class_path"]
 
 
 @pytest.fixture

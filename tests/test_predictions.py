@@ -16,7 +16,7 @@ from emotion_cnn.errors import RunError
 from emotion_cnn.inference.predictions import (
     Layout,
     Predictions,
-    class_columns,
+    probability_columns,
     written,
 )
 
@@ -66,7 +66,7 @@ def lines(folder) -> list[dict]:
     ],
 )
 def test_a_class_that_is_called_as_another_column(classes, columns):
-    assert class_columns(classes) == columns
+    assert probability_columns(classes) == columns
 
 
 def test_what_a_killed_command_left_half_written_is_removed(tmp_path):
@@ -87,7 +87,7 @@ def test_what_a_killed_command_left_half_written_is_removed(tmp_path):
 def test_no_column_of_a_class_takes_the_place_of_another(tmp_path):
     classes = ("source", "score", "class_score", "unsure", "emotion", "smoothed_score")
     values = [0.01, 0.02, 0.03, 0.04, 0.4, 0.5]
-    given = dict(zip(class_columns(classes), values, strict=True))
+    given = dict(zip(probability_columns(classes), values, strict=True))
     others = {"left": 1.0, "top": 2.0, "right": 3.0, "bottom": 4.0, "score": 0.9}
     found = {"track": None, "emotion": "score", "confidence": 0.5, "unsure": True}
     with Predictions(tmp_path, classes, SETTINGS, smoothed=True) as results:

@@ -23,7 +23,7 @@ from emotion_cnn.evaluation.predicted import Predicted, predict_timed
 from emotion_cnn.evaluation.report import format_report
 from emotion_cnn.files import write_csv, write_figure, write_json, write_text
 from emotion_cnn.inference.backends import Backend
-from emotion_cnn.tables import write_parquet_beside
+from emotion_cnn.tables import class_columns, write_parquet_beside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,9 +94,10 @@ class Evaluation:
         write_text(self.folder / "report.txt", self.report)
         rows = zip(self.test.names, self.test.labels, self.probabilities, strict=True)
         table, texts = self.folder / "predictions.csv", ("path", "label", "prediction")
+        probabilities = class_columns(classes, texts)
         write_csv(
             table,
-            (*texts, *classes),
+            (*texts, *probabilities),
             (
                 (
                     name,
@@ -108,7 +109,9 @@ class Evaluation:
             ),
         )
         columns = [(name, "string") for name in texts]
-        write_parquet_beside(table, columns + [(name, "double") for name in classes])
+        write_parquet_beside(
+            table, columns + [(name, "double") for name in probabilities]
+        )
         for name, figure in self.figures().items():
             write_figure(self.folder / f"{name}.png", figure)
         parts = {name: _as_json(each) for name, each in self.metrics.items()}

@@ -20,7 +20,7 @@ from emotion_cnn.inference.cropping import crop_face
 from emotion_cnn.inference.defaults import UNSURE_BELOW
 from emotion_cnn.inference.detection import Detector
 from emotion_cnn.inference.memory import PhotoMemory, Reserve
-from emotion_cnn.inference.predictions import class_columns
+from emotion_cnn.inference.predictions import probability_columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -145,7 +145,7 @@ class Face:
 
         `pandas.DataFrame(face.as_dict() for face in faces)` is a table of faces.
         """
-        columns = class_columns(self.classes)
+        columns = probability_columns(self.classes)
         return {
             **dict(zip(("left", "top", "right", "bottom"), self._edges, strict=True)),
             "score": self.score,

@@ -29,7 +29,7 @@ from emotion_cnn.files import (
     write_csv,
     write_json,
 )
-from emotion_cnn.tables import write_parquet_beside
+from emotion_cnn.tables import class_columns, write_parquet_beside
 
 TABLE_NAME = "predictions.csv"
 PARQUET_NAME = "predictions.parquet"
@@ -58,32 +58,16 @@ _TYPES = {
 """Of the columns that are no real numbers, in Parquet."""
 ERROR_COLUMNS = ("source", "reason")
 _SMOOTHED = "smoothed_"
-_CLASS = "class_"
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 """What spreadsheet programs take the rest of for a formula to be computed."""
 _LONGEST_LINE = 2**24
 """In bytes, when read again: a photo of 30,000 faces."""
 
 
-def class_columns(classes: Sequence[str]) -> tuple[str, ...]:
-    """Returns the columns of the probabilities: the names of the classes.
-
-    One that is called as another column, such as a class `score`, begins with `class_`.
-    """
-    others = {*_PLACE_COLUMNS, *_BOX_COLUMNS, *_DETECTOR_COLUMNS, *_DECISION_COLUMNS}
-
-    def is_free(name: str) -> bool:
-        return name not in others and not name.startswith(_SMOOTHED)
-
-    others.update(taken := {name for name in classes if is_free(name)})
-    columns: list[str] = []
-    for name in classes:
-        column = name
-        while name not in taken and not is_free(column):
-            column = _CLASS + column
-        columns.append(column)
-        others.add(column)
-    return tuple(columns)
+def probability_columns(classes: Sequence[str]) -> tuple[str, ...]:
+    """Returns the columns of the probabilities, one for each class."""
+    others = (*_PLACE_COLUMNS, *_BOX_COLUMNS, *_DETECTOR_COLUMNS, *_DECISION_COLUMNS)
+    return class_columns(classes, others, prefixes=(_SMOOTHED,))
 
 
 @dataclass(frozen=True)
@@ -101,7 +85,7 @@ class Layout:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the table."""
-        classes = class_columns(self.classes)
+        classes = probability_columns(self.classes)
         smoothed = [_SMOOTHED + name for name in classes if self.smoothed]
         return (
             *_PLACE_COLUMNS,
@@ -149,7 +133,7 @@ class Layout:
                 name: _rounded(name, value) for name, value in face.items()
             }
             if smoothed is not None:
-                names = [_SMOOTHED + name for name in class_columns(self.classes)]
+                names = [_SMOOTHED + name for name in probability_columns(self.classes)]
                 each = [round(float(value), 6) for value in smoothed[index]]
                 values |= zip(names, each, strict=True)
             rows.append(place | values)
@@ -173,7 +157,7 @@ class Layout:
         return entry | {name: values[name] for name in _DECISION_COLUMNS}
 
     def _by_class(self, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        columns = zip(self.classes, class_columns(self.classes), strict=True)
+        columns = zip(self.classes, probability_columns(self.classes), strict=True)
         return {name: values.get(prefix + column) for name, column in columns}
 
 
