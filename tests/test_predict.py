@@ -23,6 +23,7 @@ from emotion_cnn.cli import main
 from emotion_cnn.commands.predict import LIMITS
 from emotion_cnn.commands.predict_job import Job
 from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.inference.defaults import UNSURE_BELOW
 from emotion_cnn.inference.detection import Detection
 from emotion_cnn.inference.saving import file_name
 
@@ -151,7 +152,7 @@ def test_a_folder_of_photos(predict, photos, capsys):
             assert sum(shares) == pytest.approx(1, abs=1e-5)
             assert row["emotion"] == EMOTIONS[int(np.argmax(shares))]
             assert float(row["confidence"]) == max(shares)
-            assert row["unsure"] == str(max(shares) < 0.54).lower()
+            assert row["unsure"] == str(max(shares) < UNSURE_BELOW).lower()
     bad = str(Path("photos/bad.jpg"))
     reason = "not a JPEG, PNG, WebP, BMP, TIFF or GIF image"
     assert errors() == {bad: reason}
