@@ -471,7 +471,7 @@ def test_an_audit_needs_no_keras(folder):
 def test_nothing_to_audit(tmp_path, capsys):
     words = ("--mode", "audit", "--data", tmp_path / "none", "--output", tmp_path / "o")
     assert main([str(word) for word in words]) == 2
-    expected = f"error: The folder {tmp_path / 'none'} does not exist. No images in "
+    expected = f"error: The folder {tmp_path / 'none'} does not exist. Unpack "
     assert capsys.readouterr().err.startswith(expected)
     assert not list(tmp_path.iterdir())
 

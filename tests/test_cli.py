@@ -280,6 +280,21 @@ def test_settings_that_cannot_be_are_told_of_as_flags(fails, flags, message):
     assert message in fails("--mode", "train", *flags)
 
 
+def test_data_that_are_not_there_are_told_of_before_a_backend_is_imported(tmp_path):
+    code = f"""
+import sys
+from emotion_cnn.cli import main
+for mode in ("train", "evaluate", "export"):
+    assert main([mode, "--data", {str(tmp_path / "none")!r}]) == 2
+sys.exit(bool(sys.modules.keys() & {{"keras", "tensorflow", "jax", "torch"}}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(f"The folder {tmp_path / 'none'} does not exist.") == 3
+
+
 def test_a_backend_that_is_not_installed(fails, monkeypatch, tmp_path, faces):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.delitem(sys.modules, "keras", raising=False)

@@ -131,11 +131,11 @@ def export(**keywords: Any) -> "list[Exported]":
             answer as the network does, and was not kept.
     """
     settings = ExportSettings(**from_keywords(SETTINGS, keywords))
+    source = find_source(settings.data)
     from emotion_cnn.backend import use_backend
     from emotion_cnn.exporting.exports import export_network, formats_of
 
     formats = formats_of(settings.formats, settings.quantize)
-    source = find_source(settings.data)
     if settings.quantize == "int8" and source != settings.data:
         raise ConfigError(
             "`quantize=int8` measures ranges on training images, found none. Name "

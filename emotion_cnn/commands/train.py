@@ -128,13 +128,16 @@ def _start(settings: TrainSettings, cache: "ImageCache | None") -> "TrainingRun"
     recipe = settings.resolve_recipe(drawn_faces=drawn_faces)
     _join_if(settings.distributed)
     _check_possible(settings)
+    # What is wrong with the data is said before a backend takes seconds to be imported.
+    from emotion_cnn.data.loading import classes_to_train
+
+    classes = classes_to_train(settings.data, settings.classes)
     settings = dataclasses.replace(
         settings,
         recipe=settings.recipe_name(drawn_faces=drawn_faces),
         settings=dataclasses.asdict(recipe),
         backend=use_backend(settings.backend, quiet=True),
     )
-    from emotion_cnn.data.loading import classes_to_train
     from emotion_cnn.training.environment import describe_environment
     from emotion_cnn.training.experiment import read_initial_weights
     from emotion_cnn.training.run_folder import (
@@ -143,7 +146,6 @@ def _start(settings: TrainSettings, cache: "ImageCache | None") -> "TrainingRun"
         run_or_folder,
     )
 
-    classes = classes_to_train(settings.data, settings.classes)
     start, environment = None, {}
     if settings.weights is not None:
         folder = run_or_folder(settings.weights, Path(settings.runs))

@@ -546,9 +546,8 @@ def _require_classes(
             "classes that there are with `classes`."
         )
     data = shown(str(listing.folder))
-    absent = "" if listing.folder.is_dir() else f"The folder {data} does not exist. "
     raise DataError(
-        f"{absent}No images in {place}. {expected} Unpack FER2013 into {data}, so that "
+        f"No images in {place}. {expected} Unpack FER2013 into {data}, so that "
         "its train/ and test/ lie there, choose another folder with `data`, or use the "
         "built-in drawn faces with `data=sample`."
     )

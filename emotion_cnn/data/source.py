@@ -31,7 +31,8 @@ def find_source(data: str) -> str:
         data: A folder, or `SAMPLE_DATA`.
 
     Raises:
-        DataError: The working folder cannot be listed, or `data` is a file.
+        DataError: The working folder cannot be listed, or `data` is a file or does
+            not exist.
     """
     try:
         here = Path.cwd()
@@ -50,6 +51,13 @@ def find_source(data: str) -> str:
                 f"{shown(data)}. Turn a table or an archive into a folder with "
                 f"`emotion-cnn prepare`: its `source` is the file, its `data` a new "
                 "folder."
+            )
+        # Said here, before a backend takes its seconds to be imported.
+        if not Path(data).exists():
+            raise DataError(
+                f"The folder {shown(data)} does not exist. Unpack FER2013 into it, so "
+                "that its train/ and test/ lie there, choose another folder with "
+                f"`data`, or use the built-in drawn faces with `data={SAMPLE_DATA}`."
             )
         return data
     _log.warning(_NOTICE.format(reason=reason, folder=here))
