@@ -163,8 +163,9 @@ def test_several_threads_get_the_same_batches():
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_keras_generator_makes_the_batches(monkeypatch, flip):
-    made, served = [], []
+def test_keras_generator_decides_on_each_image_and_changes_none(monkeypatch, flip):
+    """Changing them one by one takes it longer than a GPU takes to train on them."""
+    made, asked = [], []
     assert batches.ImageDataGenerator is keras_image.ImageDataGenerator
 
     class Recording(keras_image.ImageDataGenerator):
@@ -172,14 +173,17 @@ def test_keras_generator_makes_the_batches(monkeypatch, flip):
             made.append(options)
             super().__init__(**options)
 
+        def get_random_transform(self, img_shape, seed=None):
+            asked.append(img_shape)
+            return super().get_random_transform(img_shape, seed)
+
         def apply_transform(self, x, transform_parameters):
-            served.append(transform_parameters)
-            return super().apply_transform(x, transform_parameters)
+            raise AssertionError("an image on its own")
 
     monkeypatch.setattr(batches, "ImageDataGenerator", Recording)
     read(batches_of(20, flip=flip))
     assert made == [{"horizontal_flip": flip}]
-    assert len(served) == 20
+    assert asked == 20 * [(48, 48, 1)]
 
 
 def mixed(count: int = 64, **settings):
@@ -257,20 +261,23 @@ def noise(count: int = 150) -> Split:
     return Split(images, generator.integers(0, 7, count), tuple(map(str, range(count))))
 
 
-def test_batches_are_those_of_one_flow_over_all_images():
+@pytest.mark.parametrize("flip", [True, False])
+def test_batches_are_those_of_one_flow_over_all_images(flip):
     """What Keras' generator makes of all images in memory, as float32."""
     split, seed, epoch = noise(), 11, 2
     entropy = np.random.SeedSequence([seed, epoch])
-    flow = keras_image.ImageDataGenerator(horizontal_flip=True).flow(
+    flow = keras_image.ImageDataGenerator(horizontal_flip=flip).flow(
         split.images.astype("float32"), targets(split), batch_size=32
     )
     flow.index_array = np.random.default_rng(entropy).permutation(len(split))
     flow.seed = int(entropy.generate_state(1)[0] >> 1)
     expected = [flow[index] for index in range(len(flow))]
-    made = TrainingBatches(split, batch_size=32, seed=seed)
+    made = TrainingBatches(split, batch_size=32, seed=seed, flip=flip)
     made.start_epoch(epoch)
     assert len(made) == len(expected)
-    assert all(map(same, [made[index] for index in range(len(made))], expected))
+    found = [made[index] for index in range(len(made))]
+    assert all(map(same, found, expected))
+    assert all(images.dtype == np.float32 for images, _ in found)
 
 
 @pytest.mark.parametrize("options", [{}, {"by_blocks": True}, {"balance": 0.7}])

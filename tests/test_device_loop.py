@@ -13,6 +13,7 @@ from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import NetworkDescription
 from emotion_cnn.training import fitting
 from emotion_cnn.training.augmentation import with_augmentation
+from emotion_cnn.training.callbacks import StopAtNonFiniteLoss
 from emotion_cnn.training.device_loop import steps_per_execution
 from emotion_cnn.training.fitting import compile_model, fit, fix_randomness
 from emotion_cnn.training.recipes import RECIPES
@@ -56,6 +57,34 @@ def test_steps_in_a_loop_train_as_one_by_one(tmp_path, monkeypatch):
     assert looped.keys() == single.keys()
     for name, values in single.items():
         np.testing.assert_allclose(looped[name], values, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="for JAX alone")
+def test_the_next_batches_of_a_loop_are_made_before_its_end_is_waited_for(
+    tmp_path, monkeypatch
+):
+    happened = []
+
+    class Recording(TrainingBatches):
+        def start_epoch(self, epoch):
+            super().start_epoch(epoch)
+            happened.clear()
+
+        def __getitem__(self, index):
+            happened.append(index)
+            return super().__getitem__(index)
+
+    class Waiting(StopAtNonFiniteLoss):
+        def on_train_batch_end(self, batch, logs=None):
+            super().on_train_batch_end(batch, logs)
+            happened.append(f"waited for {batch}")
+
+    monkeypatch.setattr(fitting, "TrainingBatches", Recording)
+    monkeypatch.setattr(fitting, "StopAtNonFiniteLoss", Waiting)
+    history_of(tmp_path / "looped", monkeypatch, steps=2)
+    # Of the last epoch: nothing is made ahead for another.
+    waits = ["waited for 1", "waited for 3", "waited for 5"]
+    assert happened == [0, 1, 2, 3, waits[0], 4, waits[1], waits[2]]
 
 
 def test_a_cpu_runs_one_step_at_a_time():

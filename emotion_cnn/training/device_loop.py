@@ -5,7 +5,9 @@ start one on JAX.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 
@@ -62,16 +64,15 @@ def _train_function(model: keras.Model) -> Any:
 
     compiled = jax.jit(run, donate_argnums=0)
 
+    ahead: WeakKeyDictionary[Iterator[Any], list[Any]] = WeakKeyDictionary()
+
     def train_function(state: Any, iterator: Iterator[Any]) -> Any:
-        batches = [next(iterator)]
-        for _ in range(most - 1):
-            batch = next(iterator, None)
-            if batch is None:
-                break
-            batches.append(batch)
+        batches = ahead.pop(iterator, None) or list(islice(iterator, most))
         count = len(batches)
         # One program for any number of steps: those beyond `count` are not run.
-        batches += batches[-1:] * (most - count)
-        return compiled(state, batches, count)
+        result = compiled(state, batches + batches[-1:] * (most - count), count)
+        # The next batches are made while the device computes: `fit` waits for it.
+        ahead[iterator] = list(islice(iterator, most))
+        return result
 
     return train_function
