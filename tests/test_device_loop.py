@@ -87,6 +87,18 @@ def test_the_next_batches_of_a_loop_are_made_before_its_end_is_waited_for(
     assert happened == [0, 1, 2, 3, waits[0], 4, waits[1], waits[2]]
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="for JAX alone")
+def test_batches_of_a_loop_that_end_before_they_were_expected_to():
+    network = build_model(TINY, NetworkDescription(), for_training=True)
+    model = with_augmentation(network, RECIPE, image_size=48)
+    compile_model(model, RECIPE, images=40, steps_per_execution=2)
+    batches = TrainingBatches(noise(32, 0), batch_size=8, seed=1)
+    few = (batches[index] for index in range(len(batches)))
+    with pytest.warns(UserWarning, match="ran out of data"):
+        model.fit(few, steps_per_epoch=10, shuffle=False, verbose=0)
+    assert int(model.optimizer.iterations) == 4
+
+
 def test_a_cpu_runs_one_step_at_a_time():
     assert steps_per_execution() == 1
 

@@ -67,7 +67,9 @@ def _train_function(model: keras.Model) -> Any:
     ahead: WeakKeyDictionary[Iterator[Any], list[Any]] = WeakKeyDictionary()
 
     def train_function(state: Any, iterator: Iterator[Any]) -> Any:
-        batches = ahead.pop(iterator, None) or list(islice(iterator, most))
+        batches = ahead.pop(iterator, None)
+        # Where there is none left, `fit` expects StopIteration.
+        batches = batches or [next(iterator), *islice(iterator, most - 1)]
         count = len(batches)
         # One program for any number of steps: those beyond `count` are not run.
         result = compiled(state, batches + batches[-1:] * (most - count), count)
