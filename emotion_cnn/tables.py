@@ -30,7 +30,7 @@ def class_columns(
     Args:
         classes: Names of the classes.
         others: Names of the table's other columns.
-        prefixes: What other names of columns begin with.
+        prefixes: With which names of other columns begin, whatever follows.
     """
     used = set(others)
 

@@ -281,7 +281,8 @@ def confusion_matrix_figure(
     """Makes a figure of `draw_confusion_matrix`; n is added to the title."""
     side = min(max(5, len(classes)), _MOST_INCHES)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
-    # Otherwise seaborn has a canvas made to measure each name: half the time of 100.
+    # Otherwise seaborn has a new canvas made to measure each name, which takes half of
+    # the time where there are 100.
     FigureCanvasAgg(figure)
     axes = draw_confusion_matrix(matrix, classes, figure.subplots(), shares=shares)
     axes.set_title(f"{title}, n = {np.sum(matrix):,}")
