@@ -476,6 +476,13 @@ def test_nothing_to_audit(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_link_to_itself_is_no_folder_to_audit(tmp_path, capsys):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert main(["--mode", "audit", "--data", str(loop), "--output", "out"]) == 2
+    assert f"The folder {loop} does not exist." in capsys.readouterr().err
+
+
 def test_where_results_cannot_go_is_found_before_the_work(
     folder, tmp_path, capsys, monkeypatch
 ):

@@ -1,6 +1,7 @@
 """Which data a command works on: a folder, or the built-in drawn faces."""
 
 import logging
+import os
 from pathlib import Path
 
 from emotion_cnn.errors import DataError
@@ -42,7 +43,8 @@ def find_source(data: str) -> str:
         ) from error
     if data == SAMPLE_DATA:
         reason = f"`data={SAMPLE_DATA}` asks for them."
-    elif Path(data).resolve() == here and not _has_images(here):
+    # Not `resolve`, which raises an error of its own for a link to itself.
+    elif os.path.realpath(data) == str(here) and not _has_images(here):
         reason = "train/ and test/ hold no images yet."
     else:
         if Path(data).is_file():
