@@ -99,6 +99,23 @@ def test_batches_of_a_loop_that_end_before_they_were_expected_to():
     assert int(model.optimizer.iterations) == 4
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="for JAX alone")
+def test_an_error_in_the_batches_of_a_loop_is_told():
+    network = build_model(TINY, NetworkDescription(), for_training=True)
+    model = with_augmentation(network, RECIPE, image_size=48)
+    compile_model(model, RECIPE, images=40, steps_per_execution=2)
+    batches = TrainingBatches(noise(32, 0), batch_size=8, seed=1)
+
+    def broken():
+        yield from (batches[index] for index in range(2))
+        raise OSError("an image that cannot be read")
+
+    with pytest.raises(OSError, match="an image that cannot be read"):
+        model.fit(broken(), steps_per_epoch=10, shuffle=False, verbose=0)
+    # What was trained before it is kept.
+    assert int(model.optimizer.iterations) == 2
+
+
 def test_a_cpu_runs_one_step_at_a_time():
     assert steps_per_execution() == 1
 

@@ -43,5 +43,5 @@ def test_training_and_explaining_on_other_backends(jax_environment, backend):
     )
     assert finished.returncode == 0, finished.stdout
     # Steps in a loop are for JAX alone.
-    count = 16 if backend == "jax" else 13
+    count = 17 if backend == "jax" else 13
     assert f"{count} passed" in finished.stdout

@@ -5,6 +5,7 @@ start one on JAX.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -64,17 +65,23 @@ def _train_function(model: keras.Model) -> Any:
 
     compiled = jax.jit(run, donate_argnums=0)
 
-    ahead: WeakKeyDictionary[Iterator[Any], list[Any]] = WeakKeyDictionary()
+    ahead: WeakKeyDictionary[Iterator[Any], Future[list[Any]]] = WeakKeyDictionary()
 
     def train_function(state: Any, iterator: Iterator[Any]) -> Any:
-        batches = ahead.pop(iterator, None)
+        made = ahead.pop(iterator, None)
+        batches = made.result() if made else []
         # Where there is none left, `fit` expects StopIteration.
         batches = batches or [next(iterator), *islice(iterator, most - 1)]
         count = len(batches)
         # One program for any number of steps: those beyond `count` are not run.
         result = compiled(state, batches + batches[-1:] * (most - count), count)
-        # The next batches are made while the device computes: `fit` waits for it.
-        ahead[iterator] = list(islice(iterator, most))
+        # The next batches are made while the device computes: `fit` waits for it. An
+        # error is raised by the next call, as `fit` would lose what this one returns.
+        ahead[iterator] = made = Future()
+        try:
+            made.set_result(list(islice(iterator, most)))
+        except BaseException as error:
+            made.set_exception(error)
         return result
 
     return train_function
