@@ -504,9 +504,13 @@ def test_test_images_of_some_of_the_networks_classes(
 
 
 def test_classes_that_are_called_as_columns_of_the_predictions(
-    tmp_path, faces, network, own_environment
+    tmp_path, faces, network, own_environment, monkeypatch
 ):
+    from pyarrow import parquet
+
     from emotion_cnn.models.pair import read_pair, write_pair
+
+    monkeypatch.setattr("emotion_cnn.tables.PARQUET_FROM", 1)
 
     classes = ("path", "label", "prediction", "class_path", *EMOTIONS[4:])
     for part in ("train", "test"):
@@ -526,6 +530,8 @@ def test_classes_that_are_called_as_columns_of_the_predictions(
     assert len(probabilities) == 7
     assert sum(probabilities) == pytest.approx(1, abs=1e-5)
     assert row["class_label"] and row["class_class_path"]
+    table = parquet.read_table(output / "predictions.parquet")
+    assert table.column_names == list(row)
 
 
 @pytest.fixture
