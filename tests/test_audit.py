@@ -479,7 +479,8 @@ def test_nothing_to_audit(tmp_path, capsys):
 def test_a_link_to_itself_is_no_folder_to_audit(tmp_path, capsys):
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
-    assert main(["--mode", "audit", "--data", str(loop), "--output", "out"]) == 2
+    words = ("--mode", "audit", "--data", loop, "--output", tmp_path / "o")
+    assert main([str(word) for word in words]) == 2
     assert f"The folder {loop} does not exist." in capsys.readouterr().err
 
 

@@ -37,13 +37,18 @@ def noise(count: int, seed: int) -> Split:
     return Split(images, labels, tuple(f"train/{place}" for place in range(count)))
 
 
+def compiled(*, steps: int) -> keras.Model:
+    network = build_model(TINY, NetworkDescription(), for_training=True)
+    model = with_augmentation(network, RECIPE, image_size=48)
+    compile_model(model, RECIPE, images=40, steps_per_execution=steps)
+    return model
+
+
 def history_of(folder, monkeypatch, *, steps: int) -> dict:
     monkeypatch.setattr(fitting, "LiveChart", lambda *_: keras.callbacks.Callback())
     folder.mkdir()
     fix_randomness(1)
-    network = build_model(TINY, NetworkDescription(), for_training=True)
-    model = with_augmentation(network, RECIPE, image_size=48)
-    compile_model(model, RECIPE, images=40, steps_per_execution=steps)
+    model = compiled(steps=steps)
     # 40 images are five batches: the last execution has fewer steps than the first.
     options = {"recipe": RECIPE, "seed": 1, "tensorboard": False}
     return fit(model, noise(40, 0), noise(14, 1), run=RunFolder(folder), **options)
@@ -89,9 +94,7 @@ def test_the_next_batches_of_a_loop_are_made_before_its_end_is_waited_for(
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="for JAX alone")
 def test_batches_of_a_loop_that_end_before_they_were_expected_to():
-    network = build_model(TINY, NetworkDescription(), for_training=True)
-    model = with_augmentation(network, RECIPE, image_size=48)
-    compile_model(model, RECIPE, images=40, steps_per_execution=2)
+    model = compiled(steps=2)
     batches = TrainingBatches(noise(32, 0), batch_size=8, seed=1)
     few = (batches[index] for index in range(len(batches)))
     with pytest.warns(UserWarning, match="ran out of data"):
@@ -101,9 +104,7 @@ def test_batches_of_a_loop_that_end_before_they_were_expected_to():
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="for JAX alone")
 def test_an_error_in_the_batches_of_a_loop_is_told():
-    network = build_model(TINY, NetworkDescription(), for_training=True)
-    model = with_augmentation(network, RECIPE, image_size=48)
-    compile_model(model, RECIPE, images=40, steps_per_execution=2)
+    model = compiled(steps=2)
     batches = TrainingBatches(noise(32, 0), batch_size=8, seed=1)
 
     def broken():

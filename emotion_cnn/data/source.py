@@ -44,7 +44,7 @@ def find_source(data: str) -> str:
     if data == SAMPLE_DATA:
         reason = f"`data={SAMPLE_DATA}` asks for them."
     # Not `resolve`, which raises an error of its own for a link to itself.
-    elif os.path.realpath(data) == str(here) and not _has_images(here):
+    elif Path(os.path.realpath(data)) == here and not _has_images(here):
         reason = "train/ and test/ hold no images yet."
     else:
         if Path(data).is_file():
