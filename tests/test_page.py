@@ -412,6 +412,38 @@ def test_a_video_is_played_and_its_frames_are_answered(open_page, server, tmp_pa
     assert {line["source"] for line in lines} == {"camera"}
 
 
+# As Firefox does now and then.
+TIMES_OF_LATER_FRAMES = """
+const next = HTMLVideoElement.prototype.requestVideoFrameCallback;
+window.calls = 0;
+HTMLVideoElement.prototype.requestVideoFrameCallback = function (take) {
+  return next.call(this, (now, frame) => {
+    calls += 1;
+    take(now, { mediaTime: frame.mediaTime + (calls % 3 ? 0 : 1) });
+  });
+};
+"""
+
+
+def test_times_of_a_video_never_run_ahead_of_it(open_page, server, tmp_path):
+    path = tmp_path / "talk.mp4"
+    with write_video(path, height=480, width=640) as writer:
+        for step in range(40):
+            writer.write(step / 10, np.asarray(scene(step)))
+    page = open_page(server, script=TIMES_OF_LATER_FRAMES)
+    choose(page, file("talk.mp4", path.read_bytes()))
+    video = page.locator("#video")
+    playwright.expect(video).to_have_js_property("ended", True)
+    page.wait_for_timeout(300)
+    lines = json.loads(downloaded(page, page.locator("#live-json")))
+    seconds = [line["seconds"] for line in lines]
+    assert len(seconds) >= 3
+    assert seconds == sorted(seconds)
+    assert seconds[-1] <= 4
+    # Times that run back would begin the tracks anew.
+    assert {face["track"] for line in lines for face in line["faces"]} == {1}
+
+
 def test_a_video_of_no_known_codec_is_said(open_page, server):
     page = open_page(server)
     choose(page, file("talk.mkv", b"\x1a\x45\xdf\xa3" + bytes(5000)))

@@ -206,7 +206,10 @@ export class Live {
     }
     this.#isDue = true;
     if (this.#video.requestVideoFrameCallback) {
-      this.#video.requestVideoFrameCallback((_, frame) => this.#capture(frame.mediaTime));
+      // Firefox sometimes gives the time of a frame that is yet to come.
+      this.#video.requestVideoFrameCallback((_, frame) =>
+        this.#capture(Math.min(frame.mediaTime, this.#video.currentTime)),
+      );
     } else {
       requestAnimationFrame(() => this.#capture(this.#video.currentTime));
     }
