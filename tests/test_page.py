@@ -364,6 +364,40 @@ def test_a_refused_camera_is_said(open_page, server):
     playwright.expect(page.locator(".photo .verdict")).to_contain_text("3 faces")
 
 
+# As Firefox does with `privacy.resistFingerprinting`.
+NOISE_FOR_CANVASES = """
+const read = CanvasRenderingContext2D.prototype.getImageData;
+CanvasRenderingContext2D.prototype.getImageData = function (...place) {
+  const image = read.apply(this, place);
+  return { data: image.data.map((value, at) => value ^ (noise * (at % 2))) };
+};
+"""
+
+
+def test_a_browser_that_hides_frames_is_said(open_page, server, tmp_path):
+    path = tmp_path / "talk.mp4"
+    with write_video(path, height=480, width=640) as writer:
+        writer.write(0, np.asarray(scene(0)))
+    script = NOISE_FOR_CANVASES.replace("noise", "255")
+    page = open_page(server, script=script)
+    before = server.service.counts["frame"]
+    message = page.get_by_role("alert")
+    page.get_by_role("button", name="Use the camera").click()
+    playwright.expect(message).to_contain_text("hides from pages what a video shows")
+    choose(page, file("talk.mp4", path.read_bytes()))
+    playwright.expect(message).to_have_count(1)
+    playwright.expect(page.locator("#live")).to_be_hidden()
+    assert server.service.counts["frame"] == before
+    choose(page, PHOTO)
+    playwright.expect(page.locator(".photo .verdict")).to_contain_text("3 faces")
+
+
+def test_a_little_noise_of_a_browser_does_no_harm(open_page, server):
+    page = open_page(server, script=NOISE_FOR_CANVASES.replace("noise", "1"))
+    page.get_by_role("button", name="Use the camera").click()
+    page.locator("#live .card").first.wait_for()
+
+
 def test_no_camera_is_said(open_page, server):
     page = open_page(server)
     for script, text in (

@@ -24,6 +24,10 @@ const CAMERA_ERRORS = {
 const NO_CAMERA_HERE =
   "Browsers give the camera only to pages of this computer. Open the page there, or " +
   "choose a photo or a video.";
+const FRAMES_ARE_HIDDEN =
+  "This browser hides from pages what a video shows (resistance to fingerprinting), so " +
+  "that no face would be found. Allow this page to extract canvas data, beside its " +
+  "address, and try again, or choose photos.";
 
 export class Live {
   #section = document.getElementById("live");
@@ -93,6 +97,9 @@ export class Live {
 
   /** Asks for the camera, and begins. */
   async useCamera() {
+    if (!this.#canRead()) {
+      return;
+    }
     if (!navigator.mediaDevices?.getUserMedia) {
       this.#tell.error(NO_CAMERA_HERE);
       return;
@@ -121,6 +128,9 @@ export class Live {
 
   /** Plays a video, and begins. */
   async useVideo(file) {
+    if (!this.#canRead()) {
+      return;
+    }
     this.#begin(file.name, file.name);
     this.#flip(false);
     this.#video.controls = true;
@@ -156,6 +166,14 @@ export class Live {
     } else {
       this.#captureSoon();
     }
+  }
+
+  #canRead() {
+    const canRead = canvasesAreRead();
+    if (!canRead) {
+      this.#tell.error(FRAMES_ARE_HIDDEN);
+    }
+    return canRead;
   }
 
   #begin(source, title) {
@@ -344,4 +362,16 @@ export class Live {
         "that the browser does not know. The command emotion-cnn predict reads more.",
     );
   }
+}
+
+/** Whether the browser gives back what was drawn, rather than noise. */
+function canvasesAreRead() {
+  const color = [40, 120, 200, 255];
+  const canvas = document.createElement("canvas");
+  const context = canvas.getContext("2d");
+  context.fillStyle = `rgb(${color.slice(0, 3)})`;
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+  // A little noise, as in private windows, does no harm.
+  return data.every((value, place) => Math.abs(value - color[place % 4]) < 16);
 }
