@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import ExitStack
 
-from emotion_cnn.errors import ConfigError
+from emotion_cnn.errors import ConfigError, MissingPackageError
 from emotion_cnn.extras import check_installed, hidden
 from emotion_cnn.quiet import quiet_start
 
@@ -43,7 +43,7 @@ def use_backend(
         The backend.
 
     Raises:
-        MissingPackageError: It is not installed.
+        MissingPackageError: It is not installed, or none is.
         ConfigError: It is unknown, or Keras runs on another one already.
     """
     running = _running_backend()
@@ -96,8 +96,14 @@ def _running_backend() -> str | None:
 
 
 def _first_installed() -> str:
-    installed = (name for name in BACKENDS if importlib.util.find_spec(name))
-    return next(installed, BACKENDS[0])
+    for name in BACKENDS:
+        if importlib.util.find_spec(name):
+            return name
+    raise MissingPackageError(
+        f"Expected one of Keras' backends, {', '.join(BACKENDS)}, to be installed, "
+        f"found none. Install one: pip install {BACKENDS[0]} (each is an extra of "
+        f"emotion-cnn, such as `[{BACKENDS[0]}]`)."
+    )
 
 
 def _set_defaults() -> None:

@@ -47,6 +47,7 @@ faces step in, so that every command can be tried at once.
 Exit codes: 0 done, 2 something to fix (the message says what), 130 Ctrl-C.
 """
 
+_MODE_EXPECTED = f"expected a mode ({', '.join(MODES)}), first or in --mode"
 _STOPPED = 130
 
 
@@ -87,8 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     mode, arguments = _split_mode(argv)
     if mode is None:
-        _overview_parser().parse_args(arguments)
-        raise AssertionError("the overview always ends the process")
+        parser = _overview_parser()
+        parser.parse_known_args(arguments)  # help and version end the process
+        parser.error(f"{_MODE_EXPECTED}, found none")
     command = importlib.import_module(f"emotion_cnn.commands.{mode}")
     given = vars(_mode_parser(mode, command).parse_args(_with_values(arguments)))
     debug = given.pop("debug", False)
@@ -258,10 +260,7 @@ def _split_mode(argv: list[str]) -> tuple[str | None, list[str]]:
         if mode not in MODES:
             close = difflib.get_close_matches(mode, MODES, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            parser.error(
-                f"expected a mode ({', '.join(MODES)}), first or in --mode, found "
-                f"{mode!r}{hint}"
-            )
+            parser.error(f"{_MODE_EXPECTED}, found {mode!r}{hint}")
     return modes[0] if modes else None, others
 
 
@@ -294,9 +293,6 @@ def _overview_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument(
-        "--mode", required=True, choices=tuple(MODES), help=argparse.SUPPRESS
-    )
     return parser
 
 

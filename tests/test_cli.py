@@ -216,7 +216,8 @@ def test_a_switch_can_be_asked_for(run):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ("--mode", "required")),
+        ([], ("expected a mode", *MODES, "found none")),
+        (["--data=d"], ("expected a mode", *MODES, "found none")),
         (["--mode", "x"], ("--mode", "'x'", *MODES)),
         (["trian"], ("expected a mode", "'trian'", "did you mean train?")),
         (["--mode", "trian"], ("expected a mode", "'trian'", "did you mean train?")),

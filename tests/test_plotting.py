@@ -246,6 +246,17 @@ def test_only_the_most_confident_mistakes_are_drawn_when_cells_are_few(five_imag
     assert [axes.get_title().split("\n")[1] for axes in grid.flat] == ["90.0%", "70.0%"]
 
 
+@pytest.mark.parametrize(("wrong", "rows"), [(0, 1), (6, 1), (7, 2), (100, 4)])
+def test_a_sheet_of_mistakes_has_no_empty_rows(wrong, rows):
+    probabilities = np.tile(np.eye(7)[0], (101, 1))
+    labels = np.zeros(101, int)
+    labels[:wrong] = 1
+    images = np.zeros((101, 48, 48), np.uint8)
+    sheet = mistakes_figure(images, labels, probabilities, EMOTIONS, title="test")
+    assert sheet.axes[0].get_gridspec().nrows == rows
+    assert sheet.get_figheight() == 0.5 + 2 * rows
+
+
 def test_mistakes_title_counts_them_or_says_there_are_none(five_images):
     images, labels, probabilities = five_images
     some = mistakes_figure(images, labels, probabilities, EMOTIONS, title="PrivateTest")

@@ -165,3 +165,10 @@ def test_a_list_of_ones_own_stays(table, tmp_path, fails):
     message = fails("--source", table, "--data", data, "--replace", "--to", "packed")
     assert "Expected no images.csv of another kind" in message
     assert contents(data) == before
+
+
+def test_a_packed_folder_is_no_source(table, tmp_path, fails):
+    packed = tmp_path / "packed"
+    assert prepare("--source", table, "--to", "packed", "--data", packed) == 0
+    message = fails("--source", packed, "--export", tmp_path / "table.csv")
+    assert "a packed data folder: give it as --data as it is, or import" in message

@@ -257,6 +257,27 @@ def test_a_timeline_has_no_gaps_whatever_the_length(interval, frames, start):
     assert left <= start <= start + (frames - 1) * interval <= right
 
 
+@pytest.mark.parametrize(
+    ("seconds", "ticks"),
+    [
+        (0.04, ["0:00"]),
+        (3, ["0:00", "0:00.5", "0:01"]),
+        (18, ["0:00", "0:02", "0:04"]),
+        (1_100, ["0:00", "2:00", "4:00"]),
+        (7_000, ["0:00", "15:00", "30:00", "45:00", "1:00:00"]),
+        (90_000, ["0:00", "3:00:00", "6:00:00"]),
+    ],
+)
+def test_a_timeline_has_the_ticks_of_a_clock(seconds, ticks):
+    timeline = Timeline(CLASSES)
+    for number in range(101):
+        timeline.add(number * seconds / 100, [face(1, (0.5, 0.3, 0.2))])
+    axis = timeline.figure("talk.mp4").axes[-1].xaxis
+    shown = axis.get_major_formatter().format_ticks(axis.get_majorticklocs())
+    first = shown.index("0:00")
+    assert shown[first : first + len(ticks)] == ticks
+
+
 def test_a_timeline_without_a_face_says_so():
     timeline = Timeline(CLASSES)
     timeline.add(0, [])

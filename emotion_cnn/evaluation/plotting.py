@@ -5,6 +5,7 @@ The `draw_` functions draw on axes of the caller's; the `_figure` functions make
 Nothing here computes a metric or writes a file.
 """
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -307,13 +308,15 @@ def mistakes_figure(
     *,
     title: str,
 ) -> Figure:
-    """Makes a sheet of `draw_confident_mistakes`, 4 rows of 6 images.
+    """Makes a sheet of `draw_confident_mistakes`, up to 4 rows of 6 images.
 
     The title is followed by n, the number of mistakes and how to read a cell, or
     by the statement that there are none.
     """
-    figure = Figure(figsize=(11, 8.5), layout="constrained")
-    axes_grid = figure.subplots(_SHEET_ROWS, _SHEET_COLUMNS)
+    wrong = int((probabilities.argmax(axis=1) != labels).sum())
+    rows = min(max(math.ceil(wrong / _SHEET_COLUMNS), 1), _SHEET_ROWS)
+    figure = Figure(figsize=(11, 0.5 + 2 * rows), layout="constrained")
+    axes_grid = figure.subplots(rows, _SHEET_COLUMNS, squeeze=False)
     mistakes = draw_confident_mistakes(
         images, labels, probabilities, classes, axes_grid
     )

@@ -6,7 +6,7 @@ from itertools import cycle, islice
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MultipleLocator, PercentFormatter
 
 from emotion_cnn.inference.analysis import Face
 from emotion_cnn.inference.annotation import CLASS_COLORS
@@ -15,6 +15,9 @@ _MOST_BINS = 600
 _FIRST_BIN = 0.05
 _MOST_TRACKS = 8
 _MOST_TRACKS_KEPT = 1000
+_TICKS = 10
+_TICK_SPACINGS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)
+"""Seconds between the ticks, as clocks are divided, up to half an hour."""
 
 
 class Timeline:
@@ -104,6 +107,8 @@ class Timeline:
             each.yaxis.set_major_formatter(PercentFormatter(xmax=1))
             each.set_yticks([0, 0.5, 1])
             each.spines[["top", "right"]].set_visible(False)
+        spacing = _tick_spacing(edges[-1] - edges[begin])
+        axes[-1].xaxis.set_major_locator(MultipleLocator(spacing))
         axes[-1].xaxis.set_major_formatter(FuncFormatter(_clock))
         axes[-1].set_xlabel("time (blank: no face)")
         handles, labels = axes[0].get_legend_handles_labels()
@@ -159,6 +164,12 @@ class _Sums:
         for place, values in self.bins.items():
             shares[place] = values[:-1] / values[-1]
         return shares
+
+
+def _tick_spacing(seconds: float) -> float:
+    """Returns how far ticks are apart: whole hours where the video takes many."""
+    hours = 3600 * math.ceil(seconds / (3600 * _TICKS))
+    return next((each for each in _TICK_SPACINGS if seconds <= each * _TICKS), hours)
 
 
 def _clock(seconds: float, _: object = None) -> str:

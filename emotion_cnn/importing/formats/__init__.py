@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from emotion_cnn.data.packed import PACKED_NAMES
 from emotion_cnn.errors import MissingPackageError, SourceError
 from emotion_cnn.files import shown
 from emotion_cnn.importing.containers import Container
@@ -106,6 +107,11 @@ def _nothing(container: Container) -> str:
         f"Nothing to import in {shown(str(container.path))} ({container.kind}). "
         f"Expected one of: {kinds}. Found {_contents(container)}."
     )
+    if {member.name for member in container.members} >= {*PACKED_NAMES}:
+        return (
+            f"{message} This is a packed data folder: give it as `data` as it is, or "
+            "import what it was made of."
+        )
     if any(member.name.startswith("xl/") for member in container.members):
         return f"{message} This is an Excel workbook: save it as CSV."
     if container.is_single:
