@@ -133,6 +133,12 @@ def test_a_file_in_place_of_a_folder(fails, tmp_path, faces, places, network):
         message = fails(*command, *places[:2])
         assert "found the file" in message
         assert f"Name its folder, {network}." in message
+    # Where a folder is no better, it is not named.
+    message = fails("predict", "--source", table, "--weights", table)
+    assert message.startswith(
+        "Expected a training run or another folder with a network"
+    )
+    assert message.endswith(f"found the file {table}.\n")
 
 
 def test_all_damaged_images_are_named_before_anything_is_created(
@@ -249,7 +255,8 @@ def test_a_network_to_start_from_is_checked_before_anything_is_created(
     fails, tmp_path, places, faces, network
 ):
     flags = ("--mode=train", "--data", faces, *places)
-    assert "found none called 'nowhere'" in fails(*flags, "--weights", "nowhere")
+    message = fails(*flags, "--weights", "nowhere")
+    assert "another folder with a network, found none called 'nowhere'" in message
     (network / "model_weights.h5").write_bytes(b"damaged")
     message = fails(*flags, "--weights", network)
     assert str(network / "model_weights.h5") in message

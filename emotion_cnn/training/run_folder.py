@@ -32,6 +32,7 @@ from emotion_cnn.files import (
     write_csv,
     write_json,
 )
+from emotion_cnn.models.pair_files import MODEL_NAME
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -218,20 +219,10 @@ def find_run(reference: str, runs: Path) -> RunFolder:
     Raises:
         RunError: There is none; lists the latest runs.
     """
-    for path in (Path(reference), runs / reference):
-        if (path / "config.json").is_file():
-            return RunFolder(path)
-    if Path(reference).is_file():
-        raise RunError(
-            f"Expected the folder of a run, found the file {shown(reference)}. Name "
-            f"its folder, {shown(str(Path(reference).resolve().parent))}."
-        )
-    names = [run.path.name for run in find_runs(runs)][-10:]
-    raise RunError(
-        f"Expected a training run, found none called {reference!r}, neither as a "
-        f"folder nor below {shown(str(runs))}. "
-        + (f"The latest there: {', '.join(names)}." if names else "There are none yet.")
-    )
+    found = _named(reference, runs)
+    if found is None:
+        raise _not_found(reference, runs, expected="a training run")
+    return found
 
 
 def run_or_folder(reference: str, runs: Path) -> Path:
@@ -244,12 +235,39 @@ def run_or_folder(reference: str, runs: Path) -> Path:
     Raises:
         RunError: There is neither; lists the latest runs.
     """
-    try:
-        return find_run(reference, runs).path
-    except RunError:
-        if not Path(reference).is_dir():
-            raise
-        return Path(reference)
+    found = _named(reference, runs)
+    if found is not None:
+        return found.path
+    if not Path(reference).is_dir():
+        expected = "a training run or another folder with a network"
+        raise _not_found(reference, runs, expected=expected)
+    return Path(reference)
+
+
+def _named(reference: str, runs: Path) -> RunFolder | None:
+    for path in (Path(reference), runs / reference):
+        if (path / "config.json").is_file():
+            return RunFolder(path)
+    return None
+
+
+def _not_found(reference: str, runs: Path, *, expected: str) -> RunError:
+    path = Path(reference)
+    if path.is_file():
+        folder = path.resolve().parent
+        is_of_one = any(
+            (folder / name).is_file() for name in ("config.json", MODEL_NAME)
+        )
+        hint = f" Name its folder, {shown(str(folder))}." if is_of_one else ""
+        return RunError(
+            f"Expected {expected}, found the file {shown(reference)}.{hint}"
+        )
+    names = [run.path.name for run in find_runs(runs)][-10:]
+    return RunError(
+        f"Expected {expected}, found none called {reference!r}, neither as a "
+        f"folder nor below {shown(str(runs))}. "
+        + (f"The latest there: {', '.join(names)}." if names else "There are none yet.")
+    )
 
 
 def write_training_state(
