@@ -76,7 +76,7 @@ def require_folder(data: str) -> None:
 
 def _has_images(folder: Path) -> bool:
     # Not at the top: the command line needs the name of the drawn faces at once.
-    from emotion_cnn.data.folders import has_images
+    from emotion_cnn.data.listing import has_images
 
     return has_images(folder)
 
