@@ -679,6 +679,10 @@ def test_what_cannot_be_averaged(fails, tmp_path, faces, dense, words):
     ("change", "words"),
     [
         (lambda run: start_from(run, None), "0 from aaaaaaaaaaaa, 1 from random wei"),
+        (
+            lambda run: [start_from(each, None) for each in (run, run.with_name("0"))],
+            "found 0 from random weights",
+        ),
         (lambda run: start_from(run, "b" * 64), "1 from bbbbbbbbbbbb. Move the others"),
         (lambda run: (run / "environment.json").unlink(), "a readable environment.j"),
         (lambda run: shutil.rmtree(run) or run.symlink_to("0"), "the same in 0 and 1"),
