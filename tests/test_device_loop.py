@@ -103,7 +103,7 @@ def test_between_start_and_end_of_a_loop_the_next_batches_are_made(
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="for JAX alone")
 def test_batches_of_a_loop_that_end_before_they_were_expected_to():
-    model = compiled(steps=2)
+    model = compiled(steps=3)
     batches = TrainingBatches(noise(32, 0), batch_size=8, seed=1)
     few = (batches[index] for index in range(len(batches)))
     with pytest.warns(UserWarning, match="ran out of data"):
