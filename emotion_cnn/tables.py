@@ -57,7 +57,8 @@ def write_parquet_beside(table: Path, columns: Sequence[tuple[str, str]]) -> Non
 
     Args:
         table: The CSV file, with a header.
-        columns: Name and Arrow's type of each: `string`, `bool`, `int64` or `double`.
+        columns: Name, each another one, and Arrow's type of each: `string`, `bool`,
+            `int64` or `double`.
 
     Raises:
         OSError: A file cannot be read or written.
@@ -86,18 +87,16 @@ def _convert(
     # Not at the top, as few tables need it.
     from pyarrow import csv, parquet
 
-    # By number, as a class can be called like another column.
-    numbers = [str(number) for number in range(len(columns))]
-    types = [pyarrow.type_for_alias(kind) for _, kind in columns]
-    names = [name for name, _ in columns]
-    schema = pyarrow.schema(zip(names, types, strict=True))
+    schema = pyarrow.schema(
+        [(name, pyarrow.type_for_alias(kind)) for name, kind in columns]
+    )
     reading = csv.ReadOptions(
         use_threads=False,
         block_size=_AT_ONCE,
-        column_names=numbers,
+        column_names=schema.names,
         skip_rows_after_names=1,
     )
-    kinds = csv.ConvertOptions(column_types=dict(zip(numbers, types, strict=True)))
+    kinds = csv.ConvertOptions(column_types=schema)
     parsing = csv.ParseOptions(newlines_in_values=True)
     with (
         csv.open_csv(file, reading, parsing, kinds) as batches,

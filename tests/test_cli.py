@@ -282,18 +282,23 @@ def test_settings_that_cannot_be_are_told_of_as_flags(fails, flags, message):
 
 
 def test_data_that_are_not_there_are_told_of_before_a_backend_is_imported(tmp_path):
+    alone = tmp_path / "train/happy/1.png"
+    alone.parent.mkdir(parents=True)
+    alone.touch()
     code = f"""
 import sys
 from emotion_cnn.cli import main
-for mode in ("train", "evaluate", "export"):
-    assert main([mode, "--data", {str(tmp_path / "none")!r}]) == 2
+for words in (["train"], ["evaluate"], ["export"], ["average", "--weights", "runs"]):
+    assert main([*words, "--data", {str(tmp_path / "none")!r}]) == 2
+assert main(["train", "--data", {str(tmp_path)!r}]) == 2
 sys.exit(bool(sys.modules.keys() & {{"keras", "tensorflow", "jax", "torch"}}))
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count(f"The folder {tmp_path / 'none'} does not exist.") == 3
+    assert done.stderr.count(f"The folder {tmp_path / 'none'} does not exist.") == 4
+    assert "found only happy" in done.stderr
 
 
 def test_a_backend_that_is_not_installed(fails, monkeypatch, tmp_path, faces):

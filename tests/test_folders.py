@@ -2,6 +2,7 @@
 
 import os
 import struct
+import threading
 import zlib
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_cnn.data import folders, images, splits
+from emotion_cnn.data import folders, images, listing, splits
 from emotion_cnn.data.classes import EMOTIONS
-from emotion_cnn.data.folders import find_classes
 from emotion_cnn.data.images import ImageFormat
+from emotion_cnn.data.listing import find_classes, has_images
 from emotion_cnn.data.packed import packing
 from emotion_cnn.data.splits import Dataset
 from emotion_cnn.errors import DataError
@@ -99,17 +100,30 @@ def test_order_does_not_come_from_the_file_system(folder, monkeypatch):
 @pytest.mark.parametrize("several_threads", [False, True])
 def test_threads_do_not_change_the_outcome(folder, monkeypatch, several_threads):
     before = read(folder).fingerprint
-    monkeypatch.setattr(folders, "_are_large", lambda paths: several_threads)
+    least = 0 if several_threads else 10**9
+    monkeypatch.setattr(folders, "_BYTES_WORTH_A_THREAD", least)
     assert read(folder).fingerprint == before
 
 
-def test_only_large_images_are_read_by_several_threads(tmp_path):
-    small, large = tmp_path / "small", tmp_path / "large"
-    small.write_bytes(bytes(1600))
-    large.write_bytes(bytes(9000))
-    assert not folders._are_large([small] * 500)
-    assert folders._are_large([large] * 500)
-    assert not folders._are_large([tmp_path / "missing"])
+@pytest.mark.parametrize(("side", "alone"), [(48, True), (200, False)])
+def test_only_large_images_are_read_by_several_threads(
+    tmp_path, monkeypatch, side, alone
+):
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
+    for part in ("train", "test"):
+        for name in ("sad", "happy"):
+            path = tmp_path / part / name / "1.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(pixels).save(path)
+    decode, on_main = images.decode_image, []
+
+    def noting(*arguments):
+        on_main.append(threading.current_thread() is threading.main_thread())
+        return decode(*arguments)
+
+    monkeypatch.setattr(folders, "decode_image", noting)
+    folders.read_splits(tmp_path, skip_bad=False, classes=("sad", "happy"))
+    assert on_main == 4 * [alone]
 
 
 def test_nothing_is_printed_where_there_is_no_terminal(folder, capfd):
@@ -185,19 +199,19 @@ def test_classes_are_the_folders_with_images(tmp_path):
     save(tmp_path / "val/CONTEMPT/0.png")
     save(tmp_path / "elsewhere/sad/0.png")
     known = ("happy", "contempt", "bored", "Tired")
-    assert folders.find_classes(tmp_path) == known
-    assert folders.find_classes(tmp_path, "test") == ("bored", "Tired")
-    assert folders.find_classes(tmp_path / "none") == ()
+    assert find_classes(tmp_path) == known
+    assert find_classes(tmp_path, "test") == ("bored", "Tired")
+    assert find_classes(tmp_path / "none") == ()
     save(tmp_path / f"train/{51 * 'x'}/0.png")
     with pytest.raises(DataError, match=r"printable and not very long; found 'xxx"):
-        folders.find_classes(tmp_path)
+        find_classes(tmp_path)
 
 
 def test_more_classes_than_a_network_has(tmp_path):
     for number in range(101):
         save(tmp_path / f"train/person {number}/0.png")
     with pytest.raises(DataError, match=r"at most 100 classes, .* not per person"):
-        folders.find_classes(tmp_path)
+        find_classes(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["validation", "valid", "val"])
@@ -258,17 +272,17 @@ def test_read_test_needs_no_train(folder):
 
 
 def test_has_images(tmp_path):
-    assert not folders.has_images(tmp_path / "absent")
-    assert not folders.has_images(tmp_path)
+    assert not has_images(tmp_path / "absent")
+    assert not has_images(tmp_path)
     save(tmp_path / "elsewhere/happy/0.png")
     save(tmp_path / "train/0.png")
     (tmp_path / "train/happy").mkdir()
     (tmp_path / "train/happy/notes.txt").write_text("x")
     (tmp_path / "train/happy/.0.png").write_text("x")
-    assert not folders.has_images(tmp_path)
+    assert not has_images(tmp_path)
     (tmp_path / "test/joy").mkdir(parents=True)
     (tmp_path / "test/joy/0.JPEG").write_text("by its name alone")
-    assert folders.has_images(tmp_path)
+    assert has_images(tmp_path)
 
 
 def test_a_folder_that_cannot_be_listed(folder, monkeypatch):
@@ -552,7 +566,7 @@ def packed_from(folder: Path, to: Path, *, size: int = 48) -> Path:
 
 def test_packed_images_are_those_of_the_folder(faces, tmp_path):
     packed = packed_from(faces, tmp_path / "packed")
-    assert folders.has_images(packed)
+    assert has_images(packed)
     assert find_classes(packed) == find_classes(faces) == EMOTIONS
     assert find_classes(packed, "validation") == ()
     assert folders.read_validation(packed, skip_bad=False, classes=EMOTIONS) is None
@@ -637,15 +651,15 @@ def test_packed_images_that_are_replaced_while_they_are_read(
     faces, tmp_path, monkeypatch
 ):
     packed = packed_from(faces, tmp_path / "packed")
-    listed = folders._list_packed
+    read_packed = listing.read_packed
 
-    def replaced(folder, part, classes):
-        listing = listed(folder, part, classes)
+    def replaced(folder):
+        found = read_packed(folder)
         with packing(packed) as writer:
             writer.add("train/sad/1.png", np.zeros((48, 48), np.uint8))
-        return listing
+        return found
 
-    monkeypatch.setattr(folders, "_list_packed", replaced)
+    monkeypatch.setattr(listing, "read_packed", replaced)
     with pytest.raises(DataError, match="were replaced while they were read"):
         folders.read_test(packed, skip_bad=False)
 

@@ -16,9 +16,11 @@ from emotion_cnn.data.soft_labels import (
     average_out_of_fold,
     mix_soft_labels,
 )
-from emotion_cnn.data.splits import Split
+from emotion_cnn.data.splits import Dataset, Split
 from emotion_cnn.errors import ConfigError, DataError, RunError
+from emotion_cnn.models.pair import read_pair
 from emotion_cnn.training.out_of_fold import (
+    predict_out_of_fold,
     read_out_of_fold,
     read_teachers,
     write_out_of_fold,
@@ -300,3 +302,14 @@ def test_every_split_of_a_pair_differs():
     """Both folds of two hold something, so that neither side is empty."""
     for names in itertools.combinations(NAMES, 2):
         assert sorted(divide_into_folds(names, [0, 0], [], count=2)) == [1, 2]
+
+
+def test_a_label_of_the_held_out_fold_has_more_than_half_of_the_votes(network):
+    votes = np.zeros((3, 1, 7), np.float32)
+    votes[0, 0, :2], votes[1, 0, :2], votes[2, 0, 4] = 0.5, (0.4, 0.6), 1
+    images = np.zeros((3, 48, 48, 1), np.uint8)
+    split = Split(images, np.zeros(3, np.int64), NAMES[:3], targets=votes)
+    data = Dataset(split, split, split, "a fold", (), "f" * 64, "t" * 64)
+    found = predict_out_of_fold(read_pair(network), data, fold="1/4", seed=7)
+    assert found.labels.tolist() == [[-1], [1], [4]]
+    assert (found.fold, found.seed, found.fingerprint) == ("1/4", 7, "t" * 64)

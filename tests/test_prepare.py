@@ -18,8 +18,9 @@ from emotion_cnn.cli import main
 from emotion_cnn.commands.prepare import PrepareSettings
 from emotion_cnn.data import bad_images, folders
 from emotion_cnn.data.classes import EMOTIONS
-from emotion_cnn.data.folders import has_images, read_splits
+from emotion_cnn.data.folders import read_splits
 from emotion_cnn.data.groups import find_groups
+from emotion_cnn.data.listing import has_images
 from emotion_cnn.data.splits import class_counts, official_parts, split_dataset
 from emotion_cnn.data.votes import VOTE_COLUMNS
 from emotion_cnn.errors import ConfigError, DataError, SourceError
@@ -767,14 +768,14 @@ def test_links_are_moved_and_not_followed(table, tmp_path):
 def test_images_replaced_while_they_are_read(replacing, monkeypatch):
     case, _ = replacing
     case.reset()
-    decode = folders._decode
+    decode = folders.decode_image
 
     def replace_first(*arguments):
-        monkeypatch.setattr(folders, "_decode", decode)
+        monkeypatch.setattr(folders, "decode_image", decode)
         assert case.run() == (0, "")
         return decode(*arguments)
 
-    monkeypatch.setattr(folders, "_decode", replace_first)
+    monkeypatch.setattr(folders, "decode_image", replace_first)
     with pytest.raises(DataError, match="were replaced while they were read"):
         read_splits(case.data, skip_bad=True)
     assert len(read_splits(case.data, skip_bad=True)[0]) == 14

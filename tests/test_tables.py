@@ -74,6 +74,12 @@ def from_csv(cell: str, kind: str) -> object:
     return {"bool": "true".__eq__, "int64": int, "double": float}[kind](cell)
 
 
+def test_no_two_columns_are_called_the_same():
+    others = ("label", "class_label")
+    columns = tables.class_columns(("label", "happy", "class_label"), others)
+    assert columns == ("class_class_label", "happy", "class_class_class_label")
+
+
 @pytest.mark.parametrize("write", [write_evaluation, write_predictions])
 def test_the_two_files_hold_the_same(tmp_path, write):
     write(tmp_path)

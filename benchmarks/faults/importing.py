@@ -42,7 +42,8 @@ from benchmarks.faults.forked import Forked
 from emotion_cnn.cli import main as emotion_cnn
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.data.drawn_faces import draw_faces
-from emotion_cnn.data.folders import has_images, read_splits, read_test, survey
+from emotion_cnn.data.folders import read_splits, read_test, survey
+from emotion_cnn.data.listing import has_images
 from emotion_cnn.data.splits import Split
 from emotion_cnn.data.votes import VOTE_COLUMNS, find_votes
 from emotion_cnn.errors import DataError

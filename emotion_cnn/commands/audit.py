@@ -87,7 +87,8 @@ def run(**keywords: Any) -> Path:
     from emotion_cnn.audit.page import render_page
     from emotion_cnn.audit.text import CONVERTED_FILE, format_audit
     from emotion_cnn.data.drawn_faces import sample_test, sample_train
-    from emotion_cnn.data.folders import Survey, find_classes, survey
+    from emotion_cnn.data.folders import Survey, survey
+    from emotion_cnn.data.listing import find_classes
     from emotion_cnn.data.near_duplicates import AUDIT_FILE, FORMAT, KIND
     from emotion_cnn.data.votes import find_votes
     from emotion_cnn.extras import check_installed

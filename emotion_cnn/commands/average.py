@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from emotion_cnn.backend import BACKENDS, use_backend
 from emotion_cnn.commands import shared
 from emotion_cnn.data.classes import BOTH_LABELS
-from emotion_cnn.data.source import SAMPLE_DATA
+from emotion_cnn.data.source import SAMPLE_DATA, require_folder
 from emotion_cnn.errors import ConfigError, RunError
 from emotion_cnn.files import shown
 from emotion_cnn.models.pair_files import MODEL_NAME
@@ -79,6 +79,8 @@ def run(**keywords: Any) -> None:
     """Averages networks, and publishes the mean."""
     settings = AverageSettings(**from_keywords(SETTINGS, keywords))
     weights = str(settings.weights)
+    if settings.data != SAMPLE_DATA:
+        require_folder(settings.data)
     use_backend(settings.backend)
     from emotion_cnn.data.loading import load_training_data
     from emotion_cnn.models.pair import publish_pair, read_pair

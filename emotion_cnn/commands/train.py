@@ -200,14 +200,15 @@ def _continue(
     )
     recipe = settings.resolve_recipe(drawn_faces=source == SAMPLE_DATA)
     _check_possible(settings)
-    use_backend(settings.backend, quiet=True)
     from emotion_cnn.data.loading import classes_to_train
+
+    classes = classes_to_train(source, settings.classes)
+    use_backend(settings.backend, quiet=True)
     from emotion_cnn.files import write_json
     from emotion_cnn.training.environment import describe_environment
     from emotion_cnn.training.experiment import read_initial_weights
     from emotion_cnn.training.run_folder import INITIAL_WEIGHTS
 
-    classes = classes_to_train(source, settings.classes)
     start = None
     # Where no epoch was finished, there is no state to continue from yet.
     if settings.weights is not None and not run.state.exists():

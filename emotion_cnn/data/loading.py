@@ -24,15 +24,11 @@ from emotion_cnn.data.classes import (
     parse_classes,
 )
 from emotion_cnn.data.drawn_faces import sample_test, sample_train
-from emotion_cnn.data.folders import (
-    find_classes,
-    read_splits,
-    read_test,
-    read_validation,
-)
+from emotion_cnn.data.folders import read_splits, read_test, read_validation
 from emotion_cnn.data.folds import divide_into_folds, parse_fold
 from emotion_cnn.data.groups import find_groups
 from emotion_cnn.data.images import IMAGE_SIZE
+from emotion_cnn.data.listing import find_classes
 from emotion_cnn.data.near_duplicates import (
     AUDIT_FILE,
     KnownNearDuplicates,

@@ -47,28 +47,36 @@ def find_source(data: str) -> str:
     elif Path(os.path.realpath(data)) == here and not _has_images(here):
         reason = "train/ and test/ hold no images yet."
     else:
-        if Path(data).is_file():
-            raise DataError(
-                f"Expected a folder with train/ and test/ in `data`, found the file "
-                f"{shown(data)}. Turn a table or an archive into a folder with "
-                f"`emotion-cnn prepare`: its `source` is the file, its `data` a new "
-                "folder."
-            )
-        # Said here, before a backend takes its seconds to be imported.
-        if not Path(data).exists():
-            raise DataError(
-                f"The folder {shown(data)} does not exist. Unpack FER2013 into it, so "
-                "that its train/ and test/ lie there, choose another folder with "
-                f"`data`, or use the built-in drawn faces with `data={SAMPLE_DATA}`."
-            )
+        require_folder(data)
         return data
     _log.warning(_NOTICE.format(reason=reason, folder=here))
     return SAMPLE_DATA
 
 
+def require_folder(data: str) -> None:
+    """Makes sure that a data folder is there, before a backend takes seconds to load.
+
+    Raises:
+        DataError: `data` is a file or does not exist.
+    """
+    if Path(data).is_file():
+        raise DataError(
+            f"Expected a folder with train/ and test/ in `data`, found the file "
+            f"{shown(data)}. Turn a table or an archive into a folder with "
+            f"`emotion-cnn prepare`: its `source` is the file, its `data` a new "
+            "folder."
+        )
+    if not Path(data).exists():
+        raise DataError(
+            f"The folder {shown(data)} does not exist. Unpack FER2013 into it, so "
+            "that its train/ and test/ lie there, choose another folder with "
+            f"`data`, or use the built-in drawn faces with `data={SAMPLE_DATA}`."
+        )
+
+
 def _has_images(folder: Path) -> bool:
     # Not at the top: the command line needs the name of the drawn faces at once.
-    from emotion_cnn.data.folders import has_images
+    from emotion_cnn.data.listing import has_images
 
     return has_images(folder)
 

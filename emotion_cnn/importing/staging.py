@@ -12,7 +12,7 @@ which only renaming changes, so that every moment is of one phase:
 The next import removes or completes what a killed one has left. It touches only a
 working folder whose name ends with its own inode number: nobody can know that number
 before the folder exists, so no archive and no copy can hold such a folder. Readers
-refuse a data folder in which one is clearing or filling (`data/folders.py`).
+refuse a data folder in which one is clearing or filling (`data/listing.py`).
 """
 
 import errno
@@ -24,8 +24,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from emotion_cnn.data.folders import HALF_REPLACED, WORKING_PREFIX
 from emotion_cnn.data.groups import GROUPS_NAME
+from emotion_cnn.data.listing import HALF_REPLACED, WORKING_PREFIX
 from emotion_cnn.data.near_duplicates import AUDIT_FILE
 from emotion_cnn.data.packed import PACKED_NAMES, is_packed
 from emotion_cnn.data.votes import VOTES_NAME
