@@ -226,7 +226,7 @@ def find_run(reference: str, runs: Path) -> RunFolder:
             f"Expected the folder of a run, found the file {shown(reference)}. Name "
             f"its folder, {shown(str(Path(reference).resolve().parent))}."
         )
-    names = [run.path.name for run in find_runs(runs)][-10:]
+    names = [shown(run.path.name) for run in find_runs(runs)][-10:]
     raise RunError(
         f"Expected a training run, found none called {reference!r}, neither as a "
         f"folder nor below {shown(str(runs))}. "
