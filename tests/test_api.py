@@ -1,10 +1,13 @@
 """The public API: what a notebook imports, calls and gets back."""
 
+import contextlib
 import inspect
 import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import matplotlib.figure
@@ -16,6 +19,7 @@ import emotion_cnn
 from emotion_cnn.data.classes import EMOTIONS
 from emotion_cnn.errors import ConfigError, DataError, ModelError, RunError
 from emotion_cnn.models.architectures import ARCHITECTURES, Architecture, Convolution
+from emotion_cnn.training import experiment
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = Architecture(blocks=4 * ((Convolution(2),),), dense=(4, 4))
@@ -234,6 +238,23 @@ def test_train_twice_and_evaluate_in_one_process(
     np.testing.assert_array_equal(probabilities, found.probabilities)
     # Keras shows its progress; the tool itself logs, and prints nothing.
     assert "Results" not in capsys.readouterr().out
+
+
+def test_threads_train_one_after_the_other(monkeypatch, faces, tmp_path):
+    together, met = threading.Barrier(2), []
+
+    def fit_and_evaluate(run, *_, **__):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(3)
+            met.append(run)
+        return run
+
+    monkeypatch.setattr(experiment, "fit_and_evaluate", fit_and_evaluate)
+    settings = {"data": faces, "runs": tmp_path / "runs", "publish": tmp_path}
+    with ThreadPoolExecutor() as threads:
+        runs = [threads.submit(emotion_cnn.train, **settings) for _ in range(2)]
+    assert len({run.result().path for run in runs}) == 2
+    assert not met
 
 
 def test_mistakes_are_exceptions_without_a_word_of_flags(faces, tmp_path):

@@ -383,6 +383,16 @@ def test_an_unknown_run_is_met_with_the_latest_ones(runs, monkeypatch, reference
     assert "run-01" not in str(caught.value)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_the_name_of_a_run_is_no_message_of_its_own(runs):
+    named = runs / "run-99\x1b[31m\nerror"
+    named.mkdir()
+    (named / "config.json").write_text("{}")
+    with pytest.raises(RunError) as caught:
+        find_run("other", runs)
+    assert r"run-11, 'run-99\x1b[31m\nerror'." in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("files", "finished"),
     [

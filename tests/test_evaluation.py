@@ -3,13 +3,16 @@
 import json
 from dataclasses import asdict
 from math import log
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
 from emotion_cnn.data.classes import EMOTIONS
+from emotion_cnn.data.splits import Split
 from emotion_cnn.evaluation.calibration import fit_temperature
+from emotion_cnn.evaluation.evaluator import Evaluation
 from emotion_cnn.evaluation.metrics import (
     ClassMetrics,
     compute_metrics,
@@ -348,3 +351,23 @@ def test_report_shows_every_figure_within_80_columns(six_images):
         "No images of fear, neutral, sad, surprise: means are over the others.",
     ]
     assert "No images" not in blocks[1] + blocks[2]
+
+
+def test_the_name_of_a_folder_is_no_line_of_the_report():
+    labels = np.arange(7)
+    probabilities = np.eye(7, dtype=np.float32)
+    images = np.zeros((7, 48, 48, 1), np.uint8)
+    names = tuple(f"test/{name}/1.png" for name in EMOTIONS)
+    record = {"data": "faces", "labels": "original", "tta": "none"}
+    evaluation = Evaluation(
+        {"test": compute_metrics(labels, probabilities, EMOTIONS)},
+        Split(images, labels, names),
+        probabilities,
+        shown="test",
+        places=labels,
+        images_per_second=1.0,
+        record=record | {"weights": "runs/1\x1b[31m\naccuracy 100%"},
+        folder=Path("results"),
+    )
+    first = evaluation.report.splitlines()[0]
+    assert first == r"'runs/1\x1b[31m\naccuracy 100%', evaluated on faces,"

@@ -172,6 +172,8 @@ def test_missing_folds_are_named():
         ({"fingerprint": "b" * 64}, ["fingerprint aaaa", "found bbbb"]),
         ({"classes": ("yes", "no", "perhaps")}, ["classes no, yes", "found yes, no"]),
         ({"label_sets": ("ferplus", "original")}, ["label sets original, ferplus"]),
+        # They may be a stranger's: nothing for the terminal, and no second line.
+        ({"classes": ("\x1b[2J\n", "", "z")}, [r"found '\x1b[2J\n, , z' in run-1-2/2"]),
         ({"fold": "1/2"}, ["fold 1/2 of seed 1 in run-1-1/2 and in run-1-2/2"]),
         ({"names": ("other", *NAMES[3:7])}, ["exactly one fold", "run-1-1/2"]),
         ({"names": NAMES[1:6]}, ["exactly one fold"]),

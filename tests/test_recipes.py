@@ -17,6 +17,8 @@ from emotion_cnn.data.splits import Split
 from emotion_cnn.models.architectures import Architecture, Convolution
 from emotion_cnn.models.builder import build_model
 from emotion_cnn.models.description import NetworkDescription
+from emotion_cnn.models.in_memory import save_weights
+from emotion_cnn.models.untrusted.weights import load_kept_weights
 from emotion_cnn.training import finishing, resuming
 from emotion_cnn.training.augmentation import Resolution, with_augmentation
 from emotion_cnn.training.callbacks import StopAtNonFiniteLoss
@@ -31,7 +33,7 @@ from emotion_cnn.training.losses import (
     accuracy_of_first_labels,
     crossentropy_of_label_sets,
 )
-from emotion_cnn.training.recipes import RECIPES, Recipe
+from emotion_cnn.training.recipes import PRECISIONS, RECIPES, Recipe
 from emotion_cnn.training.run_folder import RunFolder, read_history
 from emotion_cnn.training.schedules import WarmUpAndDecay
 
@@ -429,6 +431,22 @@ def test_precision_is_of_the_numbers_not_of_the_weights():
     assert convolution.compute_dtype == "bfloat16"
     assert model.layers[-1].compute_dtype == "float32"
     assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_kept_weights_of_a_large_network_are_read_back(tmp_path, precision):
+    recipe = Recipe(optimizer="adamw", average_weights=0.9, precision=precision)
+    with computing_with(precision):
+        # So many weights that the room for the rest of the file is not enough.
+        model = build_model(replace(TINY, dense=(150_000,)), ONE, for_training=True)
+    compile_model(model, recipe, images=8)
+    path = tmp_path / "epoch-0001.weights.h5"
+    sha256 = save_weights(model, path)
+    expected = model.get_weights()
+    model.set_weights([np.zeros_like(each) for each in expected])
+    load_kept_weights(model, path, sha256)
+    for one, another in zip(model.get_weights(), expected, strict=True):
+        assert np.array_equal(one, another)
 
 
 @pytest.mark.parametrize("name", RECIPES)

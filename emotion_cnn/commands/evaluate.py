@@ -21,6 +21,7 @@ from emotion_cnn.commands import shared
 from emotion_cnn.data.classes import LABELS, parse_classes
 from emotion_cnn.data.source import SAMPLE_DATA, find_source, source_name
 from emotion_cnn.errors import ConfigError, ModelError, RunError
+from emotion_cnn.files import shown
 from emotion_cnn.inference.test_time_augmentation import VIEWS
 from emotion_cnn.models.input_range import INPUT_RANGES
 from emotion_cnn.settings import (
@@ -254,7 +255,7 @@ def _load(settings: EvaluateSettings) -> _Subject:
 def _say_what(subject: _Subject, settings: EvaluateSettings) -> None:
     _log.info(
         "Evaluating %s on %s images (%s), test-time augmentation: %s.",
-        subject.path,
+        shown(str(subject.path)),
         f"{len(subject.test):,}",
         source_name(subject.source),
         settings.tta,

@@ -13,6 +13,8 @@ Examples of settings:
 
 import dataclasses
 import hashlib
+import logging
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +53,12 @@ if TYPE_CHECKING:
     from emotion_cnn.training.experiment import TrainingRun
     from emotion_cnn.training.run_folder import RunFolder
 
+_log = logging.getLogger(__name__)
+
 _TRAINING = "a training"
+_TURN = threading.RLock()
+"""Held by the training of this process: of Python's, NumPy's and Keras' random
+generators it has one each, and no seed would fix what two trainings draw from them."""
 SETTINGS = (TrainSettings, Recipe, ResumeSettings, CacheSettings)
 SWITCHES = tuple(settings_of(Recipe))
 """Settings that may be switched off where a recipe has switched them on."""
@@ -74,7 +81,8 @@ def train(**keywords: Any) -> "TrainingRun":
 
     Returns:
         The finished run. With `distributed`, processes other than the first end when
-        training does: this function returns in that one alone.
+        training does: this function returns in that one alone. Of several threads, one
+        trains after the other.
 
     Raises:
         EmotionCnnError: Something the user can fix; what is done is kept.
@@ -93,12 +101,25 @@ def train(**keywords: Any) -> "TrainingRun":
                 "`resume` continues a run with the settings it was started with; "
                 f"leave out {', '.join(f'`{name}`' for name in strange)}."
             )
-        with _to_be_given_again(given, "runs", "data", "publish", "distributed"):
+        to_be_given = ("runs", "data", "publish", "distributed")
+        with _alone(), _to_be_given_again(given, *to_be_given):
             return _resume(ResumeSettings(**given), cache.open())
     single = {name: given.pop(name) for name in settings_of(Recipe) if name in given}
-    with _to_be_given_again(given, "runs", "distributed"):
+    with _alone(), _to_be_given_again(given, "runs", "distributed"):
         settings = TrainSettings(**given, settings=single)
         return _start(settings, cache.open())
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Waits until no other thread of this process trains."""
+    if not _TURN.acquire(blocking=False):
+        _log.info("Waiting for the training of another thread to end.")
+        _TURN.acquire()
+    try:
+        yield
+    finally:
+        _TURN.release()
 
 
 @contextmanager

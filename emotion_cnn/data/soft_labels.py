@@ -12,6 +12,7 @@ import numpy as np
 from emotion_cnn.data.folds import parse_fold
 from emotion_cnn.data.splits import Split, targets
 from emotion_cnn.errors import DataError
+from emotion_cnn.files import shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +75,8 @@ def average_out_of_fold(
             if given != expected:
                 raise DataError(
                     f"`soft_labels` expects predictions for {what} {expected[:80]}, "
-                    f"found {given[:80]} in {teacher}. Train the teachers with the "
-                    "same `data`, `labels` and `leave_out`."
+                    f"found {shown(given[:80])} in {teacher}. Train the teachers with "
+                    "the same `data`, `labels` and `leave_out`."
                 )
         fold, count = parse_fold(found.fold)
         of_seed = folds.setdefault((found.seed, count), {})

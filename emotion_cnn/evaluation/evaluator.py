@@ -21,7 +21,7 @@ from emotion_cnn.evaluation.plotting import (
 )
 from emotion_cnn.evaluation.predicted import Predicted, predict_timed
 from emotion_cnn.evaluation.report import format_report
-from emotion_cnn.files import write_csv, write_figure, write_json, write_text
+from emotion_cnn.files import shown, write_csv, write_figure, write_json, write_text
 from emotion_cnn.inference.backends import Backend
 from emotion_cnn.tables import class_columns, write_parquet_beside
 
@@ -60,7 +60,8 @@ class Evaluation:
         """The figures as text, 80 columns wide but for long names of folders."""
         record = self.record
         return (
-            f"{record['weights']}, evaluated on {source_name(record['data'])},\n"
+            f"{shown(record['weights'])}, evaluated on "
+            f"{source_name(record['data'])},\n"
             f"{LABEL_NAMES[record['labels']]}, test-time augmentation: "
             f"{record['tta']}\n\n{format_report(self.metrics)}\n\n"
             f"{self.images_per_second:,.0f} images per second\n"

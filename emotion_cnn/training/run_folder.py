@@ -262,7 +262,7 @@ def _not_found(reference: str, runs: Path, *, expected: str) -> RunError:
         return RunError(
             f"Expected {expected}, found the file {shown(reference)}.{hint}"
         )
-    names = [run.path.name for run in find_runs(runs)][-10:]
+    names = [shown(run.path.name) for run in find_runs(runs)][-10:]
     return RunError(
         f"Expected {expected}, found none called {reference!r}, neither as a "
         f"folder nor below {shown(str(runs))}. "

@@ -1,6 +1,7 @@
 """Weights from HDF5 files that may be a stranger's."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +24,14 @@ def most_megabytes(model: keras.Model) -> int:
     writes if it is not told otherwise, and for what stands between the arrays.
     """
     return 10 + 16 * model.count_params() // 1_000_000
+
+
+def _most_kept_megabytes(model: keras.Model) -> int:
+    """Returns how large a file of `save_weights` may be, of this compiled network."""
+    arrays = list(model.variables)
+    # Keras writes the optimiser of float16 twice, as it is within another one.
+    arrays += 2 * model.optimizer.variables
+    return 10 + sum(math.prod(each.shape) * 4 for each in arrays) // 1_000_000
 
 
 def load_weights(model: keras.Model, content: bytes) -> None:
@@ -66,7 +75,7 @@ def load_kept_weights(model: keras.Model, path: Path, sha256: str) -> None:
     """Gives a network the weights that `save_weights` wrote.
 
     Args:
-        model: A built network.
+        model: A compiled network whose optimiser is built.
         path: The file.
         sha256: What `save_weights` returned.
 
@@ -75,7 +84,7 @@ def load_kept_weights(model: keras.Model, path: Path, sha256: str) -> None:
             weights of another network.
     """
     try:
-        content = read_limited(path, megabytes=most_megabytes(model))
+        content = read_limited(path, megabytes=_most_kept_megabytes(model))
         # Changed numbers are numbers too, which the format does not notice.
         if hashlib.sha256(content).hexdigest() != sha256:
             raise ValueError("its SHA-256 is not that of the file that was written")
