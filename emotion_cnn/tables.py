@@ -26,26 +26,35 @@ def class_columns(
     """Returns the columns of the classes' probabilities: the names of the classes.
 
     One that is called as another column, such as a class `score`, begins with `class_`.
+    Names that differ by case alone are one name, as for many readers of Parquet.
 
     Args:
-        classes: Names of the classes.
+        classes: Names of the classes, each another one.
         others: Names of the table's other columns.
         prefixes: With which names of other columns begin, whatever follows.
     """
-    used = set(others)
+    used = {name.casefold() for name in others}
 
     def is_free(name: str) -> bool:
-        return name not in used and not name.startswith(prefixes)
+        folded = name.casefold()
+        return folded not in used and not folded.startswith(prefixes)
 
-    used.update(taken := {name for name in classes if is_free(name)})
-    columns: list[str] = []
+    columns: dict[str, str] = {}
+
+    def use(name: str, column: str) -> None:
+        columns[name] = column
+        used.add(column.casefold())
+
+    # First, as no other may take them.
+    for name in filter(is_free, classes):
+        use(name, name)
     for name in classes:
-        column = name
-        while name not in taken and not is_free(column):
-            column = _CLASS + column
-        columns.append(column)
-        used.add(column)
-    return tuple(columns)
+        if name not in columns:
+            column = _CLASS + name
+            while not is_free(column):
+                column = _CLASS + column
+            use(name, column)
+    return tuple(columns[name] for name in classes)
 
 
 def write_parquet_beside(table: Path, columns: Sequence[tuple[str, str]]) -> None:

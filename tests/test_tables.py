@@ -80,6 +80,16 @@ def test_no_two_columns_are_called_the_same():
     assert columns == ("class_class_label", "happy", "class_class_class_label")
 
 
+def test_columns_that_differ_by_case_alone_are_told_apart():
+    classes = ("Label", "happy", "Happy", "HAPPY", "Smoothed_sad")
+    columns = tables.class_columns(classes, ("label",), prefixes=("smoothed_",))
+    assert columns == (
+        *("class_Label", "happy", "class_Happy", "class_class_HAPPY"),
+        "class_Smoothed_sad",
+    )
+    assert len({column.lower() for column in columns}) == len(classes)
+
+
 @pytest.mark.parametrize("write", [write_evaluation, write_predictions])
 def test_the_two_files_hold_the_same(tmp_path, write):
     write(tmp_path)
