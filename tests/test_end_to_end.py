@@ -276,7 +276,7 @@ def test_environment_of_a_run(clone):
     assert environment["devices"]
     assert "git_commit" in environment
     data = environment["data"]
-    assert len(data["fingerprint"]) == 64
+    assert len(data["fingerprint"]) == len(data["training_fingerprint"]) == 64
     assert data["validation_source"] == "PublicTest (28 images of test/)"
     assert data["counts"] == {
         "train": dict.fromkeys(EMOTIONS, 9),

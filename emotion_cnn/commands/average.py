@@ -24,6 +24,7 @@ from emotion_cnn.models.pair_files import MODEL_NAME
 from emotion_cnn.settings import check_settings, from_keywords, setting
 
 if TYPE_CHECKING:
+    from emotion_cnn.data.splits import Dataset
     from emotion_cnn.models.description import Network
     from emotion_cnn.training.run_folder import RunFolder
 
@@ -126,6 +127,7 @@ def run(**keywords: Any) -> None:
         classes=mean.description.classes,
         size=mean.description.input_size,
     )
+    _check_same_images(runs, data)
     _log.info("Weights: the mean of %d runs in %s", len(runs), shown(weights))
     re_estimate_statistics(mean.model, data.train.images, seed=settings.seed)
     if is_calibrated:
@@ -160,6 +162,26 @@ def _check_same_start(runs: "Sequence[RunFolder]") -> None:
             "Expected runs that went on from the same `weights`, whose SHA-256 their "
             f"environment.json has; found {found}. Move the others elsewhere."
         )
+
+
+def _check_same_images(runs: "Sequence[RunFolder]", data: "Dataset") -> None:
+    """Raises a `RunError` for images that a run was not trained on.
+
+    Statistics and temperatures would be fitted on others, without a word.
+    """
+    for run in runs:
+        described = run.read_json(run.environment).get("data")
+        if not isinstance(described, dict):
+            described = {}
+        # Runs of earlier versions do not say.
+        found = described.get("training_fingerprint", data.training_fingerprint)
+        if found != data.training_fingerprint:
+            raise RunError(
+                "Expected the images that the runs were trained on, whose SHA-256 "
+                f"their environment.json has; found others than those of "
+                f"{shown(run.path.name)}. Give `data`, `leave_out` and `skip_bad` as "
+                "they were given to it."
+            )
 
 
 def _check_different(

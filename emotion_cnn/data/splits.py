@@ -84,6 +84,7 @@ class Dataset:
         """Returns what a run writes down of its data, as JSON takes it."""
         return {
             "fingerprint": self.fingerprint,
+            "training_fingerprint": self.training_fingerprint,
             "validation_source": self.validation_source,
             "notes": self.notes,
             "counts": {
