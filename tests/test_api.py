@@ -198,7 +198,9 @@ def test_faces_that_are_none_say_what_to_pass(classifier, faces, words):
 def test_unknown_options_of_predict(classifier, gray):
     with pytest.raises(ConfigError, match="`labels` is one of original; found 'fer"):
         classifier.predict(gray, labels="ferplus")
-    with pytest.raises(ConfigError, match="`tta` is one of none, flip, ten-crop"):
+    with pytest.raises(
+        ConfigError, match="`tta` is one of none, flip, shift, ten-crop"
+    ):
         classifier.predict(gray, tta="five")
 
 

@@ -132,7 +132,7 @@ def test_an_exported_network_answers_as_that_of_keras(network, pair):
     np.testing.assert_array_equal(rounded, network.predict(some_images(3)))
 
 
-@pytest.mark.parametrize("tta", ["none", "flip", "ten-crop"])
+@pytest.mark.parametrize("tta", ["none", "flip", "shift", "ten-crop"])
 def test_label_sets_and_views_are_those_of_keras(network, pair, tta):
     images = some_images(9)
     for labels in LABELS:

@@ -325,7 +325,7 @@ def test_unknown_settings_of_analyze(classifier, photo):
     for settings, words in (
         ({"faces": "all"}, "`faces` is one of detect, cropped; found 'all'"),
         ({"labels": "votes"}, "`labels` is one of original, ferplus; found 'votes'"),
-        ({"tta": "five"}, "`tta` is one of none, flip, ten-crop; found 'five'"),
+        ({"tta": "five"}, "`tta` is one of none, flip, shift, ten-crop; found 'five'"),
         ({"unsure_below": 2}, "`unsure_below` is a probability from 0 to 1; found 2"),
     ):
         with pytest.raises(ConfigError, match=words):

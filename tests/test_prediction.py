@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 from PIL import Image
+from scipy import ndimage
 
 from emotion_cnn.data.classes import LABELS
 from emotion_cnn.errors import ModelError
@@ -66,6 +67,16 @@ def ten_crops(images: np.ndarray) -> list[np.ndarray]:
     return views
 
 
+def shifts(images: np.ndarray) -> list[np.ndarray]:
+    """The views by SciPy, which names the continuation by reflection `reflect`."""
+    return [
+        view
+        for move in ((0, 0), (0, 2), (0, -2), (2, 0), (-2, 0))
+        for shifted in [ndimage.shift(images, (0, *move, 0), order=0, mode="reflect")]
+        for view in (shifted, flipped(shifted))
+    ]
+
+
 def test_without_augmentation_the_networks_own_outputs_are_returned(one_head, images):
     found = predict(one_head, images, labels="original")
     assert found.dtype == np.float32
@@ -103,7 +114,11 @@ def test_images_have_the_size_of_the_network(tta):
 
 @pytest.mark.parametrize(
     ("tta", "views_of"),
-    [("flip", lambda given: [given, flipped(given)]), ("ten-crop", ten_crops)],
+    [
+        ("flip", lambda given: [given, flipped(given)]),
+        ("shift", shifts),
+        ("ten-crop", ten_crops),
+    ],
 )
 @pytest.mark.parametrize("heads", [1, 2])
 def test_probabilities_are_averaged_over_the_views(images, tta, views_of, heads):
@@ -117,7 +132,7 @@ def test_probabilities_are_averaged_over_the_views(images, tta, views_of, heads)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("tta", ["flip", "ten-crop"])
+@pytest.mark.parametrize("tta", ["flip", "shift", "ten-crop"])
 def test_a_flipped_image_is_evaluated_the_same(one_head, images, tta):
     found, of_flipped_images = (
         predict(one_head, each, labels="original", tta=tta)

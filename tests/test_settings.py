@@ -74,7 +74,7 @@ def test_a_number_may_reach_its_bounds_and_no_further(owner):
         (TrainSettings, "data", "", "given, but empty"),
         (TrainSettings, "recipe", "x", "one of default, sample, quick"),
         (TrainSettings, "backend", "x", "one of tensorflow, jax, torch; found 'x'"),
-        (EvaluateSettings, "tta", "x", "one of none, flip, ten-crop; found 'x'"),
+        (EvaluateSettings, "tta", "x", "one of none, flip, shift, ten-crop; found 'x'"),
         (
             Recipe,
             "model",

@@ -68,7 +68,7 @@ class EvaluateSettings:
     tta: str = setting(
         "none",
         "test-time augmentation: average the probabilities of each image and its "
-        "horizontal flip, or of ten crops",
+        "horizontal flip, of these shifted a little (10 views), or of ten crops",
         choices=tuple(VIEWS),
     )
     backend: str | None = setting(None, shared.BACKEND_HELP, choices=BACKENDS)

@@ -129,7 +129,7 @@ class PredictSettings:
     tta: str = setting(
         "none",
         "test-time augmentation: average the probabilities of each face and its "
-        "horizontal flip, or of ten crops",
+        "horizontal flip, of these shifted a little (10 views), or of ten crops",
         choices=tuple(VIEWS),
     )
     unsure_below: float = shared.unsure_below()

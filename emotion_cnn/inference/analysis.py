@@ -252,7 +252,7 @@ class Analyzer:
             detector: Finds the faces, from several threads at a time; None where every
                 image is a face, cropped as FER2013's are.
             labels: One of the classifier's label sets; None for the first.
-            tta: Test-time augmentation: `none`, `flip` or `ten-crop`.
+            tta: Test-time augmentation: `none`, `flip`, `shift` or `ten-crop`.
             unsure_below: Least probability, from 0 to 1, that is a decision.
 
         Raises:

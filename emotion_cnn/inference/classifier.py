@@ -140,7 +140,7 @@ class Classifier:
                 to the middle square and resized, colors converted to grayscale, as the
                 tool converts image files.
             labels: One of `label_sets`; None for the first.
-            tta: Test-time augmentation: `none`, `flip`, or `ten-crop`.
+            tta: Test-time augmentation: `none`, `flip`, `shift` or `ten-crop`.
 
         Returns:
             float32 `(n, classes)`, in the order of `classes`; rows sum to 1. n is 1
@@ -231,7 +231,7 @@ class Classifier:
                 FER2013's are.
             detector: What finds the faces; None for YuNet, as it is by default.
             labels: One of `label_sets`; None for the first.
-            tta: Test-time augmentation: `none`, `flip`, or `ten-crop`.
+            tta: Test-time augmentation: `none`, `flip`, `shift` or `ten-crop`.
             unsure_below: Least probability that is a decision.
 
         Returns:
@@ -273,7 +273,7 @@ class Classifier:
             faces: `detect`, or `cropped` if each frame is one face.
             detector: What finds the faces; None for YuNet, as it is by default.
             labels: One of `label_sets`; None for the first.
-            tta: Test-time augmentation: `none`, `flip`, or `ten-crop`.
+            tta: Test-time augmentation: `none`, `flip`, `shift` or `ten-crop`.
             unsure_below: Least probability that is a decision.
 
         Yields:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # A crop is 44 of 48 pixels: milder than the 224 of 256 of Krizhevsky et al., which
 # would be 42, as these images are all face, and what a crop leaves out is part of it.
 _CROP = (11, 12)
+_SHIFT = (1, 24)
 
 
 def _single_view(images: "np.ndarray") -> "np.ndarray":
@@ -22,6 +23,21 @@ def _with_flips(images: "np.ndarray") -> "np.ndarray":
     import numpy as np
 
     return np.concatenate([images, images[:, :, ::-1]])
+
+
+def _with_shifts(images: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
+    size = images.shape[1]
+    step = max(1, size * _SHIFT[0] // _SHIFT[1])
+    # Whole pixels: interpolation would blur, and costs more than a shift gains.
+    wide = np.pad(images, ((0, 0), (step, step), (step, step), (0, 0)), "symmetric")
+    places = ((1, 1), (1, 0), (1, 2), (0, 1), (2, 1))
+    shifted = [
+        wide[:, step * row : step * row + size, step * column : step * column + size]
+        for row, column in places
+    ]
+    return _with_flips(np.concatenate(shifted))
 
 
 def _ten_crops(images: "np.ndarray") -> "np.ndarray":
@@ -65,12 +81,15 @@ def _enlarged(images: "np.ndarray", size: int) -> "np.ndarray":
 VIEWS: Mapping[str, tuple[int, Callable[["np.ndarray"], "np.ndarray"]]] = {
     "none": (1, _single_view),
     "flip": (2, _with_flips),
+    "shift": (10, _with_shifts),
     "ten-crop": (10, _ten_crops),
 }
 """Test-time augmentations by name: how many views of an image there are, and what makes
 them of images (n, size, size, 1): the first view of all images, then the second, ...
 
-`flip` is the image and its horizontal flip; `ten-crop` its four corners and its centre,
+`flip` is the image and its horizontal flip; `shift` the image, the same shifted by a
+24th of its side to each of four sides, continued by reflection, and their horizontal
+flips; `ten-crop` its four corners and its centre,
 resized to full size, and their horizontal flips (A. Krizhevsky, I. Sutskever, G. E.
 Hinton, "ImageNet classification with deep convolutional neural networks", NeurIPS 2012,
 section 4.1).
