@@ -135,7 +135,7 @@ def test_a_file_in_place_of_a_folder(fails, tmp_path, faces, places, network):
         assert "found the file" in message
         assert f"Name its folder, {network}." in message
     # Where a folder is no better, it is not named.
-    message = fails("predict", "--source", table, "--weights", table)
+    message = fails("predict", "--source", table, "--weights", table, *places[:2])
     assert message.startswith(
         "Expected a training run or another folder with a network"
     )
