@@ -68,12 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         A wrong argument ends the process with 2 at once, as argparse does.
     """
     _prepare_streams()
-    with noticing_ctrl_c() as pressed:
+    with noticing_ctrl_c() as ctrl_c:
         try:
             code = _run(list(sys.argv[1:] if argv is None else argv))
         except BaseException as error:
             # Others too: an import that is interrupted can end with any error.
-            if not (isinstance(error, KeyboardInterrupt) or pressed.is_set()):
+            if not (isinstance(error, KeyboardInterrupt) or ctrl_c.is_pressed):
                 raise
             print("\nStopped.", file=sys.stderr)
             code = _STOPPED
@@ -97,7 +97,7 @@ def _run(argv: list[str]) -> int:
     flags = {
         name: each for c in command.SETTINGS for name, each in settings_of(c).items()
     }
-    with _log_to_stdout(flags), noticing_ctrl_c() as pressed:
+    with _log_to_stdout(flags), noticing_ctrl_c() as ctrl_c:
         try:
             command.run(**given)
         except RunInterruptedError as error:
@@ -111,7 +111,7 @@ def _run(argv: list[str]) -> int:
             if debug:
                 traceback.print_exc()
             message = _message(error, mode, flags)
-            if pressed.is_set():
+            if ctrl_c.is_pressed:
                 # Ctrl-C may have become this error, or have got lost long before it.
                 print(f"\nStopped. The last error: {message}", file=sys.stderr)
                 return _STOPPED

@@ -11,19 +11,25 @@ from types import FrameType
 _SECONDS_TO_TIDY_UP = 5
 
 
-class _Handler:
+class CtrlC:
     """Raises `KeyboardInterrupt` at the first press, and remembers that there was one.
 
     Pressed again, it would break into the tidying up that the first has begun. Where
     the first has got lost, pressing it some seconds later helps.
+
+    Attributes:
+        is_pressed: Whether there was a press. No `threading.Event`, whose lock a second
+            press, in the middle of the first, would wait for in vain.
     """
 
     def __init__(self) -> None:
-        self.pressed = threading.Event()
+        """Starts with no press."""
+        self.is_pressed = False
         self._heeded = -float("inf")
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.pressed.set()
+        """Handles the signal."""
+        self.is_pressed = True
         if time.monotonic() - self._heeded > _SECONDS_TO_TIDY_UP:
             self._heeded = time.monotonic()
             raise KeyboardInterrupt
@@ -34,27 +40,27 @@ class _Handler:
 
 
 @contextmanager
-def noticing_ctrl_c() -> Iterator[threading.Event]:
+def noticing_ctrl_c() -> Iterator[CtrlC]:
     """Notices Ctrl-C even where `KeyboardInterrupt` gets lost.
 
     Python drops an exception that is raised while it collects garbage, and JAX runs
     code there; libraries turn it into other errors while they are imported.
 
     Yields:
-        An event that is set once Ctrl-C was pressed; never in another thread than the
+        What says whether Ctrl-C was pressed; it never was in another thread than the
         main one, nor where the surroundings have a handler of their own.
     """
     current = signal.getsignal(signal.SIGINT)
-    if isinstance(current, _Handler):
-        yield current.pressed
+    if isinstance(current, CtrlC):
+        yield current
         return
-    handler = _Handler()
+    handler = CtrlC()
     ours = (
         threading.current_thread() is threading.main_thread()
         and current is signal.default_int_handler
     )
     if not ours:
-        yield handler.pressed
+        yield handler
         return
     report_dropped = sys.unraisablehook
 
@@ -67,7 +73,7 @@ def noticing_ctrl_c() -> Iterator[threading.Event]:
     signal.signal(signal.SIGINT, handler)
     sys.unraisablehook = report_others
     try:
-        yield handler.pressed
+        yield handler
     finally:
         sys.unraisablehook = report_dropped
         signal.signal(signal.SIGINT, current)

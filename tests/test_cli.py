@@ -400,10 +400,10 @@ def heeding_ctrl_c():
 def test_ctrl_c_is_noticed_where_python_drops_it_and_heeded_once(
     heeding_ctrl_c, capsys
 ):
-    with noticing_ctrl_c() as pressed:
-        assert not pressed.is_set()
+    with noticing_ctrl_c() as ctrl_c:
+        assert not ctrl_c.is_pressed
         PressingCtrlC()
-        assert pressed.is_set()
+        assert ctrl_c.is_pressed
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         # Again, while the first is tidied up after.
@@ -411,6 +411,43 @@ def test_ctrl_c_is_noticed_where_python_drops_it_and_heeded_once(
     assert capsys.readouterr() == ("", "")
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+# Presses Ctrl-C, and at one line after the other of what handles it once more.
+PRESSING_AGAIN = """
+import signal, sys
+from emotion_cnn.ctrl_c import noticing_ctrl_c
+
+def pressing_again_at(number):
+    lines = 0
+
+    def trace(frame, event, argument):
+        nonlocal lines
+        lines += event == "line"
+        if event == "line" and lines == number:
+            signal.raise_signal(signal.SIGINT)
+        return trace
+
+    return trace
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with noticing_ctrl_c() as ctrl_c:
+    for number in range(1, 50):
+        try:
+            sys.settrace(pressing_again_at(number))
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+    print(ctrl_c.is_pressed)
+"""
+
+
+def test_ctrl_c_is_pressed_again_in_the_middle_of_its_handling():
+    command = [sys.executable, "-c", PRESSING_AGAIN]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import logging
 import math
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import keras
 
-from emotion_cnn.ctrl_c import noticing_ctrl_c
+from emotion_cnn.ctrl_c import CtrlC, noticing_ctrl_c
 from emotion_cnn.data.batches import BatchesInOrder, TrainingBatches
 from emotion_cnn.data.rows import exceed_memory
 from emotion_cnn.data.splits import Split
@@ -225,13 +224,13 @@ def fit(
     if not shows_bar:
         callbacks.append(EpochLog(recipe.epochs))
     if not state.done:
-        with noticing_ctrl_c() as pressed:
+        with noticing_ctrl_c() as ctrl_c:
             model.fit(
                 OwnRows(batches) if is_data_parallel() else batches,
                 validation_data=_validation_batches(validation),
                 epochs=recipe.epochs,
                 initial_epoch=state.epochs_done,
-                callbacks=[_stop_where(pressed), *callbacks],
+                callbacks=[_stop_where(ctrl_c), *callbacks],
                 # The batches are shuffled already. Keras would shuffle them again
                 # with a random state that a resumed run does not have.
                 shuffle=False,
@@ -249,11 +248,11 @@ def _validation_batches(split: Split) -> keras.utils.PyDataset:
     return OwnWeightedRows(batches, images=len(split), batch_size=VALIDATION_BATCH_SIZE)
 
 
-def _stop_where(pressed: threading.Event) -> keras.callbacks.Callback:
+def _stop_where(ctrl_c: CtrlC) -> keras.callbacks.Callback:
     """Returns a callback that ends training at a batch after Ctrl-C."""
 
     def stop(batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        if pressed.is_set():
+        if ctrl_c.is_pressed:
             raise KeyboardInterrupt
 
     return keras.callbacks.LambdaCallback(on_train_batch_end=stop)
