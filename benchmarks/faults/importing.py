@@ -53,6 +53,7 @@ from emotion_cnn.importing.formats.csv_table import CLASS_NUMBERS
 _SECONDS_LIMIT = 20.0
 """Of the processor: other parts of the campaign run beside this one."""
 _MEGABYTES_LIMIT = 1000
+_PROCESS_SECONDS_LIMIT = 120.0
 
 Files = dict[str, bytes]
 """What a folder holds, by path."""
@@ -853,6 +854,16 @@ sys.exit(main())
 """
 
 
+def _message_of(process: "subprocess.Popen[str]") -> str:
+    """Returns what a process has to say at its end."""
+    try:
+        return process.communicate(timeout=_PROCESS_SECONDS_LIMIT)[1]
+    except subprocess.TimeoutExpired:
+        # Leaving the block would wait for it, and the campaign hang with it.
+        process.kill()
+        raise
+
+
 def real_processes(kills: int, seed: int, work: Path) -> int:
     """Kills and interrupts real imports at any time, and limits the size of files."""
     failed = 0
@@ -877,7 +888,7 @@ def real_processes(kills: int, seed: int, work: Path) -> int:
     start_time = time.monotonic()
     case.reset()
     with start() as process:
-        _, message = process.communicate()
+        message = _message_of(process)
     duration = time.monotonic() - start_time
     if process.returncode:
         raise RuntimeError(message)
@@ -893,7 +904,7 @@ def real_processes(kills: int, seed: int, work: Path) -> int:
                 for _ in range(presses):
                     process.send_signal(number)
                     time.sleep(0.005)
-                _, message = process.communicate()
+                message = _message_of(process)
             what = case.readers()
             prepare("--source", case.old_table, "--data", case.data)
             if contents(case.data) not in (case.old, case.new):
@@ -906,7 +917,7 @@ def real_processes(kills: int, seed: int, work: Path) -> int:
     for limit in (1, 10, 100, 500, 1000, 1500):
         case.reset()
         with start(limit) as process:
-            _, message = process.communicate()
+            message = _message_of(process)
         if process.returncode != 2 or message.count("error: ") != 1:
             tally.failed(f"{limit} bytes: exit {process.returncode}, {message}")
         elif contents(case.data) != case.old:

@@ -89,8 +89,7 @@ them of images (n, size, size, 1): the first view of all images, then the second
 
 `flip` is the image and its horizontal flip; `shift` the image, the same shifted by a
 24th of its side to each of four sides, continued by reflection, and their horizontal
-flips; `ten-crop` its four corners and its centre,
-resized to full size, and their horizontal flips (A. Krizhevsky, I. Sutskever, G. E.
-Hinton, "ImageNet classification with deep convolutional neural networks", NeurIPS 2012,
-section 4.1).
+flips; `ten-crop` its four corners and its centre, resized to full size, and their
+horizontal flips (A. Krizhevsky, I. Sutskever, G. E. Hinton, "ImageNet classification
+with deep convolutional neural networks", NeurIPS 2012, section 4.1).
 """
